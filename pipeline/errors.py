@@ -1,0 +1,178 @@
+"""Every error firstseen raises on purpose.
+
+::
+
+    FirstseenError
+    ├── ConfigError                 exit 3: a setting or topic file is wrong
+    │   ├── SettingsError
+    │   └── TopicSpecError
+    ├── QueryError                  a KQL text, with the span to put the caret under
+    │   ├── QuerySyntaxError
+    │   ├── QueryTypeError          a literal that the field's type refuses
+    │   └── QueryLimitError         nested too deep, too many clauses
+    ├── RuleError                   one issue of one rule file, with file and line
+    ├── RecordError                 -> dead letter; never stops the worker
+    │   ├── DecodeError             too_large, invalid_utf8, invalid_json, duplicate_key, …
+    │   └── TimestampError          missing_timestamp, invalid_timestamp
+    ├── EventsFileError             an events file that cannot be read
+    ├── StateError                  exit 5 (a worker) or 1 (a command)
+    ├── BrokerError                 exit 4: no broker, no topic, wrong partition count
+    │   ├── BrokerUnreachableError
+    │   └── TopologyError
+    ├── DeliveryError               exit 5: an output was not acknowledged; offsets not committed
+    └── DeadLetterLimitError        exit 5: too many bad records in a row
+
+Each class has a stable ``code`` (snake_case): it is the label in metrics, the header of a dead
+letter and the anchor in docs/reference/errors.md. The root derives from ``Exception``, so that
+``except ValueError`` never eats one of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+EXIT_OK = 0
+EXIT_FINDINGS = 1
+EXIT_USAGE = 2
+EXIT_CONFIG = 3
+EXIT_CANNOT_START = 4
+EXIT_STOPPED = 5
+
+
+class FirstseenError(Exception):
+    """Root of all errors raised on purpose; the message says what, where and what to do."""
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = EXIT_FINDINGS
+
+
+class ConfigError(FirstseenError):
+    code = "config"
+    exit_code = EXIT_CONFIG
+
+
+class SettingsError(ConfigError):
+    code = "settings"
+
+
+class TopicSpecError(ConfigError):
+    code = "topic_spec"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A half-open range of characters ``[start, end)`` in a query text."""
+
+    start: int
+    end: int
+
+
+class QueryError(FirstseenError):
+    """A KQL text that cannot be used.
+
+    ``str(error)`` is the message, then the offending line with a caret under the span, then the
+    hint, if there is one.
+    """
+
+    code = "query"
+
+    def __init__(self, message: str, *, text: str, span: Span, hint: str | None = None) -> None:
+        self.message = message
+        self.text = text
+        self.span = span
+        self.hint = hint
+        super().__init__(message)
+
+    @property
+    def line(self) -> int:
+        """1-based line of the span's start."""
+        return self.text.count("\n", 0, self.span.start) + 1
+
+    @property
+    def column(self) -> int:
+        """1-based column of the span's start."""
+        return self.span.start - (self.text.rfind("\n", 0, self.span.start) + 1) + 1
+
+    def __str__(self) -> str:
+        lines = self.text.split("\n")
+        line = lines[self.line - 1] if self.line <= len(lines) else ""
+        # A tab keeps its width in the caret line, so that the caret stands where it should.
+        pad = "".join("\t" if c == "\t" else " " for c in line[: self.column - 1])
+        room = max(1, len(line) - self.column + 1)
+        width = max(1, min(self.span.end - self.span.start, room))
+        shown = [f"{self.message} (line {self.line}, column {self.column})"]
+        shown += [f"    {line}", f"    {pad}{'^' * width}"]
+        if self.hint:
+            shown.append(f"hint: {self.hint}")
+        return "\n".join(shown)
+
+
+class QuerySyntaxError(QueryError):
+    code = "query_syntax"
+
+
+class QueryTypeError(QueryError):
+    code = "query_type"
+
+
+class QueryLimitError(QueryError):
+    code = "query_limit"
+
+
+class RuleError(FirstseenError):
+    """Rules that cannot be loaded at all; single findings are `pipeline.rules.Issue`."""
+
+    code = "rule"
+    exit_code = EXIT_CANNOT_START
+
+
+class RecordError(FirstseenError):
+    """A record that cannot be processed: it becomes a dead letter with ``reason`` as its code."""
+
+    code = "record"
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class DecodeError(RecordError):
+    code = "decode"
+
+
+class TimestampError(RecordError):
+    code = "timestamp"
+
+
+class EventsFileError(FirstseenError):
+    code = "events_file"
+    exit_code = EXIT_USAGE
+
+
+class StateError(FirstseenError):
+    code = "state"
+    exit_code = EXIT_STOPPED
+
+
+class BrokerError(FirstseenError):
+    code = "broker"
+    exit_code = EXIT_CANNOT_START
+
+
+class BrokerUnreachableError(BrokerError):
+    code = "broker_unreachable"
+
+
+class TopologyError(BrokerError):
+    code = "topology"
+
+
+class DeliveryError(FirstseenError):
+    code = "delivery"
+    exit_code = EXIT_STOPPED
+
+
+class DeadLetterLimitError(FirstseenError):
+    code = "dead_letter_limit"
+    exit_code = EXIT_STOPPED

@@ -1,0 +1,111 @@
+"""What a rule is: frozen data, as read from a rule file. No parsing and no compiling here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class RuleType(StrEnum):
+    """The `type` of a rule in Elastic's public layout."""
+
+    NEW_TERMS = "new_terms"
+    QUERY = "query"
+    THRESHOLD = "threshold"
+    THREAT_MATCH = "threat_match"
+    EQL = "eql"
+    ESQL = "esql"
+    MACHINE_LEARNING = "machine_learning"
+
+
+class Severity(StrEnum):
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class Technique:
+    """A MITRE ATT&CK technique or sub-technique."""
+
+    id: str
+    name: str
+    reference: str
+    subtechniques: tuple[Technique, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Threat:
+    """One `[[rule.threat]]` block."""
+
+    framework: str
+    tactic_id: str
+    tactic_name: str
+    tactic_reference: str
+    techniques: tuple[Technique, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewTerms:
+    """What makes a `new_terms` rule: one to three fields and the length of history."""
+
+    fields: tuple[str, ...]
+    history_ms: int
+    history_window_start: str
+    """As written, e.g. ``now-14d``."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTest:
+    """One `[[tests]]` block: events in sequence, and what each of them should end as.
+
+    ``expect`` holds one word per event: ``alert`` (a match whose tuple is new, or any match of a
+    `query` rule), ``known`` (a match whose tuples are all known), ``no_match``.
+    """
+
+    name: str
+    events: tuple[dict[str, Any], ...]
+    expect: tuple[str, ...]
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A validated rule. Durations are milliseconds."""
+
+    rule_id: str
+    name: str
+    description: str
+    type: RuleType
+    version: int
+    severity: Severity
+    risk_score: int
+    language: str = "kuery"
+    query: str | None = None
+    filters: tuple[dict[str, Any], ...] = ()
+    new_terms: NewTerms | None = None
+    index: tuple[str, ...] = ()
+    interval_ms: int = 300_000
+    from_ms: int = 360_000
+    max_signals: int = 100
+    timestamp_override: str | None = None
+    timestamp_override_fallback_disabled: bool = False
+    enabled: bool = True
+    author: tuple[str, ...] = ()
+    license: str | None = None
+    tags: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    false_positives: tuple[str, ...] = ()
+    note: str | None = None
+    setup: str | None = None
+    building_block_type: str | None = None
+    threat: tuple[Threat, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Known keys of the public layout that firstseen keeps and does not use."""
+    tests: tuple[RuleTest, ...] = ()
+    path: Path | None = None
+    line: int = 1

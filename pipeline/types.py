@@ -1,0 +1,52 @@
+"""The few types that every layer shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+Event: TypeAlias = Mapping[str, Any]
+"""A decoded JSON document."""
+
+Matcher: TypeAlias = Callable[[Event], bool]
+"""A compiled query: total (never raises for any JSON document) and linear in its size."""
+
+Term: TypeAlias = str | int | float | bool
+"""One indexed value of one field, in canonical form (see `pipeline.kql.fields`)."""
+
+Headers: TypeAlias = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a record stands: topic, partition, offset."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A Kafka record as bytes.
+
+    Attributes:
+        position: where it stands.
+        key: its key, or None.
+        value: its value; None is a tombstone.
+        headers: its headers, in order.
+        timestamp_ms: the record's own timestamp (epoch milliseconds): CreateTime or LogAppendTime.
+        arrival_ms: when it can have arrived at the latest (epoch milliseconds): the append time
+            where the broker stamps it, else the moment it was read.
+    """
+
+    position: Position
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int
+    arrival_ms: int
