@@ -5,11 +5,13 @@
     FirstseenError
     ├── ConfigError                 exit 3: a setting or topic file is wrong
     │   ├── SettingsError
+    │   ├── FieldTypesError         a field table that says something impossible
     │   └── TopicSpecError
     ├── QueryError                  a KQL text, with the span to put the caret under
     │   ├── QuerySyntaxError
     │   ├── QueryTypeError          a literal that the field's type refuses
     │   └── QueryLimitError         nested too deep, too many clauses
+    ├── UnmappedFieldError          a field without terms: not in the table, or of a type without
     ├── RuleError                   one issue of one rule file, with file and line
     ├── RecordError                 -> dead letter; never stops the worker
     │   ├── DecodeError             too_large, invalid_utf8, invalid_json, duplicate_key, …
@@ -54,6 +56,10 @@ class ConfigError(FirstseenError):
 
 class SettingsError(ConfigError):
     code = "settings"
+
+
+class FieldTypesError(ConfigError):
+    code = "field_types"
 
 
 class TopicSpecError(ConfigError):
@@ -118,6 +124,12 @@ class QueryTypeError(QueryError):
 
 class QueryLimitError(QueryError):
     code = "query_limit"
+
+
+class UnmappedFieldError(FirstseenError):
+    """A field whose terms cannot be read: not in the field table, or of a type without terms."""
+
+    code = "unmapped_field"
 
 
 class RuleError(FirstseenError):

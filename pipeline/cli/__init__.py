@@ -1,0 +1,32 @@
+"""The command line. Only this package imports Click and rich."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+from pipeline.cli.root import firstseen
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code (docs/reference/exit-codes.md)."""
+    try:
+        firstseen.main(prog_name="firstseen")
+    except SystemExit as ended:
+        if not _threads_remain():
+            raise
+        # Faust's threads may outlive its loop, and the interpreter would wait for them. All that
+        # matters is committed by now.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ended.code if isinstance(ended.code, int) else 1)
+
+
+def _threads_remain() -> bool:
+    return any(
+        not thread.daemon and thread is not threading.main_thread()
+        for thread in threading.enumerate()
+    )

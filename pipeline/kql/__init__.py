@@ -1,0 +1,32 @@
+"""KQL, Kibana's query language: parse, print, compile to a matcher.
+
+The meaning of a query is that of a Kibana detection rule; docs/query-language.md tells it.
+"""
+
+from __future__ import annotations
+
+from pipeline.errors import UnmappedFieldError
+from pipeline.kql.compiler import compile_node, compile_query
+from pipeline.kql.explain import Explanation, explain
+from pipeline.kql.field_names import field_names
+from pipeline.kql.field_table import FieldTable, FieldType
+from pipeline.kql.literals import Literals, required_literals
+from pipeline.kql.nodes import Node
+from pipeline.kql.parser import parse
+from pipeline.kql.printer import format_query
+
+__all__ = [
+    "Explanation",
+    "FieldTable",
+    "FieldType",
+    "Literals",
+    "Node",
+    "UnmappedFieldError",
+    "compile_node",
+    "compile_query",
+    "explain",
+    "field_names",
+    "format_query",
+    "parse",
+    "required_literals",
+]

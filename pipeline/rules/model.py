@@ -7,12 +7,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from pipeline.rules.locate import TomlSource
+
 
 class RuleType(StrEnum):
     """The `type` of a rule in Elastic's public layout."""
 
     NEW_TERMS = "new_terms"
     QUERY = "query"
+    SAVED_QUERY = "saved_query"
     THRESHOLD = "threshold"
     THREAT_MATCH = "threat_match"
     EQL = "eql"
@@ -109,3 +112,5 @@ class Rule:
     tests: tuple[RuleTest, ...] = ()
     path: Path | None = None
     line: int = 1
+    source: TomlSource | None = field(default=None, compare=False, repr=False)
+    """The text it was read from, so that a later finding can name its line."""

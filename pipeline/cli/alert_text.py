@@ -1,0 +1,88 @@
+"""An alert as a block of lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from pipeline.cli.terminal import printable
+
+_COLOURS = {"low": "blue", "medium": "yellow", "high": "red", "critical": "magenta"}
+_SHOWN_CHARACTERS = 300
+
+
+def alert_text(alert: dict[str, Any]) -> str:
+    """Return what an analyst asks first: which rule, where, who, what, and why it is an alert.
+
+    Every value is shown harmless; colours are stripped by Click where nobody sees them.
+    """
+    severity = _get(alert, "labels", "severity") or "unknown"
+    colour = _COLOURS.get(severity, "white")
+    head = (
+        f"{click.style(f'● {severity}', fg=colour, bold=True)}  "
+        f"{click.style(_get(alert, 'rule', 'name') or 'a rule without a name', bold=True)}  "
+        f"{_get(alert, '@timestamp')}"
+    )
+    facts = [f"  {click.style(f'{name:<8}', dim=True)} {value}" for name, value in _facts(alert)]
+    return "\n".join([head, *facts])
+
+
+def _facts(alert: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    facts = {
+        "host": _with(_get(alert, "host", "name"), _get(alert, "host", "id")),
+        "user": _with(_user(alert), _get(alert, "user", "id")),
+        "process": _process(alert),
+        "library": _get(alert, "dll", "path") or _get(alert, "dll", "name"),
+        "why": _get(alert, "event", "reason") or _get(alert, "message"),
+        "threat": _threat(alert),
+        "source": _source(alert),
+        "alert": _get(alert, "event", "id"),
+    }
+    for name, value in facts.items():
+        if value:
+            yield name, value
+
+
+def _user(alert: dict[str, Any]) -> str:
+    domain, name = _get(alert, "user", "domain"), _get(alert, "user", "name")
+    return f"{domain}\\{name}" if domain and name else name
+
+
+def _process(alert: dict[str, Any]) -> str:
+    executable = _get(alert, "process", "executable") or _get(alert, "process", "name")
+    pid = _get(alert, "process", "pid")
+    signer = _get(alert, "process", "code_signature", "subject_name")
+    shown = _with(executable, f"pid {pid}" if pid else "")
+    return f"{shown}, signed by {signer}" if shown and signer else shown
+
+
+def _threat(alert: dict[str, Any]) -> str:
+    tactic = _with(_get(alert, "threat", "tactic", "name"), _get(alert, "threat", "tactic", "id"))
+    technique = _get(alert, "threat", "technique", "id")
+    sub = _get(alert, "threat", "technique", "subtechnique", "id")
+    return " / ".join(part for part in (tactic, technique, sub) if part)
+
+
+def _source(alert: dict[str, Any]) -> str:
+    topic = _get(alert, "detection", "source", "topic")
+    if not topic:
+        return ""
+    partition = _get(alert, "detection", "source", "partition")
+    return f"{topic}[{partition}]@{_get(alert, 'detection', 'source', 'offset')}"
+
+
+def _with(value: str, extra: str) -> str:
+    return f"{value} ({extra})" if value and extra else value or extra
+
+
+def _get(document: Any, *path: str) -> str:
+    """The value at a path as harmless text; lists joined, nothing for nothing."""
+    for key in path:
+        document = document.get(key) if isinstance(document, dict) else None
+    if document is None:
+        return ""
+    text = ", ".join(map(str, document)) if isinstance(document, list) else str(document)
+    cut = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+    return printable(cut)

@@ -1,0 +1,88 @@
+"""From what a command raises to what the user sees and the exit code (docs/reference/exit-codes.md).
+
+Commands return None or their exit code and raise everything else. Only this module catches.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Any, Final
+
+import click
+
+from pipeline.cli.lazy import LazyGroup
+from pipeline.cli.terminal import printable_lines
+from pipeline.errors import EXIT_FINDINGS, EXIT_OK, FirstseenError
+
+EXIT_INTERRUPTED: Final = 130
+EXIT_BROKEN_PIPE: Final = 141
+"""128 and the number of the signal (SIGINT, SIGPIPE), as shells report it."""
+
+
+class ReportingGroup(LazyGroup):
+    """The root group: ends the process with the exit code of what happened."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run, and leave the process unless `standalone_mode` is off."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        try:
+            code = super().main(*args, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except click.Abort:
+            code = EXIT_INTERRUPTED
+        sys.exit(EXIT_OK if code is None else code)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; say in one line why it could not."""
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()
+        except FirstseenError as error:
+            say_error(str(error))
+            _trace(ctx)
+            raise click.exceptions.Exit(error.exit_code) from error
+        except BrokenPipeError as error:
+            _discard_output()
+            raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from error
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            say_error(f"sorry, this is a bug in firstseen: {type(error).__name__}: {error}")
+            if not _trace(ctx):
+                click.echo("Please report it with the output of `firstseen --debug ...`.", err=True)
+            raise click.exceptions.Exit(EXIT_FINDINGS) from error
+        return code
+
+
+def say_error(message: str) -> None:
+    """Write an error to stderr, harmless whatever it quotes."""
+    click.echo(f"{click.style('Error:', fg='red')} {printable_lines(message)}", err=True)
+
+
+def say_warning(message: str) -> None:
+    """Write a warning to stderr, harmless whatever it quotes."""
+    click.echo(f"{click.style('Warning:', fg='yellow')} {printable_lines(message)}", err=True)
+
+
+def _trace(ctx: click.Context) -> bool:
+    """Show the traceback of the current error to those who asked for it; say whether they did."""
+    asked = bool(ctx.params.get("debug"))
+    if asked or os.environ.get("FIRSTSEEN_LOG__LEVEL", "").lower() == "debug":
+        click.echo(printable_lines(traceback.format_exc()), err=True)
+        return True
+    return False
+
+
+def _discard_output() -> None:
+    """Let the interpreter's last flush go nowhere, else it complains about the pipe again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())

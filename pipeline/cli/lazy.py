@@ -1,0 +1,69 @@
+"""A group of commands whose modules are imported when they are called.
+
+The help of a group lists its commands without importing any of them: Faust, pydantic and the Kafka
+clients take a second to load, and ``firstseen --help`` needs none of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import click
+
+
+class LazyCommand(NamedTuple):
+    """Where a command lives, and the line that stands for it in the help of its group."""
+
+    module: str
+    name: str
+    summary: str
+
+
+class SuggestingGroup(click.Group):
+    """A group that, asked for a command it does not have, names the closest one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or fail with a suggestion."""
+        name = args[0]
+        known = self.list_commands(ctx)
+        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"No such command {name!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(SuggestingGroup):
+    """A group that imports a command when it is called, and not for the help of the group.
+
+    Args:
+        lazy: commands by name, in the order of the help.
+        arguments: those of `click.Group`.
+    """
+
+    def __init__(self, *, lazy: Mapping[str, LazyCommand], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.lazy = dict(lazy)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order given."""
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command; None for a name that does not exist."""
+        entry = self.lazy.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(importlib.import_module(entry.module), entry.name)
+        assert isinstance(command, click.Command)  # noqa: S101  (the table is ours)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the summaries."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in self.lazy.items()])

@@ -1,0 +1,69 @@
+"""Where output goes: answers to stdout, everything said about them to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TextIO
+
+import click
+
+from pipeline.cli.terminal import printable, printable_json
+
+# Off a terminal nothing is wrapped: the next program wants whole lines.
+_WIDE = 100_000
+
+
+def write_json(value: Any) -> None:
+    """Write one JSON value to stdout, on a line of its own."""
+    write_json_line(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def write_json_line(line: str | bytes) -> None:
+    """Write a line of JSON to stdout: as it is, or harmless where stdout is a terminal."""
+    if sys.stdout.isatty():
+        text = line if isinstance(line, str) else line.decode("utf-8", "replace")
+        click.echo(printable_json(text))
+    elif isinstance(line, bytes):
+        binary = click.get_binary_stream("stdout")
+        binary.write(line + b"\n")
+    else:
+        click.echo(line)
+
+
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Iterable[int] = (),
+    title: str | None = None,
+    stream: Literal["stdout", "stderr"] = "stdout",
+) -> None:
+    """Write a table for people.
+
+    Args:
+        header: names of the columns.
+        rows: cells, escaped here.
+        right: numbers of the columns that are aligned to the right.
+        title: a line above it.
+        stream: stdout where the table is the answer, stderr where it is about the answer.
+    """
+    from rich.console import Console  # noqa: PLC0415  (slow to import, and most commands need none)
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    file: TextIO = sys.stdout if stream == "stdout" else sys.stderr
+    columns = set(right)
+    shown = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    for number, name in enumerate(header):
+        shown.add_column(
+            name, justify="right" if number in columns else "left", overflow="fold", no_wrap=False
+        )
+    for row in rows:
+        shown.add_row(*(Text(printable(str(cell))) for cell in row))
+    width = None if file.isatty() else _WIDE
+    console = Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+    with console.capture() as capture:
+        console.print(shown)
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()), file=file)

@@ -1,0 +1,229 @@
+"""`firstseen rules`: what rules there are, what is wrong with them, whether their tests pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from pipeline.cli.lazy import SuggestingGroup
+from pipeline.cli.loading import load_fields, report_issues
+from pipeline.cli.options import EXISTING_PATH, fields_option, json_option
+from pipeline.cli.output import table, write_json
+from pipeline.cli.rule_text import rule_document, rule_text
+from pipeline.cli.terminal import printable, printable_lines
+from pipeline.errors import EXIT_FINDINGS, EXIT_OK, RuleError
+from pipeline.rules import Issue, Rule, RuleSet, TestResult, load_rules, run_tests
+
+paths_argument = click.argument("paths", metavar="[PATH]...", nargs=-1, type=EXISTING_PATH)
+
+
+@click.group(cls=SuggestingGroup)
+def rules() -> None:
+    """List, check, test and show rules.
+
+    PATH is a rule file or a folder of rule files; without it the built-in rules are meant.
+
+    \b
+    Examples:
+      firstseen rules list
+      firstseen rules check my-rules/
+      firstseen rules test my-rules/tool.toml
+    """
+
+
+class _Loaded(NamedTuple):
+    rules: tuple[Rule, ...]
+    ruleset: RuleSet
+    issues: tuple[Issue, ...]
+
+    @property
+    def errors(self) -> int:
+        return sum(issue.severity == "error" for issue in self.issues)
+
+
+def _load(paths: Sequence[Path], fields_file: Path | None) -> _Loaded:
+    loaded = load_rules(list(paths) or None)
+    ruleset, issues = RuleSet.compile(loaded.rules, load_fields(fields_file))
+    return _Loaded(loaded.rules, ruleset, (*loaded.issues, *issues))
+
+
+@rules.command("list")
+@paths_argument
+@fields_option
+@json_option
+def list_rules(paths: tuple[Path, ...], fields_file: Path | None, as_json: bool) -> None:
+    """List rules, and whether they run.
+
+    STATUS is `runs`, or why a rule does not. Files that hold no usable rule are named on stderr.
+    """
+    loaded = _load(paths, fields_file)
+    report_issues([issue for issue in loaded.issues if issue.severity == "error"])
+    status = _status(loaded)
+    if as_json:
+        write_json(
+            [
+                {
+                    "rule_id": rule.rule_id,
+                    "name": rule.name,
+                    "type": rule.type.value,
+                    "version": rule.version,
+                    "severity": rule.severity.value,
+                    "risk_score": rule.risk_score,
+                    "enabled": rule.enabled,
+                    "runs": status[rule.rule_id] == "runs",
+                    "status": status[rule.rule_id],
+                    "path": str(rule.path) if rule.path else None,
+                }
+                for rule in loaded.rules
+            ]
+        )
+        return
+    table(
+        ("RULE ID", "NAME", "TYPE", "SEVERITY", "VERSION", "STATUS"),
+        [
+            (
+                rule.rule_id,
+                rule.name,
+                rule.type.value,
+                f"{rule.severity.value} {rule.risk_score}",
+                rule.version,
+                status[rule.rule_id],
+            )
+            for rule in loaded.rules
+        ],
+        right=[4],
+    )
+
+
+def _status(loaded: _Loaded) -> dict[str, str]:
+    status = {rule.rule_id: "error: see `firstseen rules check`" for rule in loaded.rules}
+    status |= {compiled.rule.rule_id: "runs" for compiled in loaded.ruleset.runnable}
+    return status | {rule.rule_id: f"skipped: {why}" for rule, why in loaded.ruleset.skipped}
+
+
+@rules.command()
+@paths_argument
+@fields_option
+@json_option
+def check(paths: tuple[Path, ...], fields_file: Path | None, as_json: bool) -> int:
+    """Check rules; exit 1 when one of them has an error.
+
+    Each finding is a line `path:line: severity[code]: message (hint)`. An `error` is a rule that
+    is not used, a `warning` one that will not do what it seems to say, an `info` works at a cost.
+    """
+    loaded = _load(paths, fields_file)
+    if as_json:
+        write_json(
+            {
+                "rules": len(loaded.rules),
+                "runnable": len(loaded.ruleset.runnable),
+                "issues": [_issue_document(issue) for issue in loaded.issues],
+            }
+        )
+    else:
+        for issue in loaded.issues:
+            click.echo(printable_lines(_issue_text(issue)))
+        counts = Counter(issue.severity for issue in loaded.issues)
+        click.echo(
+            f"{_count(len(loaded.rules), 'rule')}, {len(loaded.ruleset.runnable)} of them run; "
+            f"{_count(counts['error'], 'error')}, {_count(counts['warning'], 'warning')}, "
+            f"{counts['info']} info",
+            err=True,
+        )
+    return EXIT_FINDINGS if loaded.errors else EXIT_OK
+
+
+def _issue_text(issue: Issue) -> str:
+    # The picture of a query error ends with its hint; said once is enough.
+    if issue.hint and issue.hint in issue.message:
+        return str(issue).removesuffix(f" ({issue.hint})")
+    return str(issue)
+
+
+def _issue_document(issue: Issue) -> dict[str, Any]:
+    return {
+        "code": issue.code,
+        "severity": issue.severity,
+        "message": issue.message,
+        "path": str(issue.path) if issue.path else None,
+        "line": issue.line,
+        "rule_id": issue.rule_id,
+        "hint": issue.hint,
+    }
+
+
+@rules.command()
+@paths_argument
+@fields_option
+@json_option
+def test(paths: tuple[Path, ...], fields_file: Path | None, as_json: bool) -> int:
+    """Run the tests that rules carry; exit 1 when one fails or a rule has an error."""
+    loaded = _load(paths, fields_file)
+    if not as_json:
+        report_issues([issue for issue in loaded.issues if issue.severity == "error"])
+    results = [result for compiled in loaded.ruleset.rules for result in run_tests(compiled)]
+    untested = [c.rule for c in loaded.ruleset.runnable if not c.rule.tests]
+    failed = [result for result in results if not result.passed]
+    if as_json:
+        write_json(
+            {
+                "passed": len(results) - len(failed),
+                "failed": len(failed),
+                "errors": loaded.errors,
+                "without_tests": [rule.rule_id for rule in untested],
+                "tests": [_result_document(result) for result in results],
+            }
+        )
+    else:
+        _report_results(failed)
+        without = f"; {_count(len(untested), 'rule')} without tests" if untested else ""
+        click.echo(
+            f"{_count(len(results), 'test')}: {len(results) - len(failed)} passed, "
+            f"{len(failed)} failed{without}",
+            err=True,
+        )
+    return EXIT_FINDINGS if failed or loaded.errors else EXIT_OK
+
+
+def _report_results(failed: Iterable[TestResult]) -> None:
+    for result in failed:
+        place = f"{result.path}:{result.line}: " if result.path else ""
+        click.echo(printable(f"{place}failed: {result.name}"))
+        for failure in result.failures:
+            click.echo(f"    {printable(failure)}")
+
+
+def _result_document(result: TestResult) -> dict[str, Any]:
+    return {
+        "rule_id": result.rule_id,
+        "name": result.name,
+        "path": str(result.path) if result.path else None,
+        "line": result.line,
+        "passed": result.passed,
+        "failures": list(result.failures),
+    }
+
+
+@rules.command()
+@paths_argument
+@click.option("--id", "rule_id", metavar="RULE_ID", help="Only the rule with this id.")
+@json_option
+def show(paths: tuple[Path, ...], rule_id: str | None, as_json: bool) -> None:
+    """Show rules in full: query, history, schedule, threats, investigation guide."""
+    loaded = load_rules(list(paths) or None)
+    report_issues([issue for issue in loaded.issues if issue.severity == "error"])
+    shown = [rule for rule in loaded.rules if rule_id in (None, rule.rule_id)]
+    if not shown:
+        raise RuleError(f"no rule has the id {rule_id}" if rule_id else "there is no rule to show")
+    if as_json:
+        write_json([rule_document(rule) for rule in shown])
+        return
+    click.echo("\n\n".join(printable_lines(rule_text(rule)) for rule in shown))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,42 @@
+"""A line at the bottom of a terminal that is written over and over."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import click
+
+_CLEAR = "\r\x1b[2K"
+
+
+class StatusLine:
+    """Keeps one line below everything else, on stderr; off a terminal there is none."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._text = ""
+
+    def show(self, text: str) -> None:
+        """Replace the line."""
+        self._text = text
+        if self._live:
+            # A line that wraps could not be taken back.
+            width = shutil.get_terminal_size().columns
+            click.echo(f"{_CLEAR}{text[: width - 1]}", nl=False, err=True)
+
+    def say(self, text: str, *, err: bool = False) -> None:
+        """Write text above the line."""
+        if self._live:
+            click.echo(_CLEAR, nl=False, err=True)
+        click.echo(text, err=err)
+        if self._live and self._text:
+            self.show(self._text)
+
+    def end(self) -> None:
+        """Leave the last text standing."""
+        if self._live and self._text:
+            click.echo(err=True)
+        elif self._text:
+            click.echo(self._text, err=True)
+        self._text = ""

@@ -1,0 +1,82 @@
+"""Reads a topic from one end on, without a consumer group."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, TopicPartition
+
+from pipeline.config import Settings
+from pipeline.errors import BrokerError, TopologyError
+from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, consumer
+
+
+class TopicReader:
+    """All partitions of one topic, as they fill.
+
+    Args:
+        settings: how to connect.
+        topic: the topic.
+        from_beginning: whether to begin with the oldest record, or with the next one.
+
+    Raises:
+        BrokerUnreachableError: no broker answers.
+        TopologyError: there is no such topic.
+    """
+
+    def __init__(self, settings: Settings, topic: str, *, from_beginning: bool) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._consumer = consumer(settings)
+        with broker_errors(settings, f"reading {topic}"):
+            # All topics are asked for, never one by name: that could create it.
+            found = self._consumer.list_topics(timeout=CONNECT_TIMEOUT).topics.get(topic)
+        if found is None or found.error is not None:
+            self._consumer.close()
+            raise TopologyError(f"topic {topic} does not exist; run: firstseen topics apply")
+        start = OFFSET_BEGINNING if from_beginning else OFFSET_END
+        self._consumer.assign([TopicPartition(topic, number, start) for number in found.partitions])
+
+    def poll(self, seconds: float) -> bytes | None:
+        """Return the value of the next record that has one; None when none comes in time.
+
+        Raises:
+            BrokerError: the broker refuses.
+        """
+        message = self._consumer.poll(seconds)
+        if message is None:
+            return None
+        error = message.error()
+        if error is None:
+            value: bytes | None = message.value()
+            return value
+        # What librdkafka retries by itself is no reason to end.
+        if error.retriable() or error.code() in _PASSING:
+            return None
+        raise BrokerError(f"reading {self._topic}: {error.str()}")
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+_PASSING = frozenset(
+    {
+        KafkaError._PARTITION_EOF,  # noqa: SLF001
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+    }
+)

@@ -1,0 +1,152 @@
+"""`firstseen topics`: the topic files against the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from pipeline.cli.lazy import SuggestingGroup
+from pipeline.cli.options import SettingsFlags, json_option, settings_options
+from pipeline.cli.output import write_json
+from pipeline.cli.terminal import printable_lines
+from pipeline.errors import EXIT_CANNOT_START, EXIT_FINDINGS, EXIT_OK
+from pipeline.kafka.clients import admin_client
+from pipeline.kafka.topics import (
+    ClusterTopic,
+    Plan,
+    TopicSpec,
+    apply as apply_plan,
+    describe_cluster,
+    load_topic_specs,
+    plan as plan_changes,
+    render_strimzi,
+)
+
+directory_option = click.option(
+    "--directory",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of topic files; without it `topics.directory`, else those of the package.",
+)
+repartition_option = click.option(
+    "--accept-repartition",
+    is_flag=True,
+    help="Also add partitions to topics whose keys have state. Known terms are then told as new "
+    "once more; stop the workers first.",
+)
+inputs_option = click.option(
+    "--create-inputs",
+    "input_partitions",
+    metavar="PARTITIONS",
+    type=click.IntRange(min=1),
+    help="Also create missing input topics, with so many partitions; else that is left to whoever "
+    "owns them.",
+)
+
+
+@click.group(cls=SuggestingGroup)
+def topics() -> None:
+    """Plan and create the Kafka topics, from topic files.
+
+    Nothing is ever deleted and no topic shrinks. Input topics are only looked at.
+
+    \b
+    Examples:
+      firstseen topics plan
+      firstseen topics apply --set topics.replication=1
+      firstseen topics render --cluster my-cluster > topics.yml
+    """
+
+
+@topics.command()
+@directory_option
+@repartition_option
+@inputs_option
+@settings_options
+@json_option
+def plan(
+    settings_flags: SettingsFlags,
+    directory: Path | None,
+    accept_repartition: bool,
+    input_partitions: int | None,
+    as_json: bool,
+) -> int:
+    """Show what `apply` would change; exit 1 when there is something to do or to look at."""
+    settings = settings_flags.load()
+    specs = load_topic_specs(directory, settings)
+    cluster = describe_cluster(admin_client(settings), settings, [spec.name for spec in specs])
+    specs = _own_missing_inputs(specs, cluster, input_partitions)
+    planned = plan_changes(specs, cluster, accept_repartition=accept_repartition)
+    _report(planned, as_json=as_json)
+    return EXIT_FINDINGS if planned.changes or planned.has_errors else EXIT_OK
+
+
+@topics.command()
+@directory_option
+@repartition_option
+@inputs_option
+@settings_options
+@json_option
+def apply(
+    settings_flags: SettingsFlags,
+    directory: Path | None,
+    accept_repartition: bool,
+    input_partitions: int | None,
+    as_json: bool,
+) -> int:
+    """Create missing topics and set what differs; exit 4 when a worker could not run after it.
+
+    Doing it again changes nothing.
+    """
+    settings = settings_flags.load()
+    specs = load_topic_specs(directory, settings)
+    admin = admin_client(settings)
+    cluster = describe_cluster(admin, settings, [spec.name for spec in specs])
+    specs = _own_missing_inputs(specs, cluster, input_partitions)
+    planned = plan_changes(specs, cluster, accept_repartition=accept_repartition)
+    _report(planned, as_json=as_json)
+    apply_plan(planned, admin)
+    if planned.changes and not as_json:
+        click.echo(f"{len(planned.changes)} changes made", err=True)
+    return EXIT_CANNOT_START if planned.has_errors else EXIT_OK
+
+
+@topics.command()
+@directory_option
+@settings_options
+@click.option(
+    "--cluster",
+    default="kafka",
+    show_default=True,
+    help="Name of the Kafka object that the Strimzi operator runs.",
+)
+def render(settings_flags: SettingsFlags, directory: Path | None, cluster: str) -> None:
+    """Write our topics as KafkaTopic objects of the Strimzi operator (YAML)."""
+    settings = settings_flags.load()
+    specs = load_topic_specs(directory, settings)
+    click.echo(render_strimzi(specs, cluster=cluster), nl=False)
+
+
+def _own_missing_inputs(
+    specs: tuple[TopicSpec, ...], cluster: Mapping[str, ClusterTopic], partitions: int | None
+) -> tuple[TopicSpec, ...]:
+    """Treat inputs that do not exist as topics of ours, with as many copies as ours have."""
+    if partitions is None:
+        return specs
+    replication = next(spec.replication for spec in specs if not spec.external)
+    return tuple(
+        replace(spec, external=False, partitions=partitions, replication=replication)
+        if spec.external and spec.name not in cluster
+        else spec
+        for spec in specs
+    )
+
+
+def _report(planned: Plan, *, as_json: bool) -> None:
+    if as_json:
+        write_json(planned.to_dict())
+    else:
+        click.echo(printable_lines(planned.to_text()))

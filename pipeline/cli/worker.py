@@ -1,0 +1,53 @@
+"""`firstseen worker`: the process that compose and Kubernetes run."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.options import SettingsFlags, rules_option, settings_options
+
+if TYPE_CHECKING:
+    from pipeline.config import Settings
+
+
+@click.command()
+@rules_option
+@settings_options
+@click.option("--embedded", is_flag=True, hidden=True, help="Run on the embedded broker.")
+def worker(settings_flags: SettingsFlags, rule_paths: tuple[Path, ...], embedded: bool) -> int:
+    """Read events from Kafka, remember terms, write alerts to Kafka; run until stopped.
+
+    The topics must exist: `firstseen topics apply` creates them. SIGTERM or Ctrl-C stop it; it
+    then finishes what it has begun and commits. Metrics and health are on http://127.0.0.1:9100.
+
+    \b
+    Examples:
+      firstseen worker
+      firstseen worker --rules my-rules/ --set kafka.bootstrap_servers=kafka-1:9092
+      FIRSTSEEN_WEB__PORT=9101 firstseen worker --config firstseen.yml
+    """
+    return _run(settings_flags.load(rules__paths=rule_paths or None), embedded=embedded)
+
+
+def _run(settings: Settings, *, embedded: bool) -> int:
+    # Faust takes a second to import: help and wrong settings need not wait for it.
+    from pipeline.cli.loading import load_fields, load_ruleset  # noqa: PLC0415
+    from pipeline.embedded.highwater import EmbeddedTransport  # noqa: PLC0415
+    from pipeline.stream.transport import Transport  # noqa: PLC0415
+    from pipeline.stream.worker import Worker  # noqa: PLC0415
+    from pipeline.telemetry import logging  # noqa: PLC0415
+    from pipeline.telemetry.metrics import Metrics  # noqa: PLC0415
+
+    logging.configure(settings.log)
+    ruleset = load_ruleset(settings.rules.paths, load_fields(settings.rules.fields))
+
+    transport = EmbeddedTransport if embedded else Transport
+
+    async def run() -> int:
+        return await Worker(settings, ruleset, Metrics(), transport_class=transport).run()
+
+    return asyncio.run(run())

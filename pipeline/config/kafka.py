@@ -1,0 +1,153 @@
+"""Settings of the Kafka clients, under the names that librdkafka gives them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
+
+from pipeline.config.section import Section
+from pipeline.config.values import Duration, Size
+
+_SERVER = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:,\[\]]+):(\d{1,5})")
+_GROUP_ID = re.compile(r"[a-zA-Z0-9._-]{1,200}")
+
+_SECOND = timedelta(seconds=1)
+
+
+def _upper(value: object) -> object:
+    # librdkafka writes sasl_ssl, Java SASL_SSL; both are what people paste.
+    return value.upper() if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+class KafkaSettings(Section):
+    """How to reach the brokers and how to behave in the consumer group."""
+
+    bootstrap_servers: str = Field(
+        default="localhost:9092",
+        description="Brokers to ask first, as `host:port`, separated by commas.",
+    )
+    security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)
+    ] = Field(default="PLAINTEXT", description="Protocol to the brokers; any case.")
+    sasl_mechanism: (
+        Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], BeforeValidator(_upper)]
+        | None
+    ) = Field(default=None, description="SASL mechanism; needs a SASL protocol.")
+    sasl_username: str | None = Field(default=None, description="SASL user.")
+    sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
+    sasl_password_file: Path | None = Field(
+        default=None, description="File that holds the SASL password (a mounted secret)."
+    )
+    ssl_ca_location: Path | None = Field(
+        default=None,
+        description="PEM file of the certificate authorities to trust; null: those of the system.",
+    )
+    ssl_certificate_location: Path | None = Field(
+        default=None, description="PEM file of the client's certificate (mutual TLS)."
+    )
+    ssl_key_location: Path | None = Field(
+        default=None, description="PEM file of the client's private key."
+    )
+    ssl_key_password: SecretStr | None = Field(
+        default=None, description="Password of the client's private key."
+    )
+    ssl_key_password_file: Path | None = Field(
+        default=None, description="File that holds the password of the private key."
+    )
+    ssl_endpoint_identification_algorithm: Annotated[
+        Literal["https", "none"], BeforeValidator(_lower)
+    ] = Field(
+        default="https",
+        description="`https`: the broker's certificate must name its host. "
+        "`none`: any certificate of a trusted authority will do; warned about at every start.",
+    )
+    group_id: str = Field(
+        default="firstseen",
+        description="Consumer group; the changelog topics of the tables are named after it.",
+    )
+    group_instance_id: str | None = Field(
+        default=None,
+        description="Static member id, one per worker (the pod's name): "
+        "a restart within the session timeout then moves no partitions.",
+    )
+    client_id: str = Field(
+        default="firstseen", min_length=1, description="Client id in the brokers' logs and quotas."
+    )
+    isolation_level: Annotated[
+        Literal["read_committed", "read_uncommitted"], BeforeValidator(_lower)
+    ] = Field(
+        default="read_committed",
+        description="Whether records of aborted transactions are read. "
+        "The default is right with and without transactional producers.",
+    )
+    enable_idempotence: bool = Field(
+        default=True, description="Retries of the producer write a record once, in order."
+    )
+    compression_type: Annotated[
+        Literal["none", "gzip", "snappy", "lz4", "zstd"], BeforeValidator(_lower)
+    ] = Field(default="lz4", description="Compression of what is written.")
+    linger: Duration = Field(
+        default=timedelta(milliseconds=10),
+        ge=timedelta(0),
+        description="How long the producer waits to fill a batch.",
+    )
+    message_max_bytes: Size = Field(
+        default=2 << 20,
+        ge=1 << 16,
+        description="Largest record that is written; at most `max.message.bytes` of our topics.",
+    )
+    session_timeout: Duration = Field(
+        default=45 * _SECOND,
+        gt=timedelta(0),
+        description="A member that sends no heartbeat for so long leaves the group.",
+    )
+    heartbeat_interval: Duration = Field(
+        default=3 * _SECOND, gt=timedelta(0), description="Time between two heartbeats."
+    )
+    rebalance_timeout: Duration = Field(
+        default=60 * _SECOND,
+        gt=timedelta(0),
+        description="Time that members have to finish their work and rejoin.",
+    )
+    max_poll_interval: Duration = Field(
+        default=300 * _SECOND,
+        gt=timedelta(0),
+        description="A member that takes no records for so long leaves the group.",
+    )
+    request_timeout: Duration = Field(
+        default=90 * _SECOND,
+        gt=timedelta(0),
+        description="Longest wait for an answer of a broker; above the session timeout.",
+    )
+    delivery_timeout: Duration = Field(
+        default=60 * _SECOND,
+        gt=timedelta(0),
+        description="A record not acknowledged for so long stops the worker; nothing is committed.",
+    )
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _check_servers(cls, value: str) -> str:
+        servers = [server.strip() for server in value.split(",")]
+        for server in servers:
+            if not (found := _SERVER.fullmatch(server)) or not 0 < int(found[2]) < 65_536:
+                raise ValueError("is not a list of host:port, like kafka-1:9092,kafka-2:9092")
+        return ",".join(servers)
+
+    @field_validator("group_id")
+    @classmethod
+    def _check_group_id(cls, value: str) -> str:
+        if not _GROUP_ID.fullmatch(value):
+            raise ValueError(
+                "is not a group id: letters, digits, '.', '_' and '-', at most 200, "
+                "because topics are named after it"
+            )
+        return value

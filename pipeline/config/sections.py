@@ -1,0 +1,205 @@
+"""The sections of the settings, apart from ``kafka``."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from pipeline.config.section import Section
+from pipeline.config.values import Duration, Size
+
+_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+
+
+def _check_topic(name: str) -> str:
+    """Kafka's own limits of a topic name (its ``Topic.java``)."""
+    if not _TOPIC.fullmatch(name) or name in {".", ".."}:
+        raise ValueError(
+            "is not a topic name: letters, digits, '.', '_' and '-', at most 249 characters"
+        )
+    return name
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+TopicName = Annotated[str, AfterValidator(_check_topic)]
+
+
+class TopicsSettings(Section):
+    """Names of the topics."""
+
+    inputs: tuple[TopicName, ...] = Field(
+        default=("logs-endpoint.events.library",), description="Topics to read events from."
+    )
+    observations: TopicName = Field(
+        default="firstseen-observations", description="Sightings of terms, keyed by rule and terms."
+    )
+    new_terms: TopicName = Field(
+        default="firstseen-new-terms", description="New terms, keyed by rule."
+    )
+    alerts: TopicName = Field(default="firstseen-alerts", description="Alerts.")
+    overflow: TopicName = Field(
+        default="firstseen-alerts-overflow",
+        description="Alerts beyond the quota of their rule, in full.",
+    )
+    dead_letters: TopicName = Field(
+        default="firstseen-dead-letters", description="Records that could not be processed."
+    )
+    directory: Path | None = Field(
+        default=None, description="Folder of topic files; null: those of the package."
+    )
+    replication: int | None = Field(
+        default=None,
+        ge=1,
+        le=32_767,
+        description="Replication factor of all our topics, for clusters smaller than the topic "
+        "files expect; null: what the files say.",
+    )
+
+
+class RulesSettings(Section):
+    """Which rules run."""
+
+    paths: tuple[Path, ...] = Field(
+        default=(), description="Rule files and folders; none: the built-in rules."
+    )
+    fields: Path | None = Field(
+        default=None, description="JSON file with types of fields beyond the built-in ones."
+    )
+    match_index: bool = Field(
+        default=True,
+        description="Whether a rule sees only events whose data stream fits its index patterns.",
+    )
+
+
+class StateSettings(Section):
+    """What is remembered, where, and how exactly."""
+
+    directory: Path = Field(
+        default=Path("./.firstseen/state"),
+        description="Folder of the tables, one volume per worker; rebuilt from Kafka when lost.",
+    )
+    granularity: Duration = Field(
+        default=timedelta(seconds=60),
+        ge=timedelta(0),
+        description="A repeat of a term within so long is not sent to the table again.",
+    )
+    max_future: Duration = Field(
+        default=timedelta(minutes=5),
+        ge=timedelta(0),
+        description="How far an event's time may lie after its arrival; beyond, it is capped.",
+    )
+    standby_replicas: int = Field(
+        default=0, ge=0, le=16, description="Further workers that keep a copy of each table."
+    )
+    dedupe_retention: Duration = Field(
+        default=timedelta(hours=24),
+        gt=timedelta(0),
+        description="How long the ids of alerts are remembered, so that none is sent twice.",
+    )
+    block_cache_bytes: Size = Field(
+        default=64 << 20,
+        ge=1 << 20,
+        description="RocksDB block cache, shared by all tables and partitions.",
+    )
+    write_buffer_bytes: Size = Field(
+        default=16 << 20, ge=1 << 16, description="RocksDB write buffer, per table and partition."
+    )
+    forwarded_entries: int = Field(
+        default=100_000,
+        ge=0,
+        description="Terms remembered in memory as sent lately, all rules together.",
+    )
+
+
+class StreamSettings(Section):
+    """How records are read and processed, and the bounds of one."""
+
+    commit_interval: Duration = Field(
+        default=timedelta(seconds=1),
+        gt=timedelta(0),
+        description="Time between commits; what a crash repeats at most.",
+    )
+    event_deadline: Duration = Field(
+        default=timedelta(seconds=30),
+        gt=timedelta(0),
+        description="A record that takes longer stops the worker.",
+    )
+    max_event_bytes: Size = Field(
+        default=1 << 20, ge=1024, description="Larger values become dead letters (`too_large`)."
+    )
+    max_depth: int = Field(
+        default=64, ge=1, le=512, description="Deeper JSON becomes a dead letter (`too_deep`)."
+    )
+    max_documents: int = Field(
+        default=10_000,
+        ge=1,
+        description="A record with more documents becomes a dead letter (`too_many_documents`).",
+    )
+    buffer_records: int = Field(
+        default=4096, ge=1, description="Matched records that wait in memory, per stage."
+    )
+    fetch_max_bytes: Size = Field(
+        default=16 << 20, ge=1 << 16, description="Largest answer to one fetch, per broker."
+    )
+    max_partition_fetch_bytes: Size = Field(
+        default=2 << 20, ge=1 << 16, description="Share of one partition in such an answer."
+    )
+
+
+class AlertsSettings(Section):
+    """What an alert holds."""
+
+    include_event: bool = Field(
+        default=True, description="Whether the alert carries the whole event that raised it."
+    )
+
+
+class DeadLettersSettings(Section):
+    """When too many bad records stop the worker, and how much of one is kept."""
+
+    max_ratio: float | None = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="Share of dead letters among the last records above which the worker stops; "
+        "null: never.",
+    )
+    ratio_records: int = Field(
+        default=1000, ge=1, description="How many last records `max_ratio` looks at."
+    )
+    max_consecutive: int | None = Field(
+        default=500,
+        ge=1,
+        description="Dead letters in a row at which the worker stops; null: never.",
+    )
+    max_value_bytes: Size = Field(
+        default=65_536,
+        ge=0,
+        description="A value too large for the dead letter topic is cut to this.",
+    )
+
+
+class WebSettings(Section):
+    """The endpoints `/metrics`, `/healthz`, `/readyz`."""
+
+    enabled: bool = Field(default=True, description="Whether to serve them.")
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(default=9100, ge=0, le=65_535, description="Port; 0: any free one.")
+
+
+class LogSettings(Section):
+    """Logs, which go to standard error."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
+        default="info", description="Least level that is written."
+    )
+    format: Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)] = Field(
+        default="auto", description="`auto`: `console` on a terminal, else `json` (ECS)."
+    )

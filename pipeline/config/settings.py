@@ -1,0 +1,283 @@
+"""All settings of firstseen, merged from their sources and checked once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, get_args
+
+from pydantic import PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from pipeline.config.checks import Problem, find_problems
+from pipeline.config.describe import SettingRow, SettingSpec, show, type_text
+from pipeline.config.kafka import KafkaSettings
+from pipeline.config.section import Section
+from pipeline.config.sections import (
+    AlertsSettings,
+    DeadLettersSettings,
+    LogSettings,
+    RulesSettings,
+    StateSettings,
+    StreamSettings,
+    TopicsSettings,
+    WebSettings,
+)
+from pipeline.config.sources import (
+    CONFIG_FILE_VARIABLE,
+    Given,
+    Layer,
+    env_name,
+    from_environment,
+    from_file,
+    from_overrides,
+)
+from pipeline.errors import SettingsError
+
+_SHOWN_CHARACTERS = 200
+_COMBINATION = "combination"
+
+
+class Settings(Section):
+    """Every setting, frozen.
+
+    Precedence: command line, then environment (``FIRSTSEEN_SECTION__NAME``), then the YAML file,
+    then the default. Use `load`; the constructor takes defaults and finished sections, for tests.
+    """
+
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicsSettings = TopicsSettings()
+    rules: RulesSettings = RulesSettings()
+    state: StateSettings = StateSettings()
+    stream: StreamSettings = StreamSettings()
+    alerts: AlertsSettings = AlertsSettings()
+    dead_letters: DeadLettersSettings = DeadLettersSettings()
+    web: WebSettings = WebSettings()
+    log: LogSettings = LogSettings()
+
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Self:
+        if problems := find_problems(self):
+            text = "; ".join(problem.text for problem in problems)
+            raise PydanticCustomError(_COMBINATION, "{text}", {"text": text, "problems": problems})
+        return self
+
+    @classmethod
+    def load(
+        cls,
+        config_file: Path | None = None,
+        overrides: Mapping[str, object] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Settings:
+        """Merge all sources and check the result.
+
+        Args:
+            config_file: a YAML file of sections; without it, the one that the variable
+                FIRSTSEEN_CONFIG names, if any.
+            overrides: values of the command line by dotted key (``kafka.group_id``); None means
+                that the flag was not used.
+            environ: the environment; that of the process unless given.
+
+        Raises:
+            SettingsError: with one line for everything that is wrong: what, value (never of a
+                secret), source, and what to do.
+        """
+        environ = os.environ if environ is None else environ
+        if config_file is None and environ.get(CONFIG_FILE_VARIABLE):
+            config_file = Path(environ[CONFIG_FILE_VARIABLE])
+        layers = [
+            from_file(config_file, _FIELDS) if config_file else Layer({}),
+            from_environment(environ, _FIELDS),
+            from_overrides(overrides or {}, _FIELDS),
+        ]
+        problems = [problem for layer in layers for problem in layer.problems]
+        given = _merge(layers, problems)
+        settings = _build(given, problems)
+        if settings is None or problems:
+            raise SettingsError(_message(problems))
+        return settings.remember(given)
+
+    def remember(self, given: Mapping[str, Given]) -> Self:
+        """Keep the source of each given value, for `source`."""
+        self._sources.update((key, value.source) for key, value in given.items())
+        return self
+
+    @classmethod
+    def specs(cls) -> tuple[SettingSpec, ...]:
+        """Every setting with its variable, type, default and meaning, in order."""
+        return tuple(
+            SettingSpec(
+                key=key,
+                env=env_name(key),
+                type=type_text(field),
+                default=show(field.default, field),
+                description=field.description or "",
+                is_secret=_is_secret(field),
+            )
+            for key, field in _FIELDS.items()
+        )
+
+    def describe(self) -> tuple[SettingRow, ...]:
+        """Every setting with its value (masked where secret) and the source of the value."""
+        return tuple(
+            SettingRow(
+                key=key,
+                env=env_name(key),
+                value=show(self.value(key), field),
+                source=self.source(key),
+            )
+            for key, field in _FIELDS.items()
+        )
+
+    def value(self, key: str) -> Any:
+        """The value of a setting by its dotted key; KeyError for one that does not exist."""
+        if key not in _FIELDS:
+            raise KeyError(key)
+        section, _, name = key.partition(".")
+        return getattr(getattr(self, section), name)
+
+    def source(self, key: str) -> str:
+        """Where the value came from: a variable, a line of the file, a flag, or ``default``."""
+        return self._sources.get(key, "default")
+
+    @property
+    def first_seen_changelog(self) -> str:
+        """Changelog topic of the table *first seen*, named as Faust names it."""
+        return f"{self.kafka.group_id}-first-seen-changelog"
+
+    @property
+    def quota_changelog(self) -> str:
+        """Changelog topic of the table *quota*, named as Faust names it."""
+        return f"{self.kafka.group_id}-quota-changelog"
+
+    def topic_names(self) -> dict[str, str]:
+        """Our own topics by role, without the inputs."""
+        topics = self.topics
+        return {
+            "observations": topics.observations,
+            "new_terms": topics.new_terms,
+            "alerts": topics.alerts,
+            "overflow": topics.overflow,
+            "dead_letters": topics.dead_letters,
+            "first_seen_changelog": self.first_seen_changelog,
+            "quota_changelog": self.quota_changelog,
+        }
+
+
+def _fields() -> dict[str, FieldInfo]:
+    return {
+        f"{section}.{name}": field
+        for section, model in Settings.model_fields.items()
+        for name, field in type(model.default).model_fields.items()
+    }
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return SecretStr in (field.annotation, *get_args(field.annotation))
+
+
+_FIELDS: dict[str, FieldInfo] = _fields()
+_SECRETS = tuple(key for key, field in _FIELDS.items() if _is_secret(field))
+
+
+def _merge(layers: list[Layer], problems: list[str]) -> dict[str, Given]:
+    merged: dict[str, Given] = {}
+    for layer in layers:
+        values = {
+            key: Given(_plain(given.value, _FIELDS[key]), given.source)
+            for key, given in layer.values.items()
+        }
+        for key in _SECRETS:
+            spellings = {key, f"{key}_file"} & values.keys()
+            # A secret and its file are two spellings of one setting: the later layer wins.
+            for spelling in {key, f"{key}_file"} if spellings else ():
+                merged.pop(spelling, None)
+            if sum(values[spelling].value is not None for spelling in spellings) > 1:
+                problems.append(f"{key} and {key}_file are both given: keep one of them")
+        merged.update(values)
+    for key in _SECRETS:
+        file = merged.get(f"{key}_file")
+        if file is not None and file.value is not None:
+            _read_secret(key, file, merged, problems)
+    return merged
+
+
+def _read_secret(key: str, file: Given, merged: dict[str, Given], problems: list[str]) -> None:
+    place = f"{key}_file: {_shorten(str(file.value))!r}"
+    try:
+        # Editors and `echo` end a file with a line break that is no part of the secret.
+        text = Path(str(file.value)).read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        problems.append(f"{place} cannot be read: {error.strerror} (from {file.source})")
+        return
+    except ValueError:
+        problems.append(f"{place} is not UTF-8 text (from {file.source})")
+        return
+    if not text:
+        problems.append(f"{place} is empty (from {file.source})")
+        return
+    merged[key] = Given(text, f"file {file.value}")
+
+
+def _build(given: Mapping[str, Given], problems: list[str]) -> Settings | None:
+    raw: dict[str, dict[str, object]] = {section: {} for section in Settings.model_fields}
+    for key, entry in given.items():
+        section, _, name = key.partition(".")
+        raw[section][name] = entry.value
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        # Details are read one by one: the text of the error itself may hold a value.
+        for detail in error.errors(include_url=False, include_input=False):
+            problems.extend(_explain(detail, given))
+        return None
+
+
+def _plain(value: object, field: FieldInfo) -> object:
+    """Give a value the shape its field needs: ``null``, lists with commas, no truth as number."""
+    arguments = get_args(field.annotation)
+    if isinstance(value, bool) and {int, float} & {field.annotation, *arguments}:
+        return str(value)  # YAML reads `no` as false, and false would be taken as 0
+    if not isinstance(value, str):
+        return value
+    if value == "null" and type(None) in arguments:
+        return None
+    if Ellipsis in arguments:
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _explain(detail: ErrorDetails, given: Mapping[str, Given]) -> list[str]:
+    context = detail.get("ctx", {})
+    if detail["type"] == _COMBINATION:
+        return [_with_sources(problem, given) for problem in context["problems"]]
+    section, name, *rest = (str(part) for part in detail["loc"])
+    key = f"{section}.{name}"
+    entry = given[key]
+    value = entry.value
+    if rest and rest[0].isdigit() and isinstance(value, list | tuple):
+        value = value[int(rest[0])]
+    shown = "the secret" if key in _SECRETS else repr(_shorten(value))
+    cause = context.get("error")
+    what = str(cause) if cause else detail["msg"].replace("Input should be", "must be", 1)
+    return [f"{key}: {shown} {what} (from {entry.source})"]
+
+
+def _with_sources(problem: Problem, given: Mapping[str, Given]) -> str:
+    sources = dict.fromkeys(given[key].source for key in problem.keys if key in given)
+    return f"{problem.text} (from {', '.join(sources)})" if sources else problem.text
+
+
+def _shorten(value: object) -> object:
+    text = value if isinstance(value, str) else None
+    return text[:_SHOWN_CHARACTERS] + "…" if text and len(text) > _SHOWN_CHARACTERS else value
+
+
+def _message(problems: list[str]) -> str:
+    if len(problems) == 1:
+        return problems[0]
+    return "\n  ".join([f"{len(problems)} settings are wrong:", *problems])

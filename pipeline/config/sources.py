@@ -1,0 +1,177 @@
+"""Where settings come from: flags, environment, a YAML file; each value knows its source."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pipeline.errors import SettingsError
+
+ENV_PREFIX = "FIRSTSEEN_"
+CONFIG_FILE_VARIABLE = "FIRSTSEEN_CONFIG"
+"""Names the YAML file where no ``--config`` is given."""
+
+_TEST_PREFIX = "FIRSTSEEN_TEST_"
+# Kubernetes gives every container a set of variables for each service of its namespace. For a
+# service called firstseen or firstseen-something they begin with our prefix and are not ours.
+_SERVICE_LINK = re.compile(
+    r"_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?$"
+)
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value as it was given, with the place that gave it."""
+
+    value: object
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one source gives, by dotted key, and what is wrong with it."""
+
+    values: dict[str, Given]
+    problems: tuple[str, ...] = ()
+
+
+def env_name(key: str) -> str:
+    """The environment variable of a setting: ``kafka.group_id`` is FIRSTSEEN_KAFKA__GROUP_ID."""
+    return ENV_PREFIX + key.upper().replace(".", "__")
+
+
+def from_environment(environ: Mapping[str, str], keys: Iterable[str]) -> Layer:
+    """Read the variables that begin with ``FIRSTSEEN_``.
+
+    A variable that is empty counts as not set, because compose files cannot leave one out.
+    """
+    names = {env_name(key): key for key in keys}
+    shorts = [name.removeprefix(ENV_PREFIX) for name in names]
+    values: dict[str, Given] = {}
+    problems: list[str] = []
+    for name, value in sorted(environ.items()):
+        upper = name.upper()
+        if not upper.startswith(ENV_PREFIX) or _is_foreign(upper, value):
+            continue
+        if upper not in names:
+            # The prefix, which all have, would make any two names look alike.
+            hint = did_you_mean(upper.removeprefix(ENV_PREFIX), shorts)
+            hint = hint.replace("did you mean ", f"did you mean {ENV_PREFIX}")
+            problems.append(f"{name}: no such setting{hint}")
+        elif value:
+            values[names[upper]] = Given(value, name)
+    return Layer(values, tuple(problems))
+
+
+def _is_foreign(name: str, value: str) -> bool:
+    if name == CONFIG_FILE_VARIABLE or name.startswith(_TEST_PREFIX):
+        return True
+    if "__" in name:
+        return False
+    return bool(_SERVICE_LINK.search(name)) or (
+        name.endswith("_PORT") and bool(_SERVICE_URL.match(value))
+    )
+
+
+def from_overrides(overrides: Mapping[str, object], keys: Iterable[str]) -> Layer:
+    """Read values that the command line gives; None means that the flag was not used."""
+    known = frozenset(keys)
+    problems = tuple(
+        f"{key}: no such setting{did_you_mean(key, known)}" for key in overrides if key not in known
+    )
+    return Layer(
+        {
+            key: Given(value, "command line")
+            for key, value in overrides.items()
+            if value is not None and key in known
+        },
+        problems,
+    )
+
+
+def from_file(path: Path, keys: Iterable[str]) -> Layer:
+    """Read a YAML file of sections; inside one, ``group.id`` is read like ``group_id``.
+
+    Raises:
+        SettingsError: the file cannot be read or is not YAML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"cannot read the configuration file {path}: {reason}") from error
+    # Positions of keys are needed for messages, so the nodes are walked instead of the values.
+    loader = yaml.SafeLoader(text)
+    try:
+        return _FileReader(path, frozenset(keys), loader).read()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        what = getattr(error, "problem", None) or "unreadable"
+        # The cause would print the line with the error, which may hold a password.
+        raise SettingsError(f"{place}: this is not YAML: {what}") from None
+    finally:
+        loader.dispose()
+
+
+class _FileReader:
+    def __init__(self, path: Path, keys: frozenset[str], loader: yaml.SafeLoader) -> None:
+        self._path = path
+        self._keys = keys
+        self._sections = sorted({key.partition(".")[0] for key in keys})
+        self._loader = loader
+        self._values: dict[str, Given] = {}
+        self._problems: list[str] = []
+
+    def read(self) -> Layer:
+        root = self._loader.get_single_node()
+        if root is None:
+            return Layer({})
+        for section, node, place in self._entries(root, "the file"):
+            if section not in self._sections:
+                hint = did_you_mean(section, self._sections)
+                self._problems.append(f"{section}: no such section{hint} (from {place})")
+                continue
+            if node.tag == "tag:yaml.org,2002:null":
+                continue  # a section with everything in it commented out
+            for name, value, where in self._entries(node, section):
+                self._keep(f"{section}.{name.replace('.', '_')}", value, where)
+        return Layer(self._values, tuple(self._problems))
+
+    def _keep(self, key: str, node: yaml.Node, place: str) -> None:
+        if key not in self._keys:
+            hint = did_you_mean(key, self._keys)
+            self._problems.append(f"{key}: no such setting{hint} (from {place})")
+        elif key in self._values:
+            self._problems.append(f"{key}: given twice (from {place})")
+        else:
+            value = self._loader.construct_object(node, deep=True)
+            self._values[key] = Given(value, place)
+
+    def _entries(self, node: yaml.Node, what: str) -> list[tuple[str, yaml.Node, str]]:
+        if not isinstance(node, yaml.MappingNode):
+            self._problems.append(f"{what}: must be a mapping (from {self._place(node)})")
+            return []
+        entries = [(str(key.value), value, self._place(key)) for key, value in node.value]
+        names = [name for name, _, _ in entries]
+        self._problems += [
+            f"{name}: given twice in {what} (from {place})"
+            for index, (name, _, place) in enumerate(entries)
+            if name in names[:index]
+        ]
+        return entries
+
+    def _place(self, node: yaml.Node) -> str:
+        return f"{self._path}:{node.start_mark.line + 1}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: ``; did you mean X?``, or nothing."""
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,335 @@
+"""The alert document: Elastic Common Schema (ECS), with what is ours under ``detection``.
+
+``event.kind`` is ``alert``, which ECS defines as raised by a detection rule outside the Elastic
+Stack; ``signal`` and ``kibana.alert.*`` are reserved for Kibana's own rules. Every field is listed
+in docs/reference/alert-fields.md.
+
+A document is a function of its inputs, byte for byte: a replay that raises an alert again raises
+the same bytes under the same id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from pipeline.engine.durations import duration_text
+from pipeline.engine.entities import entities, related
+from pipeline.engine.first_seen import Sighting
+from pipeline.engine.identity import summary_id
+from pipeline.engine.paths import leaves
+from pipeline.engine.reason import describe_event
+from pipeline.engine.timestamp import format_timestamp
+from pipeline.engine.wire import NewTerm, Observation, RuleRef
+from pipeline.rules.model import Rule, Technique
+from pipeline.types import Term
+
+ECS_VERSION: Final = "9.0.0"
+DATASET: Final = "firstseen.alert"
+PROVIDER: Final = "firstseen"
+
+SEVERITY_NUMBER: Final = {"low": 21, "medium": 47, "high": 73, "critical": 99}
+"""``event.severity`` is a number in ECS; these are Kibana's default risk scores of each level."""
+
+
+def build_alert(
+    observation: Observation,
+    sighting: Sighting,
+    rule: Rule | None,
+    *,
+    created_ms: int,
+    ruleset_digest: str,
+    include_event: bool = True,
+) -> NewTerm:
+    """Return the alert for a term tuple that is new.
+
+    Args:
+        observation: the sighting that is new.
+        sighting: the verdict on it.
+        rule: the rule, for its description, threats, tags and references; without it (a worker
+            that does not have it) the alert says what the observation says.
+        created_ms: when the alert was raised (epoch milliseconds); given, so that a replay can
+            give the same.
+        ruleset_digest: digest of the rule set in force.
+        include_event: whether ``event.original`` holds the event's JSON text.
+    """
+    event = _load(observation.event)
+    novelty = _novelty(observation, sighting)
+    detection = {
+        "kind": "new_term",
+        "history": observation.history,
+        "new_terms": _named_terms(observation.rule.fields, observation.terms),
+        "first_seen": _first_seen(observation, sighting),
+    }
+    document = _document(
+        observation,
+        rule,
+        event,
+        detection,
+        reason=f"{describe_event(event)}: {novelty}",
+        created_ms=created_ms,
+        ruleset_digest=ruleset_digest,
+        include_event=include_event,
+    )
+    return _new_term(observation, document)
+
+
+def build_match_alert(
+    observation: Observation,
+    rule: Rule | None,
+    *,
+    created_ms: int,
+    ruleset_digest: str,
+    include_event: bool = True,
+) -> NewTerm:
+    """Return the alert for a match of a `query` rule: an observation without terms or history.
+
+    The arguments are those of `build_alert`.
+    """
+    event = _load(observation.event)
+    document = _document(
+        observation,
+        rule,
+        event,
+        {"kind": "match"},
+        reason=f"{describe_event(event)}: matches the rule {observation.rule.name}",
+        created_ms=created_ms,
+        ruleset_digest=ruleset_digest,
+        include_event=include_event,
+    )
+    return _new_term(observation, document)
+
+
+def build_summary(
+    rule: RuleRef,
+    window_start_ms: int,
+    *,
+    window_end_ms: int,
+    total: int,
+    overflow: int,
+    sample_terms: Sequence[Sequence[Term]],
+    created_ms: int,
+) -> tuple[str, bytes]:
+    """Return (alert id, document) of the alert that closes a window over its quota.
+
+    Args:
+        rule: the rule.
+        window_start_ms: start of the window, epoch milliseconds.
+        window_end_ms: its end.
+        total: alerts the rule raised in the window.
+        overflow: how many of them went to the overflow topic.
+        sample_terms: the first tuples that went there.
+        created_ms: when the summary was raised.
+    """
+    alert_id = summary_id(rule.id, window_start_ms)
+    window = duration_text(window_end_ms - window_start_ms)
+    reason = (
+        f"rule {rule.name} raised {total} alerts in {window}, {overflow} more than its limit of "
+        f"{rule.max_signals}: those are in the overflow topic"
+    )
+    document = {
+        "@timestamp": format_timestamp(created_ms),
+        "ecs": {"version": ECS_VERSION},
+        "message": reason,
+        "event": {
+            **_event_fields(rule, alert_id, reason, created_ms),
+            "start": format_timestamp(window_start_ms),
+            "end": format_timestamp(window_end_ms),
+        },
+        "rule": _rule_fields(rule, None),
+        "labels": {"severity": rule.severity, "alert_kind": "summary"},
+        "detection": {
+            "kind": "summary",
+            "overflow": {
+                "window": {
+                    "start": format_timestamp(window_start_ms),
+                    "end": format_timestamp(window_end_ms),
+                },
+                "limit": rule.max_signals,
+                "total": total,
+                "count": overflow,
+                "sample": [
+                    {"new_terms": _named_terms(rule.fields, terms)}
+                    for terms in sample_terms
+                    if terms
+                ],
+            },
+        },
+    }
+    return alert_id, orjson.dumps(document)
+
+
+def _new_term(observation: Observation, document: dict[str, Any]) -> NewTerm:
+    return NewTerm(
+        alert_id=observation.alert_id,
+        rule=observation.rule,
+        terms=observation.terms,
+        time_ms=observation.time_ms,
+        source_timestamp_ms=observation.source.timestamp_ms,
+        alert=msgspec.Raw(orjson.dumps(document)),
+    )
+
+
+def _document(
+    observation: Observation,
+    rule: Rule | None,
+    event: dict[str, Any],
+    detection: dict[str, Any],
+    *,
+    reason: str,
+    created_ms: int,
+    ruleset_digest: str,
+    include_event: bool,
+) -> dict[str, Any]:
+    ref = observation.rule
+    fields = _event_fields(ref, observation.alert_id, reason, created_ms)
+    for name in ("category", "type", "action", "outcome"):
+        values = leaves(event, f"event.{name}")
+        if values:
+            fields[name] = values if name in {"category", "type"} else values[0]
+    if include_event:
+        fields["original"] = bytes(observation.event).decode()
+    document: dict[str, Any] = {
+        "@timestamp": format_timestamp(created_ms),
+        "ecs": {"version": ECS_VERSION},
+        "message": reason,
+        "event": fields,
+        "rule": _rule_fields(ref, rule),
+        "labels": {"severity": ref.severity, "alert_kind": detection["kind"]},
+    }
+    if rule is not None:
+        document |= _threat_fields(rule)
+        if rule.tags:
+            document["tags"] = list(rule.tags)
+    document |= entities(event)
+    document |= related(event)
+    document["detection"] = detection | _provenance(observation, ruleset_digest)
+    return document
+
+
+def _event_fields(rule: RuleRef, alert_id: str, reason: str, created_ms: int) -> dict[str, Any]:
+    return {
+        "kind": "alert",
+        "id": alert_id,
+        "dataset": DATASET,
+        "module": PROVIDER,
+        "provider": PROVIDER,
+        "created": format_timestamp(created_ms),
+        "severity": SEVERITY_NUMBER.get(rule.severity, 0),
+        "risk_score": rule.risk_score,
+        "reason": reason,
+    }
+
+
+def _rule_fields(ref: RuleRef, rule: Rule | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "id": ref.id,
+        "name": ref.name,
+        "version": str(ref.version),
+        "category": "new_terms" if ref.fields else "query",
+        "ruleset": PROVIDER,
+    }
+    if rule is None:
+        return fields
+    fields["description"] = rule.description
+    if rule.references:
+        fields["reference"] = list(rule.references)
+    if rule.author:
+        fields["author"] = list(rule.author)
+    if rule.license:
+        fields["license"] = rule.license
+    return fields
+
+
+def _threat_fields(rule: Rule) -> dict[str, Any]:
+    """Return ``threat`` as ECS has it: parallel arrays over all the threats of the rule."""
+    if not rule.threat:
+        return {}
+    tactics: dict[str, tuple[str, str]] = {}
+    techniques: dict[str, Technique] = {}
+    subtechniques: dict[str, Technique] = {}
+    for threat in rule.threat:
+        tactics[threat.tactic_id] = (threat.tactic_name, threat.tactic_reference)
+        for technique in threat.techniques:
+            techniques[technique.id] = technique
+            subtechniques |= {sub.id: sub for sub in technique.subtechniques}
+    fields: dict[str, Any] = {
+        "framework": rule.threat[0].framework,
+        "tactic": {
+            "id": list(tactics),
+            "name": [name for name, _ in tactics.values()],
+            "reference": [reference for _, reference in tactics.values()],
+        },
+    }
+    if techniques:
+        fields["technique"] = _technique_fields(techniques)
+        if subtechniques:
+            fields["technique"]["subtechnique"] = _technique_fields(subtechniques)
+    return {"threat": fields}
+
+
+def _technique_fields(techniques: dict[str, Technique]) -> dict[str, Any]:
+    return {
+        "id": list(techniques),
+        "name": [technique.name for technique in techniques.values()],
+        "reference": [technique.reference for technique in techniques.values()],
+    }
+
+
+def _named_terms(fields: Sequence[str], terms: Sequence[Term]) -> list[dict[str, Term]]:
+    if len(fields) != len(terms):  # written by a version that did not send the names
+        return [{"value": term} for term in terms]
+    return [{"field": name, "value": term} for name, term in zip(fields, terms, strict=True)]
+
+
+def _first_seen(observation: Observation, sighting: Sighting) -> dict[str, Any]:
+    fields: dict[str, Any] = {"time": format_timestamp(sighting.first_ms)}
+    if sighting.previous_ms is not None:
+        fields["previous"] = format_timestamp(sighting.previous_ms)
+    fields["window"] = duration_text(observation.window_ms, short=True)
+    return fields
+
+
+def _novelty(observation: Observation, sighting: Sighting) -> str:
+    """Return what is new, and against what."""
+    terms = _named_terms(observation.rule.fields, observation.terms)
+    shown = ", ".join(
+        f"{term['field']} {_shown(term['value'])}" if "field" in term else _shown(term["value"])
+        for term in terms
+    )
+    window = duration_text(observation.window_ms)
+    if sighting.previous_ms is None:
+        return f"first time in {window} of {shown}"
+    return f"first time in {window} of {shown}, last at {format_timestamp(sighting.previous_ms)}"
+
+
+def _shown(term: Term) -> str:
+    if isinstance(term, bool):
+        return "true" if term else "false"
+    return str(term)[:300]
+
+
+def _provenance(observation: Observation, ruleset_digest: str) -> dict[str, Any]:
+    source: dict[str, Any] = {
+        "topic": observation.source.topic,
+        "partition": observation.source.partition,
+        "offset": observation.source.offset,
+        "index": observation.source.index,
+    }
+    if observation.source.timestamp_ms >= 0:
+        source["timestamp"] = format_timestamp(observation.source.timestamp_ms)
+    return {
+        "event_id": observation.event_id,
+        "event_time": format_timestamp(observation.time_ms),
+        "event_time_capped": observation.capped,
+        "source": source,
+        "ruleset": ruleset_digest,
+    }
+
+
+def _load(event: msgspec.Raw) -> dict[str, Any]:
+    loaded: dict[str, Any] = orjson.loads(bytes(event))
+    return loaded

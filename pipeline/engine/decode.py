@@ -1,0 +1,351 @@
+r"""From the bytes of a record to its documents.
+
+A record holds one JSON object, as Elastic Agent and Beats write it. How Elastic Defend's own Kafka
+client frames a burst is not documented, so a JSON array of objects and newline-joined objects are
+read too, each document for itself: a bad one is told, and the good ones still count.
+
+`decode` never raises and never guesses: what JSON does not define (a key given twice, NaN, a number
+beyond the range of a double) is an error with a reason code. Two things are mended because real
+shippers write them: a lone surrogate escape (``\ud800``) becomes U+FFFD, and an integer beyond 64
+bits becomes the nearest double, as in every reader of Elasticsearch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import orjson
+
+from pipeline.errors import DecodeError
+
+MAX_DEPTH: Final = 256
+"""The deepest nesting a limit may allow: it keeps recursive readers off the stack's end."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What a record may ask of us.
+
+    Attributes:
+        max_bytes: size of a record's value.
+        max_depth: nesting of objects and arrays in a document; 1 to `MAX_DEPTH`.
+        max_documents: documents in a record.
+    """
+
+    max_bytes: int = 1_048_576
+    max_depth: int = 64
+    max_documents: int = 10_000
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_depth <= MAX_DEPTH:
+            raise ValueError(f"max_depth is {self.max_depth}, allowed are 1 to {MAX_DEPTH}")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One event of a record.
+
+    Attributes:
+        event: the decoded object.
+        raw: its JSON text: as it came, or written anew when it held a lone surrogate.
+        index: its number in the record, from 0; bad documents are counted too.
+    """
+
+    event: dict[str, Any]
+    raw: bytes
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The documents of a record, and the first thing that was wrong with it, if any."""
+
+    documents: tuple[Document, ...]
+    error: DecodeError | None
+
+
+def decode(value: bytes | None, limits: DecodeLimits) -> Decoded:
+    """Return the documents of a record's value.
+
+    The reasons of an error: ``null_value``, ``empty``, ``too_large``, ``invalid_utf8``,
+    ``invalid_json``, ``not_an_object``, ``too_deep``, ``duplicate_key``, ``too_many_documents``.
+    """
+    if value is None:
+        return Decoded((), DecodeError("null_value", "the record has no value: a tombstone"))
+    if len(value) > limits.max_bytes:
+        return Decoded((), _too_large(len(value), limits))
+    try:
+        event = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return _decode_unusual(value, limits)
+    if type(event) is list:
+        return _decode_array(value.decode(), limits)
+    try:
+        return Decoded((_checked(event, value, 0, limits),), None)
+    except DecodeError as error:
+        return Decoded((), error)
+
+
+def _decode_unusual(value: bytes, limits: DecodeLimits) -> Decoded:
+    """Decode what orjson refuses: errors, joined documents, lone surrogates."""
+    if not value.strip():
+        return Decoded((), DecodeError("empty", "the record's value is empty"))
+    try:
+        text = value.decode()
+    except UnicodeDecodeError as error:
+        return Decoded((), DecodeError("invalid_utf8", f"byte {error.start} is no UTF-8"))
+    if text.lstrip(_WHITESPACE).startswith("["):
+        return _decode_array(text, limits)
+    try:
+        return Decoded((_document(value, 0, limits),), None)
+    except DecodeError as error:
+        lines = [line for line in value.split(b"\n") if line.strip()]
+        if error.reason != "invalid_json" or len(lines) < 2:
+            return Decoded((), error)
+        joined = _collect(iter(lines), limits)
+        # Not one line is a document: it is one broken text, not many, and the error is its own.
+        return joined if joined.documents else Decoded((), error)
+
+
+def _decode_array(text: str, limits: DecodeLimits) -> Decoded:
+    if _text_depth(text.encode()) > MAX_DEPTH + 1:  # else each document is judged for itself
+        return Decoded((), _too_deep(limits.max_depth))
+    return _collect(_array_texts(text), limits)
+
+
+def _collect(texts: Iterator[bytes | DecodeError], limits: DecodeLimits) -> Decoded:
+    """Decode document by document; keep the good ones and the first error."""
+    documents = []
+    first_error: DecodeError | None = None
+    for index, text in enumerate(texts):
+        if index >= limits.max_documents:
+            first_error = first_error or DecodeError(
+                "too_many_documents", f"the record has more than {limits.max_documents} documents"
+            )
+            break
+        try:
+            if isinstance(text, DecodeError):
+                raise text
+            documents.append(_document(text, index, limits))
+        except DecodeError as error:
+            first_error = first_error or error
+    return Decoded(tuple(documents), first_error)
+
+
+_WHITESPACE: Final = " \t\r\n"
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def _array_texts(text: str) -> Iterator[bytes | DecodeError]:
+    """Yield the text of each element of a JSON array, then an error if the array breaks off."""
+    end = _skip(text, 0) + 1  # behind the bracket
+    end = _skip(text, end)
+    if text[end : end + 1] == "]":
+        end += 1
+    else:
+        end -= 1
+        separator = ","
+        while separator == ",":
+            start = _skip(text, end + 1)
+            try:
+                _, end = _splitter.raw_decode(text, start)
+            except ValueError as error:
+                yield _invalid(error)
+                return
+            yield text[start:end].encode()
+            end = _skip(text, end)
+            separator = text[end : end + 1]
+        if separator != "]":
+            yield _invalid(f"an array is not closed at character {end}")
+            return
+        end += 1
+    if _skip(text, end) != len(text):
+        yield _invalid(f"text after the array at character {end}")
+
+
+def _skip(text: str, start: int) -> int:
+    found = _SPACE.match(text, start)
+    return found.end() if found else start
+
+
+def _document(raw: bytes, index: int, limits: DecodeLimits) -> Document:
+    """Decode one JSON text that should be an object.
+
+    Raises:
+        DecodeError: it is not.
+    """
+    try:
+        event = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return _mended(raw, index, limits)
+    return _checked(event, raw, index, limits)
+
+
+def _checked(event: Any, raw: bytes, index: int, limits: DecodeLimits) -> Document:
+    """Return the document of a decoded text, once it is known to say one thing."""
+    if type(event) is not dict:
+        raise DecodeError("not_an_object", f"the document is {_json_type(event)}")
+    keys = _count_keys(event, limits.max_depth)
+    # Each key is followed by a colon. If as many quote-colon pairs stand in the text as there are
+    # keys left after decoding, and no key has whitespace before its colon, then none was given
+    # twice: a repeated key leaves a pair too many. An escaped quote before a colon, inside a
+    # value, looks like one; the exact way decides then.
+    if raw.count(b'":') != keys or _SPACED_COLON.search(raw):
+        _exact(raw, limits)
+    return Document(event, raw, index)
+
+
+_SPACED_COLON = re.compile(rb'"[ \t\r\n]+:')
+
+
+def _mended(raw: bytes, index: int, limits: DecodeLimits) -> Document:
+    """Decode a text that orjson refuses: it holds lone surrogates, or it is an error."""
+    event = _exact(raw, limits)
+    if type(event) is not dict:
+        raise DecodeError("not_an_object", f"the document is {_json_type(event)}")
+    _count_keys(event, limits.max_depth)
+    return Document(event, orjson.dumps(event), index)
+
+
+def _exact(raw: bytes, limits: DecodeLimits) -> Any:
+    """Decode slowly and exactly.
+
+    Raises:
+        DecodeError: ``too_deep``, ``invalid_utf8``, ``invalid_json`` or ``duplicate_key``.
+    """
+    depth = _text_depth(raw)
+    if depth > limits.max_depth:
+        raise _too_deep(limits.max_depth)
+    try:
+        return _scanner.decode(raw.decode())
+    except UnicodeDecodeError as error:
+        raise DecodeError("invalid_utf8", f"byte {error.start} is no UTF-8") from error
+    except ValueError as error:
+        raise _invalid(error) from error
+
+
+# An unclosed string runs to the end: a pattern that failed there would try again at each quote.
+_STRING_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def _text_depth(raw: bytes) -> int:
+    """Return how deep brackets nest in a JSON text, without recursion."""
+    depth = deepest = 0
+    for byte in _STRING_TEXT.sub(b"", raw).translate(None, _NOT_BRACKETS):
+        if byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        else:
+            depth -= 1
+    return deepest
+
+
+def _count_keys(event: dict[str, Any], max_depth: int) -> int:
+    """Return how many keys an object has at all levels.
+
+    Raises:
+        DecodeError: ``too_deep``.
+    """
+    keys = 0
+    level: list[Any] = [event]
+    for _ in range(max_depth):
+        below: list[Any] = []
+        for node in level:
+            if type(node) is dict:
+                keys += len(node)
+                below += [value for value in node.values() if type(value) in _CONTAINERS]
+            else:
+                below += [value for value in node if type(value) in _CONTAINERS]
+        if not below:
+            return keys
+        level = below
+    raise _too_deep(max_depth)
+
+
+_CONTAINERS: Final = frozenset({dict, list})
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_SAFE_DIGITS: Final = 18
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    event = {_well_formed(key): _mend(value) for key, value in pairs}
+    if len(event) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if _well_formed(key) in seen:
+                raise DecodeError("duplicate_key", f"the key {key[:200]!a} is given twice")
+            seen.add(_well_formed(key))
+    return event
+
+
+def _mend(value: Any) -> Any:
+    if isinstance(value, str):
+        return _well_formed(value)
+    if isinstance(value, list):  # objects in it are mended already
+        return [_mend(item) for item in value]
+    return value
+
+
+def _well_formed(text: str) -> str:
+    return _SURROGATES.sub("\ufffd", text)
+
+
+def _integer(text: str) -> int | float:
+    if len(text) <= _SAFE_DIGITS:
+        return int(text)
+    return _wide_integer(text)
+
+
+def _wide_integer(text: str) -> int | float:
+    number = _float(text)
+    if abs(number) > 2.0**65:
+        return number
+    exact = int(text)
+    return exact if -(2**63) <= exact < 2**64 else number
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if number in _INFINITE:
+        raise ValueError(f"the number {text[:50]} is beyond the range of a double")
+    return number
+
+
+_INFINITE: Final = frozenset({float("inf"), float("-inf")})
+
+
+def _constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
+
+
+_splitter = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_constant)
+"""Finds where a value ends. What the value means is decided afterwards."""
+
+_scanner = json.JSONDecoder(
+    object_pairs_hook=_pairs,
+    parse_int=_integer,
+    parse_float=_float,
+    parse_constant=_constant,
+)
+
+
+def _json_type(value: Any) -> str:
+    names = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _invalid(cause: object) -> DecodeError:
+    return DecodeError("invalid_json", f"the value is no JSON: {cause}")
+
+
+def _too_deep(max_depth: int) -> DecodeError:
+    return DecodeError("too_deep", f"the document nests deeper than {max_depth} levels")
+
+
+def _too_large(size: int, limits: DecodeLimits) -> DecodeError:
+    return DecodeError("too_large", f"the value has {size} bytes, the limit is {limits.max_bytes}")

@@ -1,0 +1,65 @@
+"""What an alert takes over from its event: the things involved, and the values to pivot on."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pipeline.engine.paths import leaves
+from pipeline.types import Event
+
+ENTITIES: Final = frozenset(
+    {
+        "agent",
+        "client",
+        "cloud",
+        "container",
+        "destination",
+        "dll",
+        "dns",
+        "file",
+        "group",
+        "host",
+        "network",
+        "observer",
+        "orchestrator",
+        "organization",
+        "process",
+        "registry",
+        "server",
+        "service",
+        "source",
+        "url",
+        "user",
+        "user_agent",
+    }
+)
+"""ECS field sets that are copied whole."""
+
+_RELATED: Final = {
+    "hosts": ("host.name", "host.hostname", "host.id"),
+    "user": ("user.name", "user.id"),
+    "ip": ("source.ip", "destination.ip", "host.ip"),
+    "hash": tuple(
+        f"{thing}.hash.{algorithm}"
+        for thing in ("process", "dll", "file")
+        for algorithm in ("sha256", "sha1", "md5")
+    ),
+}
+
+
+def entities(event: Event) -> dict[str, Any]:
+    """Return the event's field sets about things involved, in the order the event has them.
+
+    A dotted key (``host.name``) stays one.
+    """
+    return {key: value for key, value in event.items() if key.split(".", 1)[0] in ENTITIES}
+
+
+def related(event: Event) -> dict[str, Any]:
+    """Return ECS ``related``: every host, user, address and hash of the event, each once."""
+    found: dict[str, list[Any]] = {}
+    for name, paths in _RELATED.items():
+        values = list(dict.fromkeys(value for path in paths for value in leaves(event, path)))
+        if values:
+            found[name] = values
+    return {"related": found} if found else {}

@@ -1,0 +1,258 @@
+"""First seen: the state that remembers term tuples and decides new or known.
+
+The verdict is `pipeline.rules.history.is_new`: a tuple is new iff it is unknown or was last seen
+before the history that ends with this sighting. What this module adds is that the verdict survives
+crashes.
+
+Why a replay repeats itself
+---------------------------
+Observations of one key arrive in one order, that of their partition, and each key has one row. The
+driver keeps two promises:
+
+* an offset is committed only after the outputs of every observation before it, and the changelog
+  records of the rows they wrote, were acknowledged;
+* `committed` as given to `FirstSeen.observe` never exceeds an offset that is truly committed.
+
+A crash may then leave the row at any point between the last commit and the crash: the changelog
+may have lost its tail, a local copy of the table may be ahead of it. Processing starts again at the
+committed offset. For an observation at offset ``o``:
+
+* ``row.offset < o`` (or no row): the row holds exactly what the observations of this key before
+  ``o`` made of it, because rows are written in that order and each write replaces the whole row.
+  The verdict is the one of the first time, if there was one.
+* ``o <= row.offset``: the row already contains this sighting. Its verdict cannot be computed again,
+  as the row has moved on, so it is read: a sighting judged new left a *stamp* ``(o, previous)`` in
+  the row, and every write carries the stamps along until they are below `committed`. No stamp means
+  it was judged known. Either way the row stays as it is, and is put once more, since the changelog
+  record of the first time may be the one that was lost.
+
+A stamp that is dropped is below an offset that is committed, so its observation is never read
+again: nobody asks for it. Hence each sighting that is new in the order of the log is told at least
+once, always with the same previous time and therefore byte for byte the same alert, and no other
+sighting is ever told. Stamps cost one pair for each new verdict of the last commit interval.
+
+The offsets must go on: whoever empties or re-creates the observations topic has to empty this table
+with it, else the new low offsets look like replays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from pipeline.engine.identity import KEY_BYTES
+from pipeline.engine.tables import Table
+from pipeline.engine.wire import Observation
+from pipeline.errors import StateError
+from pipeline.rules.history import is_new
+from pipeline.types import Term
+
+ROW_FORMAT = 1
+TERM_CHARACTERS = 8192
+"""A row keeps this much of a text term. For people only: the key is a hash of the whole."""
+
+
+class Row(msgspec.Struct, array_like=True, frozen=True):
+    """The state of one tuple in one history. Times are epoch milliseconds.
+
+    New fields are appended with a default; any other change raises `ROW_FORMAT`.
+
+    Attributes:
+        format: `ROW_FORMAT` of the writer.
+        rule_id: the rule the history belongs to.
+        terms: the tuple; long texts are cut.
+        first_ms: earliest effective time since the tuple was last judged new.
+        last_ms: latest effective time ever.
+        count: sightings since the tuple was last judged new.
+        offset: offset of the last observation applied.
+        stamps: (offset, previous last_ms or None) of each sighting judged new and not known to be
+            committed.
+        window_ms: length of the history, so that a row can be judged stale without its rule.
+    """
+
+    format: int
+    rule_id: str
+    terms: tuple[Term, ...]
+    first_ms: int
+    last_ms: int
+    count: int
+    offset: int
+    stamps: tuple[tuple[int, int | None], ...] = ()
+    window_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """The verdict on one observation. Times are epoch milliseconds.
+
+    Attributes:
+        new: the tuple is new: an alert is due.
+        repeated: this observation was applied before; the verdict is the one of that time.
+        previous_ms: when a new tuple was last seen before, None if never; None for a known one.
+        first_ms: earliest time since the tuple was last judged new.
+        last_ms: latest time, this sighting included.
+        count: sightings since the tuple was last judged new, this one included.
+    """
+
+    new: bool
+    repeated: bool
+    previous_ms: int | None
+    first_ms: int
+    last_ms: int
+    count: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Row)
+
+
+def encode_row(row: Row) -> bytes:
+    """Return the bytes of a row, as in the table and its changelog."""
+    return _encoder.encode(row)
+
+
+def decode_row(value: bytes) -> Row:
+    """Read a row.
+
+    Raises:
+        StateError: the bytes are no row, or one of a newer firstseen.
+    """
+    try:
+        row = _decoder.decode(value)
+    except ValueError as error:
+        raise StateError(
+            f"a first seen row cannot be read ({error}): the state is damaged; delete the local "
+            f"state folder, it is rebuilt from the changelog"
+        ) from error
+    if row.format != ROW_FORMAT:
+        raise StateError(
+            f"a first seen row has format {row.format}, this version reads {ROW_FORMAT}: "
+            f"start a version of firstseen at least as new as the one that wrote it"
+        )
+    return row
+
+
+def rows(table: Table) -> Iterator[tuple[bytes, Row]]:
+    """Yield (key, row) for each tuple in a table, passing over a driver's own entries.
+
+    Raises:
+        StateError: see `decode_row`.
+    """
+    for key, value in table.items():
+        if len(key) == KEY_BYTES:
+            yield key, decode_row(value)
+
+
+class FirstSeen:
+    """Decides new or known, on a table keyed by `Observation.key`."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def observe(self, observation: Observation, offset: int, committed: int) -> Sighting:
+        """Apply one observation and return the verdict.
+
+        Args:
+            observation: the sighting.
+            offset: the observation's offset in its partition.
+            committed: an offset up to which (exclusive) this partition is known to be committed;
+                0 is always safe.
+
+        Raises:
+            StateError: the tuple's row cannot be read.
+        """
+        key = observation.key()
+        value = self._table.get(key)
+        if value is None:
+            return self._begin(key, observation, offset, None, ())
+        row = decode_row(value)
+        if offset <= row.offset:
+            return self._repeat(key, row, observation, offset, committed)
+        stamps = _uncommitted(row.stamps, committed)
+        if is_new(row.last_ms, observation.time_ms, observation.window_ms):
+            return self._begin(key, observation, offset, row.last_ms, stamps)
+        row = msgspec.structs.replace(
+            row,
+            first_ms=min(row.first_ms, observation.time_ms),
+            last_ms=max(row.last_ms, observation.time_ms),
+            count=row.count + 1,
+            offset=offset,
+            stamps=stamps,
+            window_ms=observation.window_ms,
+        )
+        self._table.put(key, encode_row(row))
+        return Sighting(
+            new=False,
+            repeated=False,
+            previous_ms=None,
+            first_ms=row.first_ms,
+            last_ms=row.last_ms,
+            count=row.count,
+        )
+
+    def _begin(
+        self,
+        key: bytes,
+        observation: Observation,
+        offset: int,
+        previous_ms: int | None,
+        stamps: tuple[tuple[int, int | None], ...],
+    ) -> Sighting:
+        """Start the tuple's row, or start it again: this sighting is new."""
+        row = Row(
+            format=ROW_FORMAT,
+            rule_id=observation.rule.id,
+            terms=tuple(_shortened(term) for term in observation.terms),
+            first_ms=observation.time_ms,
+            last_ms=observation.time_ms,
+            count=1,
+            offset=offset,
+            stamps=(*stamps, (offset, previous_ms)),
+            window_ms=observation.window_ms,
+        )
+        self._table.put(key, encode_row(row))
+        return _new(observation, previous_ms, repeated=False)
+
+    def _repeat(
+        self, key: bytes, row: Row, observation: Observation, offset: int, committed: int
+    ) -> Sighting:
+        """Answer for an observation that the row already contains."""
+        stamps = _uncommitted(row.stamps, committed)
+        self._table.put(key, encode_row(msgspec.structs.replace(row, stamps=stamps)))
+        for stamped, previous_ms in row.stamps:
+            if stamped == offset:
+                return _new(observation, previous_ms, repeated=True)
+        return Sighting(
+            new=False,
+            repeated=True,
+            previous_ms=None,
+            first_ms=row.first_ms,
+            last_ms=row.last_ms,
+            count=row.count,
+        )
+
+
+def _new(observation: Observation, previous_ms: int | None, *, repeated: bool) -> Sighting:
+    """Return the verdict *new*, the same at each replay whatever the row says by then."""
+    return Sighting(
+        new=True,
+        repeated=repeated,
+        previous_ms=previous_ms,
+        first_ms=observation.time_ms,
+        last_ms=observation.time_ms,
+        count=1,
+    )
+
+
+def _uncommitted(
+    stamps: tuple[tuple[int, int | None], ...], committed: int
+) -> tuple[tuple[int, int | None], ...]:
+    if not stamps or stamps[0][0] >= committed:  # stamps are in order of their offsets
+        return stamps
+    return tuple(stamp for stamp in stamps if stamp[0] >= committed)
+
+
+def _shortened(term: Term) -> Term:
+    return term[:TERM_CHARACTERS] if isinstance(term, str) else term

@@ -1,0 +1,71 @@
+"""Names that stay the same when a record is processed again: term keys and alert ids.
+
+All of them are hashes of canonical JSON: compact, keys sorted, ASCII only. ASCII, because then no
+reader's idea of Unicode can change a hash, and a lone surrogate has a spelling too. The types stay
+apart: ``1``, ``"1"`` and ``true`` are three terms.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.types import Position, Term
+
+ALERT_ID_LENGTH = 40
+"""Hexadecimal digits of an alert id: 160 bits."""
+
+HISTORY_BYTES = 8
+KEY_BYTES = 24
+"""Length of a first seen key: the history id's 8 bytes, then 16 bytes of the tuple's hash."""
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the one spelling of a JSON value that hashes are made of."""
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":"), sort_keys=True).encode()
+
+
+def term_key(history: str, terms: Sequence[Term]) -> bytes:
+    """Return the 24-byte key of a term tuple in a history.
+
+    It is the Kafka key of an observation and the key of its row: the same tuple of the same
+    history meets its row wherever its event came in, and a history is one range of keys.
+
+    Args:
+        history: the history id, 16 hexadecimal digits.
+        terms: the tuple, one term for each new-terms field.
+    """
+    digest = hashlib.sha256(canonical_json(list(terms))).digest()
+    return bytes.fromhex(history)[:HISTORY_BYTES] + digest[: KEY_BYTES - HISTORY_BYTES]
+
+
+def event_identity(event_id: str | None, position: Position, index: int) -> str:
+    """Return what tells this event from all others.
+
+    ``event.id`` where the event has one: then a record that a shipper sent twice is one event.
+    Else the place it was read from, with the document's number when it is not the record's first.
+    """
+    if event_id:
+        return event_id
+    place = f"{position.topic}/{position.partition}/{position.offset}"
+    return f"{place}/{index}" if index else place
+
+
+def alert_id(rule_id: str, rule_version: int, terms: Sequence[Term], identity: str) -> str:
+    """Return the id of the alert that a rule raises for a tuple because of an event.
+
+    Kibana hashes the index, the document id, the rule and the tuple in the same spirit. A new
+    version of the rule gives new ids.
+    """
+    return _digest([rule_id, rule_version, list(terms), identity])
+
+
+def summary_id(rule_id: str, window_start_ms: int) -> str:
+    """Return the id of the summary alert that closes a rule's window."""
+    return _digest([rule_id, window_start_ms, "summary"])
+
+
+def _digest(parts: list[Any]) -> str:
+    return hashlib.sha256(canonical_json(parts)).hexdigest()[:ALERT_ID_LENGTH]

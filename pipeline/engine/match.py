@@ -1,0 +1,314 @@
+"""Match: from one record to the observations and alerts its events give rise to.
+
+Stateless, synchronous and total: whatever the bytes are, the answer is one `Outcome`. This is the
+stage that sees the flood, so it does the cheap things first: search the raw bytes for the texts
+that the rules cannot do without, decode only what has one, judge only by the rules whose index
+patterns take the event in. Records that match nothing share two constant outcomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from pipeline.engine.alert import build_match_alert
+from pipeline.engine.decode import DecodeLimits, Document, decode
+from pipeline.engine.identity import alert_id, event_identity
+from pipeline.engine.index import index_of
+from pipeline.engine.paths import text
+from pipeline.engine.prefilter import Prefilter
+from pipeline.engine.timestamp import MAX_MS, effective_time
+from pipeline.engine.wire import NewTerm, Observation, RuleRef, Source
+from pipeline.errors import RecordError
+from pipeline.rules.compiled import CompiledRule
+from pipeline.rules.model import RuleType
+from pipeline.rules.ruleset import RuleSet
+from pipeline.types import Record, Term
+
+MAX_TUPLES: Final = 10_000
+"""Term tuples taken from one event by one rule; what exceeds it is a `RuleFailure`."""
+
+_INDEX_NAMES: Final = 1024
+"""Index names whose rules are remembered; a producer may make up any number of them."""
+
+
+class Disposition(StrEnum):
+    """How a record ended."""
+
+    SKIPPED = "skipped"
+    NO_MATCH = "no_match"
+    MATCHED = "matched"
+    DEAD_LETTER = "dead_letter"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFailure:
+    """A rule that could not give its full answer on one event; other rules went on.
+
+    Attributes:
+        rule_id: the rule.
+        code: ``evaluation`` (it raised) or ``too_many_tuples``.
+        message: what happened.
+        index: number of the document in the record.
+    """
+
+    rule_id: str
+    code: str
+    message: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The one result of one record.
+
+    Attributes:
+        disposition: how it ended. A dead letter may have observations all the same: of its other
+            documents, or of other rules.
+        observations: sightings by `new_terms` rules, to be judged by first seen.
+        new_terms: alerts of `query` rules, which go straight to the quota.
+        matches: (rule id, document number) for each match.
+        error: why it is a dead letter; the first reason, if there are several.
+        failures: rules that failed on one of its events.
+        documents: events it held. 1 for a record that was skipped unread.
+        future_capped: matches whose event time was too far in the future and was capped.
+        without_tuple: matches of `new_terms` rules whose event lacks a value in a field.
+    """
+
+    disposition: Disposition
+    observations: tuple[Observation, ...] = ()
+    new_terms: tuple[NewTerm, ...] = ()
+    matches: tuple[tuple[str, int], ...] = ()
+    error: RecordError | None = None
+    failures: tuple[RuleFailure, ...] = ()
+    documents: int = 1
+    future_capped: int = 0
+    without_tuple: int = 0
+
+
+SKIPPED: Final = Outcome(Disposition.SKIPPED)
+NO_MATCH: Final = Outcome(Disposition.NO_MATCH)
+
+
+@dataclass(frozen=True, slots=True)
+class _Runnable:
+    """A rule with what is the same for all its matches."""
+
+    compiled: CompiledRule
+    ref: RuleRef
+    window_ms: int
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What gathers while a record's events are judged."""
+
+    observations: list[Observation] = field(default_factory=list)
+    new_terms: list[NewTerm] = field(default_factory=list)
+    matches: list[tuple[str, int]] = field(default_factory=list)
+    failures: list[RuleFailure] = field(default_factory=list)
+    error: RecordError | None = None
+    future_capped: int = 0
+    without_tuple: int = 0
+
+    def outcome(self, documents: int) -> Outcome:
+        if self.error is not None:
+            disposition = Disposition.DEAD_LETTER
+        else:
+            disposition = Disposition.MATCHED if self.matches else Disposition.NO_MATCH
+        return Outcome(
+            disposition=disposition,
+            observations=tuple(self.observations),
+            new_terms=tuple(self.new_terms),
+            matches=tuple(self.matches),
+            error=self.error,
+            failures=tuple(self.failures),
+            documents=documents,
+            future_capped=self.future_capped,
+            without_tuple=self.without_tuple,
+        )
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.matches or self.failures or self.error)
+
+
+class MatchStage:
+    """Judges records by a rule set.
+
+    Args:
+        ruleset: the rules.
+        limits: what a record may ask of the decoder.
+        max_future_ms: how far after its arrival an event may be dated; a later time counts as
+            that limit, so that one wrong clock cannot make a term known for years.
+        prefilter: the search on raw bytes; None to decode every record.
+        match_index: whether a rule's index patterns are asked.
+        include_event: whether alerts of `query` rules carry the original event.
+    """
+
+    def __init__(
+        self,
+        ruleset: RuleSet,
+        *,
+        limits: DecodeLimits | None = None,
+        max_future_ms: int = 300_000,
+        prefilter: Prefilter | None = None,
+        match_index: bool = True,
+        include_event: bool = True,
+    ) -> None:
+        self._limits = limits or DecodeLimits()
+        self._max_future_ms = max_future_ms
+        self._prefilter = prefilter if prefilter is not None and prefilter.enabled else None
+        self._match_index = match_index
+        self._include_event = include_event
+        self._digest = ruleset.digest
+        self._rules = tuple(
+            _Runnable(
+                compiled,
+                RuleRef.of(compiled.rule),
+                compiled.rule.new_terms.history_ms if compiled.rule.new_terms else 0,
+            )
+            for compiled in ruleset.runnable
+        )
+        self._by_index: dict[str | None, tuple[_Runnable, ...]] = {}
+
+    def process(self, record: Record) -> Outcome:
+        """Return what becomes of a record. Never raises."""
+        value = record.value
+        prefilter = self._prefilter
+        if prefilter and value and not prefilter.may_match(value) and not value.isspace():
+            return SKIPPED
+        decoded = decode(value, self._limits)
+        findings = _Findings(error=decoded.error)
+        for document in decoded.documents:
+            self._judge(document, record, findings)
+        if findings.nothing and len(decoded.documents) == 1:
+            return NO_MATCH
+        return findings.outcome(len(decoded.documents))
+
+    def _judge(self, document: Document, record: Record, findings: _Findings) -> None:
+        """Judge one event by each rule it concerns."""
+        for rule in self._concerned(document):
+            rule_id = rule.ref.id
+            try:
+                if rule.compiled.matcher(document.event):
+                    findings.matches.append((rule_id, document.index))
+                    self._match(rule, document, record, findings)
+            except RecordError as error:
+                findings.error = findings.error or error
+            except Exception as error:  # noqa: BLE001
+                # The one broad except of the engine. A matcher is total and cannot raise; should
+                # one do so all the same, it must take down neither the worker nor the other
+                # rules, and it must be seen: the driver counts and logs each failure.
+                message = f"{type(error).__name__}: {error}"[:500]
+                findings.failures.append(
+                    RuleFailure(rule_id, "evaluation", message, document.index)
+                )
+
+    def _concerned(self, document: Document) -> tuple[_Runnable, ...]:
+        if not self._match_index:
+            return self._rules
+        name = index_of(document.event)
+        rules = self._by_index.get(name)
+        if rules is None:
+            rules = tuple(rule for rule in self._rules if rule.compiled.accepts_index(name))
+            if len(self._by_index) >= _INDEX_NAMES:
+                self._by_index.clear()
+            self._by_index[name] = rules
+        return rules
+
+    def _match(
+        self, matched: _Runnable, document: Document, record: Record, findings: _Findings
+    ) -> None:
+        """Turn a match into observations, or into an alert of a `query` rule.
+
+        Raises:
+            TimestampError: the event has no usable time.
+        """
+        rule = matched.compiled.rule
+        time_ms = effective_time(
+            document.event,
+            rule.timestamp_override,
+            fallback=not rule.timestamp_override_fallback_disabled,
+        )
+        latest_ms = min(record.arrival_ms + self._max_future_ms, MAX_MS)
+        capped = time_ms > latest_ms
+        findings.future_capped += capped
+        time_ms = min(time_ms, latest_ms)
+        if rule.type is RuleType.QUERY:
+            observation = _observe(matched, (), document, record, time_ms, capped=capped)
+            findings.new_terms.append(self._alert(matched, observation))
+            return
+        found = 0
+        for terms in self._tuples(matched, document, findings):
+            found += 1
+            findings.observations.append(
+                _observe(matched, terms, document, record, time_ms, capped=capped)
+            )
+        findings.without_tuple += not found
+
+    def _tuples(
+        self, matched: _Runnable, document: Document, findings: _Findings
+    ) -> Iterator[tuple[Term, ...]]:
+        tuples = matched.compiled.tuples(document.event)
+        yield from islice(tuples, MAX_TUPLES)
+        if next(tuples, None) is not None:
+            message = f"the event has more than {MAX_TUPLES} term tuples: the rest is not judged"
+            findings.failures.append(
+                RuleFailure(matched.ref.id, "too_many_tuples", message, document.index)
+            )
+
+    def _alert(self, matched: _Runnable, observation: Observation) -> NewTerm:
+        """Return the alert of a `query` rule, dated by its record so that a replay agrees."""
+        recorded_ms = observation.source.timestamp_ms
+        return build_match_alert(
+            observation,
+            matched.compiled.rule,
+            created_ms=recorded_ms if recorded_ms >= 0 else observation.time_ms,
+            ruleset_digest=self._digest,
+            include_event=self._include_event,
+        )
+
+
+def _observe(
+    matched: _Runnable,
+    terms: tuple[Term, ...],
+    document: Document,
+    record: Record,
+    time_ms: int,
+    *,
+    capped: bool,
+) -> Observation:
+    terms = tuple(_portable(term) for term in terms)
+    position = record.position
+    identity = event_identity(text(document.event, "event.id"), position, document.index)
+    return Observation(
+        rule=matched.ref,
+        history=matched.compiled.history_id,
+        window_ms=matched.window_ms,
+        terms=terms,
+        time_ms=time_ms,
+        event_id=identity,
+        alert_id=alert_id(matched.ref.id, matched.ref.version, terms, identity),
+        source=Source(
+            topic=position.topic,
+            partition=position.partition,
+            offset=position.offset,
+            timestamp_ms=record.timestamp_ms,
+            index=document.index,
+        ),
+        event=msgspec.Raw(document.raw),
+        capped=capped,
+    )
+
+
+def _portable(term: Term) -> Term:
+    """Return a term that JSON readers agree on: an integer beyond 64 bits becomes a double."""
+    if type(term) is int and not -(2**63) <= term < 2**64:
+        return float(term)
+    return term

@@ -1,0 +1,115 @@
+"""The rows of the quota's table: msgpack, versioned, fields by position."""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+import msgspec
+
+from pipeline.engine.wire import RuleRef
+from pipeline.errors import StateError
+from pipeline.types import Term
+
+ROW_FORMAT: Final = 1
+"""Raised by any change that is not a field appended with a default."""
+
+
+class WindowRow(msgspec.Struct, array_like=True, frozen=True):
+    """The latest window of a rule. Times are epoch milliseconds.
+
+    Attributes:
+        format: `ROW_FORMAT` of the writer.
+        rule: the rule, as of the last candidate.
+        start_ms: start of the window.
+        end_ms: its end (exclusive).
+        alerted: candidates that became alerts.
+        overflow: candidates that went to the overflow topic.
+        sample: tuples of the first of those.
+        offset: offset of the last candidate or tick that changed this row.
+        closed: its summary is raised.
+    """
+
+    format: int
+    rule: RuleRef
+    start_ms: int
+    end_ms: int
+    alerted: int = 0
+    overflow: int = 0
+    sample: tuple[tuple[Term, ...], ...] = ()
+    offset: int = -1
+    closed: bool = False
+
+    @property
+    def awaits_summary(self) -> bool:
+        """Whether the window overflowed and has not been told of."""
+        return self.overflow > 0 and not self.closed
+
+
+class IdRow(msgspec.Struct, array_like=True, frozen=True):
+    """What was decided on an alert id. Times are epoch milliseconds.
+
+    Attributes:
+        format: `ROW_FORMAT` of the writer.
+        offset: offset of the candidate (for a summary: of what raised it).
+        verdict: ``alert`` or ``overflow``.
+        start_ms: start of the window it counts in.
+        end_ms: end of that window.
+        decided_ms: when it was decided; it expires after `Quota`'s `dedupe_ms`.
+        summary: id of the summary that this candidate raised, if any.
+        value: the document of a summary.
+    """
+
+    format: int
+    offset: int
+    verdict: str
+    start_ms: int
+    end_ms: int
+    decided_ms: int
+    summary: str | None = None
+    value: bytes | None = None
+
+
+RowType = TypeVar("RowType", WindowRow, IdRow)
+
+_encoder = msgspec.msgpack.Encoder()
+_windows = msgspec.msgpack.Decoder(WindowRow)
+_ids = msgspec.msgpack.Decoder(IdRow)
+
+
+def encode_row(row: WindowRow | IdRow) -> bytes:
+    """Return the bytes of a row, as in the table and its changelog."""
+    return _encoder.encode(row)
+
+
+def decode_window(value: bytes) -> WindowRow:
+    """Read a window row.
+
+    Raises:
+        StateError: the bytes are no window row, or one of a newer firstseen.
+    """
+    return _read(_windows, value)
+
+
+def decode_id(value: bytes) -> IdRow:
+    """Read an id row.
+
+    Raises:
+        StateError: the bytes are no id row, or one of a newer firstseen.
+    """
+    return _read(_ids, value)
+
+
+def _read(decoder: msgspec.msgpack.Decoder[RowType], value: bytes) -> RowType:
+    try:
+        row = decoder.decode(value)
+    except ValueError as error:
+        raise StateError(
+            f"a quota row cannot be read ({error}): the state is damaged; delete the local state "
+            f"folder, it is rebuilt from the changelog"
+        ) from error
+    if row.format != ROW_FORMAT:
+        raise StateError(
+            f"a quota row has format {row.format}, this version reads {ROW_FORMAT}: start a "
+            f"version of firstseen at least as new as the one that wrote it"
+        )
+    return row

@@ -1,0 +1,49 @@
+"""Keyed state behind one small protocol, and its in-memory twin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+
+class Table(Protocol):
+    """Bytes to bytes. A write is visible to the next read; durability is the owner's matter."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key`, or None."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set `key` to `value`."""
+
+    def delete(self, key: bytes) -> None:
+        """Remove `key`; nothing happens when it is not there."""
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every (key, value); the order is the table's own."""
+
+
+class MemoryTable:
+    """A `Table` in a dictionary: for tests, rule tests and replays that keep no state."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, bytes] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key`, or None."""
+        return self._rows.get(key)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set `key` to `value`."""
+        self._rows[key] = value
+
+    def delete(self, key: bytes) -> None:
+        """Remove `key`; nothing happens when it is not there."""
+        self._rows.pop(key, None)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every (key, value) in order of first insertion, from a copy of the keys."""
+        for key in list(self._rows):
+            yield key, self._rows[key]
+
+    def __len__(self) -> int:
+        return len(self._rows)

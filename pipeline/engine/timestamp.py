@@ -1,0 +1,120 @@
+"""Effective time: when an event counts as having happened.
+
+As Kibana's detection engine does it (its ``timestamp_override``): the override field if the event
+has it, else ``@timestamp``, unless the rule forbids the fallback. ``event.ingested``, the override
+of Elastic's own rules, is stamped by Elasticsearch and absent on Kafka, so there the time is
+usually ``@timestamp``.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from pipeline.engine.paths import leaves
+from pipeline.errors import TimestampError
+from pipeline.types import Event
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MIN_MS: Final = -62_135_596_800_000
+"""0001-01-01T00:00:00Z."""
+MAX_MS: Final = 253_402_300_799_999
+"""9999-12-31T23:59:59.999Z."""
+
+_MILLISECOND = timedelta(milliseconds=1)
+_ISO = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)"
+    r"(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?([Zz]|[+-]\d\d(?::?\d\d)?)?)?",
+    re.ASCII,
+)
+_EPOCH_MS = re.compile(r"-?\d{5,15}", re.ASCII)
+
+
+def parse_timestamp(value: Any) -> int | None:
+    """Return the epoch milliseconds a JSON value stands for, or None if it is no time.
+
+    Accepts what an Elasticsearch field of type date accepts by default
+    (``strict_date_optional_time||epoch_millis``): ISO 8601 with up to nine fractional digits, of
+    which milliseconds count, UTC where no zone is given; numbers and texts of five digits or more
+    as epoch milliseconds.
+    """
+    if isinstance(value, str):
+        found = _ISO.fullmatch(value)
+        if found is not None:
+            return _from_parts(found)
+        return _bounded(int(value)) if _EPOCH_MS.fullmatch(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return _bounded(value)
+
+
+def format_timestamp(time_ms: int) -> str:
+    """Return epoch milliseconds as ``2024-05-01T12:00:00.000Z``."""
+    moment = EPOCH + timedelta(milliseconds=min(max(time_ms, MIN_MS), MAX_MS))
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def effective_time(event: Event, override: str | None, *, fallback: bool) -> int:
+    """Return the effective time of an event, epoch milliseconds.
+
+    A field with several values counts with its earliest, as a sort on doc values does.
+
+    Args:
+        event: the event.
+        override: the rule's ``timestamp_override``, or None.
+        fallback: whether ``@timestamp`` counts when the override field is absent.
+
+    Raises:
+        TimestampError: ``missing_timestamp`` when there is none of the fields, and
+            ``invalid_timestamp`` when there is one that holds no time.
+    """
+    name = override or "@timestamp"
+    values = leaves(event, name)
+    if not values and fallback and name != "@timestamp":
+        name = "@timestamp"
+        values = leaves(event, name)
+    if not values:
+        raise TimestampError("missing_timestamp", f"the event has no {name}")
+    times = []
+    for value in values:
+        time_ms = parse_timestamp(value)
+        if time_ms is None:
+            raise TimestampError("invalid_timestamp", f"{name} is no time: {str(value)[:200]!r}")
+        times.append(time_ms)
+    return min(times)
+
+
+def _from_parts(found: re.Match[str]) -> int | None:
+    year, month, day, hour, minute, second, fraction, zone = found.groups(default="")
+    try:
+        moment = datetime(
+            int(year),
+            int(month),
+            int(day),
+            int(hour or 0),
+            int(minute or 0),
+            int(second or 0),
+            tzinfo=UTC,
+        )
+    except ValueError:  # a day or an hour that does not exist
+        return None
+    offset = _zone_minutes(zone)
+    if offset is None:
+        return None
+    time_ms = (moment - EPOCH) // _MILLISECOND - offset * 60_000
+    return _bounded(time_ms + int(f"{fraction:0<3}"[:3]))
+
+
+def _zone_minutes(zone: str) -> int | None:
+    """Return the minutes east of Greenwich, or None if no zone is that far."""
+    if zone in {"", "Z", "z"}:
+        return 0
+    hours, minutes = int(zone[1:3]), int(zone[3:].lstrip(":") or 0)
+    if hours > 18 or minutes > 59:  # 18 hours: the limit of java.time, which Elasticsearch uses
+        return None
+    return (hours * 60 + minutes) * (-1 if zone[0] == "-" else 1)
+
+
+def _bounded(time_ms: float) -> int | None:
+    return int(time_ms // 1) if MIN_MS <= time_ms <= MAX_MS else None

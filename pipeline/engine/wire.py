@@ -1,0 +1,168 @@
+"""What travels between the stages: the values of firstseen's own topics, as JSON.
+
+``firstseen-observations`` holds `Observation`, ``firstseen-new-terms`` holds `NewTerm` and
+`CloseWindow`. The original event and the finished alert are spliced in as they are
+(`msgspec.Raw`), so a stage that only looks at the envelope does not parse them again.
+
+An envelope says everything a later stage needs to decide: during a rolling deploy the worker that
+reads it may not have the rule, or have another version of it. Fields may be added with a default;
+unknown fields are ignored, so neighbours of two versions can read each other.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from pipeline.engine.identity import HISTORY_BYTES, term_key
+from pipeline.errors import DecodeError
+from pipeline.rules.model import Rule
+from pipeline.types import Term
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where an event was read from.
+
+    Attributes:
+        topic: topic of the record (the file's name in a replay).
+        partition: its partition.
+        offset: its offset (the line's number, from 0, in a replay).
+        timestamp_ms: the record's own timestamp, epoch milliseconds; negative when it has none.
+        index: number of the document inside the record, from 0.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    index: int = 0
+
+
+class RuleRef(msgspec.Struct, frozen=True):
+    """What deciding and alerting need of a rule, without the rule."""
+
+    id: str
+    name: str
+    version: int
+    severity: str
+    risk_score: int
+    max_signals: int
+    interval_ms: int
+    fields: tuple[str, ...] = ()
+    """The new-terms fields, in order; empty for a `query` rule."""
+
+    @classmethod
+    def of(cls, rule: Rule) -> RuleRef:
+        """Return the reference of a rule."""
+        return cls(
+            id=rule.rule_id,
+            name=rule.name,
+            version=rule.version,
+            severity=rule.severity.value,
+            risk_score=rule.risk_score,
+            max_signals=rule.max_signals,
+            interval_ms=rule.interval_ms,
+            fields=rule.new_terms.fields if rule.new_terms else (),
+        )
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """One sighting of one term tuple by one rule.
+
+    Attributes:
+        rule: the rule.
+        history: id of the history it belongs to (16 hexadecimal digits): rule and query.
+        window_ms: length of the history.
+        terms: the tuple, one term for each new-terms field.
+        time_ms: effective time of the event.
+        event_id: identity of the event (see `pipeline.engine.identity.event_identity`).
+        alert_id: id of the alert, should the tuple be new.
+        source: where the event was read.
+        event: the event's JSON text.
+        capped: the event's own time was too far in the future; `time_ms` is the limit.
+    """
+
+    rule: RuleRef
+    history: str
+    window_ms: int
+    terms: tuple[Term, ...]
+    time_ms: int
+    event_id: str
+    alert_id: str
+    source: Source
+    event: msgspec.Raw
+    capped: bool = False
+
+    def key(self) -> bytes:
+        """Return the Kafka key of this observation, which is also the key of its row."""
+        return term_key(self.history, self.terms)
+
+
+class NewTerm(msgspec.Struct, frozen=True, tag="new_term"):
+    """A finished alert on its way to the quota; its Kafka key is the rule id.
+
+    Attributes:
+        alert_id: id of the alert.
+        rule: the rule.
+        terms: the new tuple; empty for a match of a `query` rule.
+        time_ms: effective time of the event.
+        source_timestamp_ms: the source record's timestamp, for the latency of the alert.
+        alert: the alert document's JSON text.
+    """
+
+    alert_id: str
+    rule: RuleRef
+    terms: tuple[Term, ...]
+    time_ms: int
+    source_timestamp_ms: int
+    alert: msgspec.Raw
+
+
+class CloseWindow(msgspec.Struct, frozen=True, tag="close_window"):
+    """A tick: the rule's quota window that starts there is over and awaits its summary."""
+
+    rule: RuleRef
+    window_start_ms: int
+
+
+Envelope: TypeAlias = Observation | NewTerm | CloseWindow
+
+_encoder = msgspec.json.Encoder()
+_observations = msgspec.json.Decoder(Observation)
+_candidates: msgspec.json.Decoder[NewTerm | CloseWindow] = msgspec.json.Decoder(
+    NewTerm | CloseWindow
+)
+
+
+def encode(envelope: Envelope) -> bytes:
+    """Return the JSON text of an envelope."""
+    return _encoder.encode(envelope)
+
+
+def decode_observation(value: bytes) -> Observation:
+    """Read a value of the observations topic.
+
+    Raises:
+        DecodeError: with reason ``invalid_envelope``.
+    """
+    try:
+        observation = _observations.decode(value)
+        usable = len(bytes.fromhex(observation.history)) == HISTORY_BYTES
+    except ValueError as error:  # msgspec's errors, and a history that is no hexadecimal text
+        raise DecodeError("invalid_envelope", f"not an observation: {error}") from error
+    if not usable:
+        raise DecodeError("invalid_envelope", f"not a history id: {observation.history!r}")
+    return observation
+
+
+def decode_candidate(value: bytes) -> NewTerm | CloseWindow:
+    """Read a value of the new-terms topic.
+
+    Raises:
+        DecodeError: with reason ``invalid_envelope``.
+    """
+    try:
+        return _candidates.decode(value)
+    except ValueError as error:
+        raise DecodeError("invalid_envelope", f"not a new term: {error}") from error

@@ -1,0 +1,77 @@
+"""What the cluster has: topics with their partitions, copies and configs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+
+from pipeline.config import Settings
+from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterTopic:
+    """A topic as it is.
+
+    Attributes:
+        name: its name.
+        partitions: how many it has.
+        replication: the least number of copies of any partition.
+        configs: effective configs by Kafka's names; empty when they may not be read.
+    """
+
+    name: str
+    partitions: int
+    replication: int
+    configs: Mapping[str, str]
+
+
+def describe_cluster(
+    admin: AdminClient, settings: Settings, names: Iterable[str]
+) -> dict[str, ClusterTopic]:
+    """Describe those of the named topics that exist.
+
+    Raises:
+        BrokerError: the broker refuses to say.
+    """
+    wanted = frozenset(names)
+    with broker_errors(settings, "listing topics"):
+        # All topics are asked for, never one by name: that could create it.
+        metadata = admin.list_topics(timeout=CONNECT_TIMEOUT)
+    found = {
+        name: topic
+        for name, topic in metadata.topics.items()
+        if name in wanted and topic.error is None
+    }
+    configs = _describe_configs(admin, found)
+    return {
+        name: ClusterTopic(
+            name=name,
+            partitions=len(topic.partitions),
+            replication=min((len(p.replicas) for p in topic.partitions.values()), default=0),
+            configs=configs.get(name, {}),
+        )
+        for name, topic in found.items()
+    }
+
+
+def _describe_configs(admin: AdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    if not resources:
+        return {}
+    configs: dict[str, dict[str, str]] = {}
+    answers = admin.describe_configs(resources, request_timeout=CONNECT_TIMEOUT)
+    for resource, answer in answers.items():
+        try:
+            entries = answer.result()
+        except KafkaException:
+            # The right DescribeConfigs is apart from Describe, and no worker needs it: what
+            # cannot be read is not compared, and the plan says so.
+            continue
+        configs[resource.name] = {
+            name: entry.value for name, entry in entries.items() if entry.value is not None
+        }
+    return configs

@@ -1,0 +1,186 @@
+"""Reading fields: a document is a bag of path -> values, however it is written.
+
+``{"a": {"b": 1}}``, ``{"a.b": 1}`` and ``{"a": [{"b": [1]}]}`` are one document. Arrays, also
+arrays of arrays, are sets of values; null, ``[]`` and ``[null]`` vanish; an empty string stays.
+
+Readers are total. They walk arrays with a loop, so nesting costs no stack; what they recurse on
+is the dotted path of the query, not the document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+Read: TypeAlias = Callable[[dict[str, Any]], Any]
+"""Reads one field: None for no value, a scalar for one value, a list of scalars for several.
+
+One value is by far the commonest answer, and is given bare because that is what makes a match
+cheap. Use `as_list` where that does not matter.
+"""
+
+
+def as_dict(event: Any) -> dict[str, Any]:
+    """An event as the plain dict that readers expect; anything but an object is an empty one."""
+    if type(event) is dict:
+        return event
+    return dict(event) if isinstance(event, Mapping) else {}
+
+
+def as_list(values: Any) -> list[Any]:
+    """The answer of a `Read` as a list."""
+    if values is None:
+        return []
+    return values if type(values) is list else [values]
+
+
+def flatten(value: Any) -> Iterator[Any]:
+    """The non-null elements of a value that may be an array (of arrays ...)."""
+    if not isinstance(value, list):
+        if value is not None:
+            yield value
+        return
+    stack = [iter(value)]
+    while stack:
+        for element in stack[-1]:
+            if isinstance(element, list):
+                stack.append(iter(element))
+                break
+            if element is not None:
+                yield element
+        else:
+            stack.pop()
+
+
+def scalar_reader(path: str) -> Read:
+    """A reader of the scalar values at a dotted path."""
+    # At each level: the key to follow, and the dotted spellings that would start here instead.
+    segments = path.split(".")
+    levels = tuple((segments[i], tuple(_spellings(segments, i))) for i in range(len(segments)))
+    *inner, (last, _) = levels
+
+    def read(event: dict[str, Any]) -> Any:
+        here: Any = event
+        for key, spellings in inner:
+            for spelling in spellings:
+                if spelling in here:
+                    return _several(event, segments)
+            here = here.get(key)
+            if type(here) is not dict:
+                return None if here is None else _several(event, segments)
+        value = here.get(last)
+        kind = type(value)
+        if kind is str or value is None:
+            return value
+        if kind is list or kind is dict:
+            return _several(event, segments)
+        return value
+
+    return read
+
+
+def _spellings(segments: list[str], start: int) -> Iterator[str]:
+    for end in range(start + 2, len(segments) + 1):
+        yield ".".join(segments[start:end])
+
+
+def _several(event: Any, segments: list[str]) -> Any:
+    """The general answer: every spelling, through arrays of any depth."""
+    values = [v for v in values_at(event, segments) if not isinstance(v, dict)]
+    if not values:
+        return None
+    return values[0] if len(values) == 1 else values
+
+
+def values_at(event: Any, segments: list[str]) -> Iterator[Any]:
+    """Everything at a path: scalars and objects, in document order."""
+    if not segments:
+        yield from flatten(event)
+        return
+    for element in flatten(event):
+        if not isinstance(element, dict):
+            continue
+        for end in range(1, len(segments) + 1):
+            value = element.get(".".join(segments[:end]))
+            if value is not None:
+                yield from values_at(value, segments[end:])
+
+
+def object_reader(path: str) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
+    """A reader of the objects at a path, for nested blocks.
+
+    Dotted keys that go on below the path (``{"dll.Ext.code_signature.trusted": true}``) count as
+    one object for each place where they stand.
+    """
+    segments = path.split(".")
+
+    def read(event: dict[str, Any]) -> list[dict[str, Any]]:
+        return list(_objects(event, segments))
+
+    return read
+
+
+def _objects(event: Any, segments: list[str]) -> Iterator[dict[str, Any]]:
+    if not segments:
+        yield from (element for element in flatten(event) if isinstance(element, dict))
+        return
+    path = ".".join(segments) + "."
+    for element in flatten(event):
+        if not isinstance(element, dict):
+            continue
+        for end in range(1, len(segments) + 1):
+            value = element.get(".".join(segments[:end]))
+            if value is not None:
+                yield from _objects(value, segments[end:])
+        below = {k[len(path) :]: v for k, v in element.items() if _continues(k, path)}
+        if below:
+            yield below
+
+
+def _continues(key: Any, path: str) -> bool:
+    return isinstance(key, str) and len(key) > len(path) and key.startswith(path)
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Every scalar at or below a value, at any depth."""
+    stack = [flatten(value)]
+    while stack:
+        for element in stack[-1]:
+            if isinstance(element, dict):
+                stack.extend(flatten(v) for v in reversed(element.values()))
+                break
+            yield element
+        else:
+            stack.pop()
+
+
+def leaf_reader(path: str) -> Read:
+    """A reader of every scalar at or below a path, for flattened fields."""
+    segments = path.split(".")
+
+    def read(event: dict[str, Any]) -> Any:
+        return list(_leaves_at(event, segments)) or None
+
+    return read
+
+
+def _leaves_at(event: dict[str, Any], segments: list[str]) -> Iterator[Any]:
+    for value in values_at(event, segments):
+        yield from leaves(value)
+    for below in _dotted_below(event, segments):
+        yield from leaves(below)
+
+
+def _dotted_below(event: Any, segments: list[str]) -> Iterator[Any]:
+    """Values under keys that spell a longer path than the one asked for."""
+    path = ".".join(segments) + "."
+    for element in flatten(event):
+        if not isinstance(element, dict):
+            continue
+        for key, value in element.items():
+            if _continues(key, path):
+                yield value
+        for end in range(1, len(segments)):
+            value = element.get(".".join(segments[:end]))
+            if value is not None:
+                yield from _dotted_below(value, segments[end:])

@@ -1,0 +1,48 @@
+"""Star patterns in linear time: anchored ends, then a greedy left-to-right search of the middle.
+
+For patterns whose only special character is ``*``, taking the leftmost place for each middle part
+is always right, so nothing backtracks; no regular expression is involved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+def compile_pattern(parts: tuple[str, ...]) -> Callable[[str], bool]:
+    """A test of whole strings against a pattern given as the texts between its stars.
+
+    Args:
+        parts: at least two texts; ``("a", "")`` is ``a*``.
+    """
+    prefix, suffix = parts[0], parts[-1]
+    middle = tuple(part for part in parts[1:-1] if part)
+    if middle:
+        return _with_middle(prefix, middle, suffix)
+    if prefix and suffix:
+        shortest = len(prefix) + len(suffix)
+        return lambda text: (
+            len(text) >= shortest and text.startswith(prefix) and text.endswith(suffix)
+        )
+    if prefix:
+        return lambda text: text.startswith(prefix)
+    if suffix:
+        return lambda text: text.endswith(suffix)
+    return lambda _: True
+
+
+def _with_middle(prefix: str, middle: tuple[str, ...], suffix: str) -> Callable[[str], bool]:
+    before, after = len(prefix), len(suffix)
+
+    def matches(text: str) -> bool:
+        if not (text.startswith(prefix) and text.endswith(suffix)):
+            return False
+        position, end = before, len(text) - after
+        for part in middle:
+            position = text.find(part, position, end)
+            if position < 0:
+                return False
+            position += len(part)
+        return position <= end
+
+    return matches

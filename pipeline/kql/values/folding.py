@@ -1,0 +1,52 @@
+"""Texts as Lucene sees them: lower case, UTF-16 length, words, and JSON scalars as text."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_WORD = re.compile(r"\w+")
+
+# Jackson, Elasticsearch's JSON reader, takes no number of more than 1,000 characters.
+_LONGEST_NUMBER_BITS = 3_321
+
+
+def lower(text: str) -> str:
+    """Lower case character by character, as Lucene's LowerCaseFilter.
+
+    Unlike `str.lower` it knows no context (a final sigma) and never changes the number of
+    characters (U+0130 becomes a plain i).
+    """
+    if text.isascii():
+        return text.lower()
+    return "".join("i" if c == "\u0130" else c.lower() for c in text)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The tokens of an analysed text: lower-cased runs of word characters."""
+    return tuple(_WORD.findall(lower(text)))
+
+
+def is_longer(text: str, limit: int) -> bool:
+    """Whether a text has more than ``limit`` UTF-16 units, which is how Java counts."""
+    length = len(text)
+    if length > limit or 2 * length <= limit or text.isascii():
+        return length > limit
+    return length + sum(c > "\uffff" for c in text) > limit
+
+
+def scalar_text(raw: Any) -> str | None:
+    """A JSON scalar as the text that a keyword field indexes, or None.
+
+    Numbers are written as Python writes them: the spelling in the JSON text (``1e2``) is lost
+    when it is decoded.
+    """
+    if isinstance(raw, str):
+        return raw
+    if isinstance(raw, bool):
+        return "true" if raw else "false"
+    if isinstance(raw, int):
+        return str(raw) if raw.bit_length() <= _LONGEST_NUMBER_BITS else None
+    if isinstance(raw, float):
+        return repr(raw)
+    return None

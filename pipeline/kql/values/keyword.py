@@ -1,0 +1,45 @@
+"""keyword, with or without a lowercase normaliser; wildcard; constant_keyword; flattened leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.kql.nodes import Operator
+from pipeline.kql.patterns import compile_pattern
+from pipeline.kql.values.base import Operand, Predicate, ValueType, ordered
+from pipeline.kql.values.folding import is_longer, lower, scalar_text
+
+
+@dataclass(frozen=True, slots=True)
+class KeywordType(ValueType):
+    """Whole values, compared code point by code point.
+
+    Attributes:
+        caseless: a lowercase normaliser stands before the index, and before every literal.
+        ignore_above: longer values (UTF-16 units) are not indexed; None for no limit.
+    """
+
+    name: str = "keyword"
+    caseless: bool = False
+    ignore_above: int | None = None
+
+    def index(self, raw: Any) -> str | None:
+        text = scalar_text(raw)
+        if text is None or (self.ignore_above is not None and is_longer(text, self.ignore_above)):
+            return None
+        return lower(text) if self.caseless else text
+
+    def equals(self, operand: Operand) -> Predicate:
+        wanted = self.normal(operand.text)
+        return lambda value: bool(value == wanted)
+
+    def matches(self, parts: tuple[str, ...]) -> Predicate:
+        return compile_pattern(tuple(self.normal(part) for part in parts))
+
+    def compares(self, operator: Operator, operand: Operand) -> Predicate:
+        # Lucene orders terms by their UTF-8 bytes, which is the order of code points.
+        return ordered(operator, self.normal(operand.text))
+
+    def normal(self, text: str) -> str:
+        return lower(text) if self.caseless else text

@@ -1,0 +1,43 @@
+"""text and match_only_text: values are analysed into words, and so are the literals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.kql.nodes import Operator
+from pipeline.kql.patterns import compile_pattern
+from pipeline.kql.values.base import Operand, Predicate, ValueType, ordered
+from pipeline.kql.values.folding import lower, scalar_text, words
+
+
+@dataclass(frozen=True, slots=True)
+class TextType(ValueType):
+    """A text is indexed as the tuple of its words (lower case, split at non-word characters)."""
+
+    name: str = "text"
+
+    def index(self, raw: Any) -> tuple[str, ...] | None:
+        text = scalar_text(raw)
+        return None if text is None else words(text)
+
+    def equals(self, operand: Operand) -> Predicate:
+        wanted = words(operand.text)
+        if operand.phrase and len(wanted) > 1:
+            return _phrase(wanted)
+        loose = frozenset(wanted)
+        return lambda value: not loose.isdisjoint(value)
+
+    def matches(self, parts: tuple[str, ...]) -> Predicate:
+        pattern = compile_pattern(tuple(lower(part) for part in parts))
+        return lambda value: any(pattern(word) for word in value)
+
+    def compares(self, operator: Operator, operand: Operand) -> Predicate:
+        compare = ordered(operator, lower(operand.text))
+        return lambda value: any(compare(word) for word in value)
+
+
+def _phrase(wanted: tuple[str, ...]) -> Predicate:
+    # Words never hold a space, so between spaces a phrase is a substring, found in linear time.
+    needle = f" {' '.join(wanted)} "
+    return lambda value: needle in f" {' '.join(value)} "

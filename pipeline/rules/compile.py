@@ -1,0 +1,229 @@
+"""One rule to its compiled form, with what its author should know about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from pipeline.errors import QueryError, UnmappedFieldError
+from pipeline.kql import (
+    FieldTable,
+    compile_node,
+    field_names,
+    format_query,
+    parse,
+    required_literals,
+)
+from pipeline.kql.literals import SHORTEST
+from pipeline.kql.nodes import Node
+from pipeline.rules.compiled import CompiledRule
+from pipeline.rules.filters import UnsupportedFilterError, canonical_filters, compile_filters
+from pipeline.rules.index_patterns import compile_index_patterns
+from pipeline.rules.issues import Issue, IssueSeverity
+from pipeline.rules.locate import Place
+from pipeline.rules.model import Rule, RuleType
+from pipeline.types import Event, Matcher, Term
+
+_NOT_JUDGED = {
+    RuleType.EQL: "EQL is another language: no KQL to evaluate",
+    RuleType.ESQL: "ES|QL is another language: no KQL to evaluate",
+    RuleType.MACHINE_LEARNING: "asks a machine learning job of Elasticsearch",
+    RuleType.SAVED_QUERY: "its query is stored in Kibana",
+}
+_NOT_RUN = {
+    RuleType.THRESHOLD: "threshold rules count matches: `firstseen match` judges the query alone",
+    RuleType.THREAT_MATCH: (
+        "indicator match rules need an indicator index: `firstseen match` judges the query alone"
+    ),
+}
+_LUCENE = "is written in Lucene syntax: only kuery is evaluated"
+
+
+@dataclass(slots=True)
+class CompileResult:
+    """What became of one rule.
+
+    Attributes:
+        compiled: the rule, unless its query cannot be evaluated.
+        reason: why it is not run; None if it is, or if an issue of severity error says why.
+        issues: findings about it.
+    """
+
+    compiled: CompiledRule | None = None
+    reason: str | None = None
+    issues: list[Issue] = field(default_factory=list)
+
+
+def compile_rule(rule: Rule, fields: FieldTable) -> CompileResult:
+    """Compile a rule; nothing a rule holds makes this raise."""
+    result = CompileResult(reason=_not_judged(rule))
+    if result.reason is not None or rule.query is None:
+        return result
+    try:
+        node = parse(rule.query)
+        matcher = compile_node(node, fields, text=rule.query)
+    except QueryError as error:
+        result.issues.append(_query_issue(rule, error))
+        return result
+    try:
+        filters = compile_filters(rule.filters, fields)
+    except UnsupportedFilterError as error:
+        place: Place = ("rule", "filters", *error.place)
+        result.issues.append(_issue(rule, error.code, "error", _line(rule, place), error.message))
+        return result
+    result.issues.extend(_unmapped(rule, node, fields))
+    terms = _terms(rule, fields, result)
+    if terms is None:
+        return result
+    literals = required_literals(node, fields)
+    query = format_query(node)
+    result.compiled = CompiledRule(
+        rule=rule,
+        node=node,
+        fields=fields,
+        matcher=matcher if filters is None else _both(matcher, filters),
+        terms=terms,
+        query=query,
+        history_id=_history_id(rule, query),
+        literals=literals,
+        searches=compile_index_patterns(rule.index),
+    )
+    if result.reason is None:
+        result.reason = _not_run(rule)
+    if literals is None and result.reason is None:
+        result.issues.append(_no_literal(rule))
+    return result
+
+
+def _not_judged(rule: Rule) -> str | None:
+    if rule.type in _NOT_JUDGED:
+        return _NOT_JUDGED[rule.type]
+    return _LUCENE if rule.language == "lucene" else None
+
+
+def _not_run(rule: Rule) -> str | None:
+    if rule.type in _NOT_RUN:
+        return _NOT_RUN[rule.type]
+    return None if rule.enabled else "is not enabled (enabled = false)"
+
+
+def _both(matcher: Matcher, filters: Matcher) -> Matcher:
+    return lambda event: matcher(event) and filters(event)
+
+
+def _terms(
+    rule: Rule, fields: FieldTable, result: CompileResult
+) -> tuple[Callable[[Event], tuple[Term, ...]], ...] | None:
+    """The readers of the new-terms fields; None if the rule cannot be used at all.
+
+    A field without a type leaves the rule to `match`: its query can still be asked.
+    """
+    if rule.new_terms is None:
+        return ()
+    readers = []
+    for index, name in enumerate(rule.new_terms.fields):
+        if fields.get(name) is None:
+            message = (
+                f"field {name} is not mapped: this rule can never alert;"
+                " add its type with rules.fields"
+            )
+            result.reason = message
+            result.issues.append(
+                _issue(
+                    rule,
+                    "new_terms_unmapped",
+                    "warning",
+                    _line_of_field(rule, index),
+                    message,
+                    hint=_near(name, fields),
+                )
+            )
+            return ()
+        try:
+            readers.append(fields.terms(name))
+        except UnmappedFieldError as error:
+            message = f"{error}: Elasticsearch refuses such a rule"
+            result.issues.append(
+                _issue(rule, "new_terms_type", "error", _line_of_field(rule, index), message)
+            )
+            return None
+    return tuple(readers)
+
+
+def _line_of_field(rule: Rule, index: int) -> int | None:
+    flat: Place = ("rule", "new_terms_fields", index)
+    is_flat = rule.source is not None and rule.source.knows(flat)
+    return _line(rule, flat if is_flat else ("rule", "new_terms", "value", index))
+
+
+def _near(name: str, fields: FieldTable) -> str | None:
+    near = fields.suggest(name)
+    return f"did you mean {near}?" if near else None
+
+
+def _unmapped(rule: Rule, node: Node, fields: FieldTable) -> Iterator[Issue]:
+    for name in sorted(field_names(node)):
+        if "*" not in name and fields.get(name) is None:
+            yield _issue(
+                rule,
+                "unmapped_field",
+                "warning",
+                _line_in_query(rule, max(0, (rule.query or "").find(name))),
+                f"field {name} is not mapped: no event satisfies a clause on it",
+                hint=_near(name, fields) or "add its type with rules.fields",
+            )
+
+
+def _no_literal(rule: Rule) -> Issue:
+    return _issue(
+        rule,
+        "no_literal",
+        "info",
+        _line(rule, ("rule", "query")),
+        f"no text of {SHORTEST} or more characters stands in every event that matches: with this"
+        " rule loaded, every record of its topics has to be decoded",
+        hint='demand a value of the event, as in dll.name:"ntdll.dll"',
+    )
+
+
+def _issue(
+    rule: Rule,
+    code: str,
+    severity: IssueSeverity,
+    line: int | None,
+    message: str,
+    *,
+    hint: str | None = None,
+) -> Issue:
+    return Issue(code, severity, message, rule.path, line, rule.rule_id, hint)
+
+
+def _query_issue(rule: Rule, error: QueryError) -> Issue:
+    """The error with the line of the file it stands on, and the caret under the query's text."""
+    line = _line_in_query(rule, error.span.start)
+    message = str(error).removesuffix(f"\nhint: {error.hint}")
+    return _issue(rule, error.code, "error", line, message, hint=error.hint)
+
+
+def _line(rule: Rule, place: Place) -> int | None:
+    return rule.source.line(place) if rule.source is not None else None
+
+
+def _line_in_query(rule: Rule, offset: int) -> int | None:
+    if rule.source is None or rule.query is None:
+        return None
+    return rule.source.value_line(("rule", "query")) + rule.query.count("\n", 0, offset)
+
+
+def _history_id(rule: Rule, query: str) -> str:
+    fields = rule.new_terms.fields if rule.new_terms is not None else ()
+    identity = [
+        rule.rule_id,
+        query,
+        canonical_filters(rule.filters),
+        list(fields),
+        rule.timestamp_override,
+    ]
+    return sha256(json.dumps(identity).encode()).hexdigest()[:16]

@@ -1,0 +1,54 @@
+"""A rule made ready to judge events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pipeline.kql import FieldTable, Literals
+from pipeline.kql.nodes import Node
+from pipeline.rules.history import term_tuples
+from pipeline.rules.model import Rule
+from pipeline.types import Event, Matcher, Term
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledRule:
+    """A rule with its query compiled. Compared by identity: closures have no equality.
+
+    Attributes:
+        rule: the rule as read.
+        node: its parsed query.
+        query: the same as canonical text: equal queries have equal texts.
+        fields: the field types it was compiled against.
+        matcher: query and filters; total.
+        terms: one reader per new-terms field, in the rule's order: the distinct indexed values
+            of an event (semantics of Elasticsearch's doc values). Empty for other types, and
+            where a field has no terms.
+        history_id: 16 hex digits that name the rule's history: another query, other filters or
+            other fields are another history, as they are for Kibana.
+        literals: texts of which one stands in the JSON of every event that matches, or None.
+        searches: whether the rule's index patterns take in an index of this name.
+    """
+
+    rule: Rule
+    node: Node
+    query: str
+    fields: FieldTable
+    matcher: Matcher
+    terms: tuple[Callable[[Event], tuple[Term, ...]], ...]
+    history_id: str
+    literals: Literals | None
+    searches: Callable[[str], bool]
+
+    def accepts_index(self, name: str | None) -> bool:
+        """Whether an event of this index is the rule's business.
+
+        An event whose index is not known (None) is: a rule must not go blind because a producer
+        leaves out `data_stream`.
+        """
+        return name is None or self.searches(name)
+
+    def tuples(self, event: Event) -> Iterator[tuple[Term, ...]]:
+        """The event's new-terms tuples; none for a rule of another type."""
+        return term_tuples(self.terms, event) if self.terms else iter(())

@@ -1,0 +1,348 @@
+"""Kibana filters of a rule (``[[rule.filters]]``) to a matcher.
+
+A filter is a clause of Elasticsearch's query language with a `meta` table beside it. The clauses
+that say the same as KQL become KQL, so that both compare alike; `wildcard` and `prefix` have
+their own patterns. A clause that is not listed here is refused by name: a filter that is silently
+left out turns an exclusion into alerts.
+
+Kibana combines the enabled filters and the query with *and*
+(kbn-es-query: ``buildQueryFromFilters``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from pipeline.errors import FirstseenError, QueryError, UnmappedFieldError
+from pipeline.kql import FieldTable, compile_node
+from pipeline.kql.nodes import LONE_STAR, Is, Node, Operator, Text
+from pipeline.kql.values import KeywordType, Operand, ValueRefused
+from pipeline.rules.locate import Place
+from pipeline.rules.schema import dotted, shown
+from pipeline.rules.wildcard import compile_wildcard
+from pipeline.types import Event, Matcher
+
+_RANGE_OPERATORS: dict[str, Operator] = {"gte": ">=", "gt": ">", "lte": "<=", "lt": "<"}
+_META_KEYS = frozenset({"meta", "$state"})
+_MAX_DEPTH = 16
+
+
+class UnsupportedFilterError(FirstseenError):
+    """A filter that cannot be evaluated.
+
+    Attributes:
+        place: where in the rule's `filters` the clause stands, e.g. ``(0, "query", "fuzzy")``.
+        message: what is not supported.
+    """
+
+    code = "unsupported_filter"
+
+    def __init__(self, place: Place, message: str) -> None:
+        self.place = place
+        self.message = message
+        super().__init__(f"filters{dotted(place)}: {message}")
+
+
+def compile_filters(filters: Sequence[Mapping[str, Any]], table: FieldTable) -> Matcher | None:
+    """The conjunction of all enabled filters; None if there is none.
+
+    Raises:
+        UnsupportedFilterError: a filter cannot be evaluated, or a field's type refuses its value.
+    """
+    matchers = [
+        _compile_filter(entry, (index,), table)
+        for index, entry in enumerate(filters)
+        if not _meta_flag(entry, "disabled", (index,))
+    ]
+    return _all(matchers) if matchers else None
+
+
+def canonical_filters(filters: Sequence[Mapping[str, Any]]) -> str:
+    """What the enabled filters demand, as one text: the same for filters that demand the same.
+
+    Names, owners and colours of a filter (`meta`, `$state`) are left out.
+    """
+    demands = [
+        {"negate": bool(_meta(entry).get("negate")), "clause": _clause(entry)}
+        for entry in filters
+        if not _meta(entry).get("disabled")
+    ]
+    return json.dumps(demands, sort_keys=True, default=str)
+
+
+def _meta(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    meta = entry.get("meta")
+    return meta if isinstance(meta, Mapping) else {}
+
+
+def _meta_flag(entry: Mapping[str, Any], name: str, place: Place) -> bool:
+    value = _meta(entry).get(name, False)
+    if not isinstance(value, bool):
+        raise UnsupportedFilterError((*place, "meta", name), f"{shown(value)} is no boolean")
+    return value
+
+
+def _clause(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The clause of a filter; old Kibana versions wrote it beside `meta`, without `query`."""
+    clause = entry.get("query")
+    if isinstance(clause, Mapping):
+        return clause
+    return {name: value for name, value in entry.items() if name not in _META_KEYS}
+
+
+def _compile_filter(entry: Mapping[str, Any], place: Place, table: FieldTable) -> Matcher:
+    inside = (*place, "query") if "query" in entry else place
+    matcher = _compile_clause(_clause(entry), inside, table)
+    return _negated(matcher) if _meta_flag(entry, "negate", place) else matcher
+
+
+def _compile_clause(clause: Any, place: Place, table: FieldTable) -> Matcher:
+    if not isinstance(clause, Mapping) or len(clause) != 1:
+        raise UnsupportedFilterError(place, f"{shown(clause)} is not one query clause")
+    if len(place) > _MAX_DEPTH * 2:
+        raise UnsupportedFilterError(place, "clauses are nested too deep")
+    ((name, body),) = clause.items()
+    compiler = _CLAUSES.get(name)
+    if compiler is None:
+        raise UnsupportedFilterError(
+            (*place, name), f"the clause {shown(name)} is not one of {', '.join(sorted(_CLAUSES))}"
+        )
+    return compiler(body, (*place, name), table)
+
+
+def _compile_bool(body: Any, place: Place, table: FieldTable) -> Matcher:
+    body = _only(body, {"must", "filter", "must_not", "should", "minimum_should_match"}, place)
+    required: list[Matcher] = []
+    for name in ("must", "filter"):
+        required += _compile_list(body, name, place, table)
+    required += [_negated(each) for each in _compile_list(body, "must_not", place, table)]
+    should = _compile_list(body, "should", place, table)
+    # Without `must` and `filter`, one of `should` has to be true (Elasticsearch's bool query).
+    default = 0 if "must" in body or "filter" in body else 1
+    least = body.get("minimum_should_match", default)
+    if type(least) is not int or least < 0:
+        raise UnsupportedFilterError(
+            (*place, "minimum_should_match"), f"{shown(least)} is no count of clauses"
+        )
+    if should and least:
+        required.append(_at_least(least, should))
+    return _all(required)
+
+
+def _compile_list(
+    body: Mapping[str, Any], name: str, place: Place, table: FieldTable
+) -> list[Matcher]:
+    clauses = body.get(name, [])
+    if isinstance(clauses, Mapping):
+        return [_compile_clause(clauses, (*place, name), table)]
+    if not isinstance(clauses, list | tuple):
+        raise UnsupportedFilterError((*place, name), f"{shown(clauses)} is no list of clauses")
+    return [
+        _compile_clause(clause, (*place, name, index), table)
+        for index, clause in enumerate(clauses)
+    ]
+
+
+def _compile_match_all(body: Any, place: Place, _table: FieldTable) -> Matcher:
+    _only(body, set(), place)
+    return lambda _event: True
+
+
+def _compile_match_none(body: Any, place: Place, _table: FieldTable) -> Matcher:
+    _only(body, set(), place)
+    return _never
+
+
+def _compile_exists(body: Any, place: Place, table: FieldTable) -> Matcher:
+    name = _only(body, {"field"}, place).get("field")
+    if not isinstance(name, str):
+        raise UnsupportedFilterError(place, f"{shown(name)} is no field name")
+    return _compile_node(Is(name, LONE_STAR), place, table)
+
+
+def _compile_phrase(body: Any, place: Place, table: FieldTable) -> Matcher:
+    name, spec = _field_of(body, {"query", "value"}, place)
+    return _is(name, spec.get("query", spec.get("value")), place, table)
+
+
+def _compile_match(body: Any, place: Place, table: FieldTable) -> Matcher:
+    """A match of type phrase, as Kibana 6 wrote its phrase filters."""
+    name, spec = _field_of(body, {"query", "type"}, place)
+    if spec.get("type") != "phrase":
+        raise UnsupportedFilterError(place, "only a match of type phrase; use match_phrase")
+    return _is(name, spec.get("query"), place, table)
+
+
+def _compile_term(body: Any, place: Place, table: FieldTable) -> Matcher:
+    name, spec = _field_of(body, {"value", "case_insensitive"}, place)
+    value = spec.get("value")
+    if spec.get("case_insensitive") is not True:
+        return _is(name, value, place, table)
+    if not isinstance(value, str):
+        raise UnsupportedFilterError(place, f"{shown(value)} has no case")
+    return _pattern(name, _literal(value), caseless=True, place=place, table=table)
+
+
+def _compile_terms(body: Any, place: Place, table: FieldTable) -> Matcher:
+    name, spec = _field_of(body, {"value"}, place)
+    values = spec.get("value")
+    if not isinstance(values, list | tuple) or not values:
+        raise UnsupportedFilterError(place, f"{shown(values)} is no list of values")
+    return _any([_is(name, value, place, table) for value in values])
+
+
+def _compile_range(body: Any, place: Place, table: FieldTable) -> Matcher:
+    name, spec = _field_of(body, set(_RANGE_OPERATORS), place)
+    field = table.get(name)
+    if field is None:
+        return _never
+    if not spec:
+        raise UnsupportedFilterError(place, "a range without a bound")
+    try:
+        read, index = table.values(name), field.values.index
+        bounds = [
+            field.values.compares(_RANGE_OPERATORS[bound], Operand(_text(value, place).value))
+            for bound, value in spec.items()
+        ]
+    except (UnmappedFieldError, ValueRefused) as error:
+        raise UnsupportedFilterError(place, str(error)) from error
+
+    def in_range(event: Event) -> bool:
+        # One value has to lie between all bounds: two ranges of KQL could be met by two values.
+        indexed = (index(value) for value in read(event))
+        return any(value is not None and all(bound(value) for bound in bounds) for value in indexed)
+
+    return in_range
+
+
+def _compile_wildcard(body: Any, place: Place, table: FieldTable) -> Matcher:
+    name, spec = _field_of(body, {"value", "wildcard", "case_insensitive", "boost"}, place)
+    pattern = spec.get("value", spec.get("wildcard"))
+    if not isinstance(pattern, str):
+        raise UnsupportedFilterError(place, f"{shown(pattern)} is no pattern")
+    caseless = spec.get("case_insensitive") is True
+    return _pattern(name, pattern, caseless=caseless, place=place, table=table)
+
+
+def _compile_prefix(body: Any, place: Place, table: FieldTable) -> Matcher:
+    name, spec = _field_of(body, {"value", "case_insensitive"}, place)
+    prefix = spec.get("value")
+    if not isinstance(prefix, str):
+        raise UnsupportedFilterError(place, f"{shown(prefix)} is no prefix")
+    caseless = spec.get("case_insensitive") is True
+    return _pattern(name, _literal(prefix) + "*", caseless=caseless, place=place, table=table)
+
+
+_Compiler = Callable[[Any, Place, FieldTable], Matcher]
+_CLAUSES: dict[str, _Compiler] = {
+    "bool": _compile_bool,
+    "exists": _compile_exists,
+    "match": _compile_match,
+    "match_all": _compile_match_all,
+    "match_none": _compile_match_none,
+    "match_phrase": _compile_phrase,
+    "prefix": _compile_prefix,
+    "range": _compile_range,
+    "term": _compile_term,
+    "terms": _compile_terms,
+    "wildcard": _compile_wildcard,
+}
+
+
+def _only(body: Any, known: set[str], place: Place) -> Mapping[str, Any]:
+    if not isinstance(body, Mapping):
+        raise UnsupportedFilterError(place, f"{shown(body)} is no table")
+    for name in body:
+        if name not in known:
+            raise UnsupportedFilterError((*place, name), f"the parameter {shown(name)}")
+    return body
+
+
+def _field_of(body: Any, known: set[str], place: Place) -> tuple[str, Mapping[str, Any]]:
+    """The field of a clause and its parameters.
+
+    ``{"process.name": {"value": "x"}}``; a lone value stands for ``{"value": …}`` or
+    ``{"query": …}``; TOML writers may leave the quotes away, which nests the name.
+    """
+    parts: list[str] = []
+    while isinstance(body, Mapping) and not (parts and body.keys() <= known):
+        if len(body) != 1:
+            raise UnsupportedFilterError(place, f"{shown(dict(body))} is not one field")
+        ((name, body),) = body.items()
+        parts.append(str(name))
+    if not parts:
+        raise UnsupportedFilterError(place, f"{shown(body)} is no table")
+    spec = body if isinstance(body, Mapping) else {"value": body, "query": body}
+    return ".".join(parts), spec
+
+
+def _is(name: str, value: Any, place: Place, table: FieldTable) -> Matcher:
+    return _compile_node(Is(name, _text(value, place)), place, table)
+
+
+def _text(value: Any, place: Place) -> Text:
+    """A value as the literal that KQL compares with the field's type."""
+    if isinstance(value, bool):
+        return Text("true" if value else "false", quoted=True)
+    if isinstance(value, date):
+        return Text(value.isoformat(), quoted=True)
+    if isinstance(value, str | int | float):
+        return Text(str(value), quoted=True)
+    raise UnsupportedFilterError(place, f"{shown(value)} is no single value")
+
+
+def _literal(text: str) -> str:
+    """Text in which no character of a wildcard pattern means anything."""
+    return text.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?")
+
+
+def _compile_node(node: Node, place: Place, table: FieldTable) -> Matcher:
+    try:
+        return compile_node(node, table)
+    except QueryError as error:
+        raise UnsupportedFilterError(place, error.message) from error
+
+
+def _pattern(
+    name: str, pattern: str, *, caseless: bool, place: Place, table: FieldTable
+) -> Matcher:
+    field = table.get(name)
+    if field is None:
+        return _never
+    if not isinstance(field.values, KeywordType):
+        raise UnsupportedFilterError(place, f"{name} is of type {field.type}: no patterns there")
+    fits = compile_wildcard(field.values.normal(pattern), caseless=caseless)
+    try:
+        terms = table.terms(name)
+    except UnmappedFieldError as error:
+        raise UnsupportedFilterError(place, str(error)) from error
+    return lambda event: any(fits(str(term)) for term in terms(event))
+
+
+def _all(matchers: Sequence[Matcher]) -> Matcher:
+    if len(matchers) == 1:
+        return matchers[0]
+    return lambda event: all(matcher(event) for matcher in matchers)
+
+
+def _any(matchers: Sequence[Matcher]) -> Matcher:
+    return lambda event: any(matcher(event) for matcher in matchers)
+
+
+def _at_least(count: int, matchers: Sequence[Matcher]) -> Matcher:
+    return lambda event: sum(1 for matcher in matchers if matcher(event)) >= count
+
+
+def _never(_event: Event) -> bool:
+    """The answer of a field without a mapping: it has no values in Elasticsearch."""
+    return False
+
+
+def _negated(matcher: Matcher) -> Matcher:
+    def negated(event: Event) -> bool:
+        return not matcher(event)
+
+    return negated

@@ -1,0 +1,343 @@
+"""The keys of a rule file: those of Elastic's public rule layout, and our ``[[tests]]``.
+
+This is the one place that knows them. docs/reference/rule-keys.md lists the same keys (a test
+compares the two).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+from pipeline.rules.durations import parse_interval, parse_relative
+from pipeline.rules.model import RuleType, Severity
+from pipeline.rules.schema import AnyOf, Key, ListOf, Problem, Scalar, TableOf
+
+EXPECTATIONS = ("alert", "known", "no_match")
+"""The words of ``expect`` in ``[[tests]]``."""
+
+LANGUAGES = ("kuery", "lucene", "eql", "esql")
+
+_RULE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+
+def _words(values: type[Enum]) -> tuple[str, ...]:
+    return tuple(str(member.value) for member in values)
+
+
+def _one_of(words: tuple[str, ...]) -> Problem:
+    def problem(value: str) -> str | None:
+        return None if value in words else f"{value!r} is none of {', '.join(words)}"
+
+    return problem
+
+
+def _between(low: int, high: int | None) -> Problem:
+    def problem(value: int) -> str | None:
+        if value >= low and (high is None or value <= high):
+            return None
+        return f"{value} is not {f'between {low} and {high}' if high else f'at least {low}'}"
+
+    return problem
+
+
+def _form(is_right: Callable[[str], bool], says: str) -> Problem:
+    def problem(value: str) -> str | None:
+        return None if is_right(value) else f"{value!r} is not {says}"
+
+    return problem
+
+
+def _new_terms_problem(fields: list[str]) -> str | None:
+    if not 1 <= len(fields) <= 3:
+        return f"takes one to three fields, not {len(fields)}"
+    if len(set(fields)) < len(fields):
+        return "names a field twice"
+    return None
+
+
+def _one_entry(entries: list[Any]) -> str | None:
+    return None if len(entries) == 1 else f"takes exactly one entry, not {len(entries)}"
+
+
+TEXT = Scalar("a string", (str,))
+NON_EMPTY = Scalar("a string", (str,), _form(lambda text: bool(text.strip()), "a non-empty string"))
+INTEGER = Scalar("an integer", (int,))
+POSITIVE = Scalar("an integer of 1 or more", (int,), _between(1, None))
+FLAG = Scalar("true or false", (bool,))
+TEXTS = ListOf("an array of strings", TEXT)
+NAMES = ListOf("an array of strings", NON_EMPTY)
+ANY_TABLE = TableOf("a table")
+ANY_TABLES = ListOf("an array of tables", ANY_TABLE)
+INTERVAL = Scalar(
+    "an interval such as 5m",
+    (str,),
+    _form(lambda text: parse_interval(text) is not None, "an interval such as 5m (s, m, h, d, w)"),
+)
+FIELD_NAME = Scalar(
+    "a field name",
+    (str,),
+    _form(
+        lambda text: bool(text) and not set(text) & set("* \t\r\n"), "the full name of one field"
+    ),
+)
+
+
+def _relative(example: str) -> Scalar:
+    says = f"relative date math such as {example} (s, m, h, d, w; no rounding)"
+    return Scalar(
+        f"a time such as {example}",
+        (str,),
+        _form(lambda text: parse_relative(text) is not None, says),
+    )
+
+
+HISTORY_START = _relative("now-14d")
+NEW_TERMS_FIELDS = ListOf("an array of one to three field names", FIELD_NAME, _new_terms_problem)
+
+_HISTORY_KEYS = {
+    "field": Key(
+        Scalar("a string", (str,), _one_of(("history_window_start",))),
+        "always `history_window_start`",
+        required=True,
+    ),
+    "value": Key(HISTORY_START, "where the history begins, e.g. `now-14d`", required=True),
+}
+
+NEW_TERMS_KEYS = {
+    "field": Key(
+        Scalar("a string", (str,), _one_of(("new_terms_fields",))),
+        "always `new_terms_fields`",
+        required=True,
+    ),
+    "value": Key(
+        NEW_TERMS_FIELDS, "one to three fields whose combination must be new", required=True
+    ),
+    "history_window_start": Key(
+        ListOf("an array of tables", TableOf("a table", _HISTORY_KEYS), _one_entry),
+        "one entry with `field` and `value`",
+        required=True,
+    ),
+}
+
+_ENTRY_KEYS = {
+    "id": Key(NON_EMPTY, "the ATT&CK id, e.g. `T1059`", required=True),
+    "name": Key(NON_EMPTY, "its name", required=True),
+    "reference": Key(TEXT, "its page", required=True),
+}
+
+THREAT_KEYS = {
+    "framework": Key(NON_EMPTY, "e.g. `MITRE ATT&CK`", required=True),
+    "tactic": Key(TableOf("a table", _ENTRY_KEYS), "id, name and reference", required=True),
+    "technique": Key(
+        ListOf(
+            "an array of tables",
+            TableOf(
+                "a table",
+                {
+                    **_ENTRY_KEYS,
+                    "subtechnique": Key(
+                        ListOf("an array of tables", TableOf("a table", _ENTRY_KEYS)),
+                        "its sub-techniques: id, name and reference each",
+                    ),
+                },
+            ),
+        ),
+        "id, name, reference, and `subtechnique`",
+    ),
+}
+
+FILTER_KEYS = {
+    "meta": Key(ANY_TABLE, "`negate = true` turns the filter round, `disabled = true` skips it"),
+    "$state": Key(ANY_TABLE, "where Kibana keeps the filter", kept=True),
+    "query": Key(ANY_TABLE, "one Elasticsearch query clause, see docs/rules.md"),
+    # Filters written by old Kibana versions carry the clause itself beside `meta`.
+    "bool": Key(ANY_TABLE, "as `query`"),
+    "exists": Key(ANY_TABLE, "as `query`"),
+    "match_all": Key(ANY_TABLE, "as `query`"),
+    "match_phrase": Key(ANY_TABLE, "as `query`"),
+    "prefix": Key(ANY_TABLE, "as `query`"),
+    "range": Key(ANY_TABLE, "as `query`"),
+    "term": Key(ANY_TABLE, "as `query`"),
+    "terms": Key(ANY_TABLE, "as `query`"),
+    "wildcard": Key(ANY_TABLE, "as `query`"),
+}
+
+RULE_KEYS: Mapping[str, Key] = MappingProxyType(
+    {
+        "rule_id": Key(
+            Scalar(
+                "a string",
+                (str,),
+                _form(
+                    lambda text: _RULE_ID.fullmatch(text) is not None,
+                    "an id: use a UUID, or 1 to 128 letters, digits and ._:-",
+                ),
+            ),
+            "the stable id of the rule, a UUID in the public layout",
+            required=True,
+        ),
+        "name": Key(NON_EMPTY, "the rule's name, `rule.name` of its alerts", required=True),
+        "description": Key(TEXT, "what it finds, `rule.description` of its alerts", required=True),
+        "type": Key(
+            Scalar("a string", (str,), _one_of(_words(RuleType))),
+            "what kind of rule it is",
+            required=True,
+        ),
+        "severity": Key(
+            Scalar("a string", (str,), _one_of(_words(Severity))),
+            "`low`, `medium`, `high` or `critical`",
+            required=True,
+        ),
+        "risk_score": Key(
+            Scalar("an integer from 0 to 100", (int,), _between(0, 100)),
+            "0 to 100, `event.risk_score` of its alerts",
+            required=True,
+        ),
+        "version": Key(POSITIVE, "the rule's version, part of each alert's id; default 1"),
+        "language": Key(
+            Scalar("a string", (str,), _one_of(LANGUAGES)),
+            "`kuery` is run; rules in another language are listed as skipped; default `kuery`",
+        ),
+        "query": Key(TEXT, "the KQL query that an event must satisfy"),
+        "filters": Key(
+            ListOf("an array of tables", TableOf("a table", FILTER_KEYS)),
+            "Kibana filters that an event must satisfy as well",
+        ),
+        "new_terms": Key(
+            TableOf("a table", NEW_TERMS_KEYS), "the fields and the history of a `new_terms` rule"
+        ),
+        "new_terms_fields": Key(
+            NEW_TERMS_FIELDS, "the flat spelling of `new_terms.value`, as Kibana exports it"
+        ),
+        "history_window_start": Key(HISTORY_START, "the flat spelling of the history's start"),
+        "index": Key(
+            NAMES,
+            "index patterns: an event of another data stream is not judged; `-` excludes",
+        ),
+        "interval": Key(
+            INTERVAL, "the window in which at most `max_signals` alerts are sent; default `5m`"
+        ),
+        "from": Key(
+            _relative("now-9m"),
+            "the interval searched by Kibana: the history must begin before it; default `now-6m`",
+        ),
+        "max_signals": Key(POSITIVE, "alerts per `interval`; what exceeds it overflows; 100"),
+        "timestamp_override": Key(
+            FIELD_NAME, "the field that holds an event's time, before `@timestamp`"
+        ),
+        "timestamp_override_fallback_disabled": Key(
+            FLAG, "`true`: an event without the override field has no time; default `false`"
+        ),
+        "enabled": Key(FLAG, "`false`: the rule is loaded and not run; default `true`"),
+        "author": Key(TEXTS, "`rule.author` of its alerts"),
+        "license": Key(TEXT, "`rule.license` of its alerts"),
+        "tags": Key(TEXTS, "`tags` of its alerts"),
+        "references": Key(TEXTS, "links, the first is `rule.reference` of its alerts"),
+        "false_positives": Key(TEXTS, "what may raise it in peace"),
+        "note": Key(TEXT, "the investigation guide, Markdown"),
+        "setup": Key(TEXT, "what must be set up for the rule to work, Markdown"),
+        "building_block_type": Key(
+            Scalar("a string", (str,), _one_of(("default",))),
+            "`default` marks a building block, kept in its alerts",
+        ),
+        "threat": Key(
+            ListOf("an array of tables", TableOf("a table", THREAT_KEYS)),
+            "the ATT&CK tactic and techniques, `threat.*` of its alerts",
+        ),
+        "actions": Key(AnyOf("an array", (list,)), "Kibana's actions", kept=True),
+        "alert_suppression": Key(ANY_TABLE, "Kibana's grouping of alerts: not applied", kept=True),
+        "anomaly_threshold": Key(INTEGER, "of machine learning rules", kept=True),
+        "concurrent_searches": Key(INTEGER, "of indicator match rules", kept=True),
+        "created_at": Key(TEXT, "written by a Kibana export", kept=True),
+        "created_by": Key(TEXT, "written by a Kibana export", kept=True),
+        "data_view_id": Key(TEXT, "a Kibana data view: its patterns are not known here", kept=True),
+        "event_category_override": Key(TEXT, "of EQL rules", kept=True),
+        "exceptions_list": Key(
+            AnyOf("an array", (list,)), "Kibana's exception lists: not applied", kept=True
+        ),
+        "execution_summary": Key(ANY_TABLE, "written by a Kibana export", kept=True),
+        "id": Key(TEXT, "Kibana's own id of an installed rule", kept=True),
+        "immutable": Key(FLAG, "written by a Kibana export", kept=True),
+        "investigation_fields": Key(
+            AnyOf("a table or an array", (dict, list)), "fields that Kibana highlights", kept=True
+        ),
+        "items_per_search": Key(INTEGER, "of indicator match rules", kept=True),
+        "machine_learning_job_id": Key(
+            AnyOf("a string or an array", (str, list)), "of machine learning rules", kept=True
+        ),
+        "meta": Key(ANY_TABLE, "free data of Kibana", kept=True),
+        "min_stack_comments": Key(TEXT, "why that version is needed", kept=True),
+        "min_stack_version": Key(TEXT, "the Elastic version it needs", kept=True),
+        "namespace": Key(TEXT, "Kibana's alert namespace", kept=True),
+        "outcome": Key(TEXT, "written by a Kibana export", kept=True),
+        "output_index": Key(TEXT, "where Kibana writes its alerts", kept=True),
+        "related_integrations": Key(AnyOf("an array", (list,)), "what ships its data", kept=True),
+        "required_fields": Key(
+            AnyOf("an array", (list,)), "fields that its query names", kept=True
+        ),
+        "response_actions": Key(AnyOf("an array", (list,)), "Kibana's response actions", kept=True),
+        "revision": Key(INTEGER, "counts edits in Kibana", kept=True),
+        "risk_score_mapping": Key(
+            AnyOf("an array", (list,)), "risk score taken from the event: not applied", kept=True
+        ),
+        "rule_name_override": Key(TEXT, "name taken from the event: not applied", kept=True),
+        "rule_source": Key(ANY_TABLE, "written by a Kibana export", kept=True),
+        "saved_id": Key(TEXT, "of saved query rules", kept=True),
+        "severity_mapping": Key(
+            AnyOf("an array", (list,)), "severity taken from the event: not applied", kept=True
+        ),
+        "threat_filters": Key(ANY_TABLES, "of indicator match rules", kept=True),
+        "threat_index": Key(
+            AnyOf("a string or an array", (str, list)), "of indicator match rules", kept=True
+        ),
+        "threat_indicator_path": Key(TEXT, "of indicator match rules", kept=True),
+        "threat_language": Key(TEXT, "of indicator match rules", kept=True),
+        "threat_mapping": Key(ANY_TABLES, "of indicator match rules", kept=True),
+        "threat_query": Key(TEXT, "of indicator match rules", kept=True),
+        "threshold": Key(ANY_TABLE, "of threshold rules", kept=True),
+        "throttle": Key(TEXT, "how often Kibana acts", kept=True),
+        "tiebreaker_field": Key(TEXT, "of EQL rules", kept=True),
+        "timeline_id": Key(TEXT, "Kibana's timeline template", kept=True),
+        "timeline_title": Key(TEXT, "its title", kept=True),
+        "timestamp_field": Key(TEXT, "of EQL rules", kept=True),
+        "to": Key(TEXT, "the end of the searched interval: a stream has none", kept=True),
+        "updated_at": Key(TEXT, "written by a Kibana export", kept=True),
+        "updated_by": Key(TEXT, "written by a Kibana export", kept=True),
+    }
+)
+"""The keys of ``[rule]``."""
+
+TEST_KEYS: Mapping[str, Key] = MappingProxyType(
+    {
+        "name": Key(NON_EMPTY, "a sentence that says what the test shows", required=True),
+        "base": Key(ANY_TABLE, "what every event of this test has"),
+        "events": Key(
+            AnyOf("an array of tables or of JSON strings", (list, tuple)),
+            "the events in their order, as tables or as JSON text",
+            required=True,
+        ),
+        "expect": Key(
+            ListOf("an array of strings", Scalar("a string", (str,), _one_of(EXPECTATIONS))),
+            "one word per event: `alert`, `known` or `no_match`",
+            required=True,
+        ),
+    }
+)
+"""The keys of ``[[tests]]``."""
+
+FILE_KEYS: Mapping[str, Key] = MappingProxyType(
+    {
+        "metadata": Key(ANY_TABLE, "dates, maturity, integration: kept as written", kept=True),
+        "rule": Key(TableOf("a table", RULE_KEYS), "the rule", required=True),
+        "transform": Key(ANY_TABLE, "queries for the investigation guide", kept=True),
+        "tests": Key(
+            ListOf("an array of tables", TableOf("a table", TEST_KEYS)),
+            "events and what the rule makes of them: ours, see docs/rules.md",
+        ),
+    }
+)
+"""The tables of a rule file."""

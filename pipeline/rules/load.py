@@ -1,0 +1,141 @@
+"""Rule files and folders to rules. One bad file never hides the others."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.rules.issues import Issue
+from pipeline.rules.locate import TomlSource
+from pipeline.rules.model import Rule
+from pipeline.rules.parse import parse_rule
+
+MAX_FILE_BYTES = 1_048_576
+"""No rule file is larger: the largest public one has some 40 KB."""
+
+_ERROR_LINE = re.compile(r" \(at line (\d+), column \d+\)$")
+# What tomllib says of a key or table that stands twice.
+_OF_A_DUPLICATE = ("overwrite", "twice", "Duplicate", "mutate")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """The rules that are fit for use, in the order of their files, and all issues."""
+
+    rules: tuple[Rule, ...]
+    issues: tuple[Issue, ...]
+
+
+def builtin_path() -> Path:
+    """The folder of the rules that come with firstseen."""
+    return Path(__file__).parent / "builtin"
+
+
+def load_rules(paths: Sequence[Path] | None = None) -> LoadResult:
+    """Read rules.
+
+    Args:
+        paths: rule files, and folders that are searched for ``*.toml`` at any depth; files are
+            read in the order given, those of a folder by name. None, or no path at all, means the
+            rules that come with firstseen.
+
+    Returns:
+        Every rule without an error, and every issue. Nothing that a file holds makes this raise. Of
+        two rules with the same id the first is kept.
+    """
+    rules: dict[str, Rule] = {}
+    issues: list[Issue] = []
+    for found in _rule_files(paths or (builtin_path(),)):
+        if isinstance(found, Issue):
+            issues.append(found)
+            continue
+        rule, of_file = _load_file(found)
+        issues.extend(of_file)
+        if rule is None:
+            continue
+        first = rules.setdefault(rule.rule_id, rule)
+        if first is not rule:
+            issues.append(_duplicate_id(rule, first))
+    return LoadResult(tuple(rules.values()), tuple(issues))
+
+
+def _rule_files(paths: Sequence[Path]) -> Iterator[Path | Issue]:
+    """Each rule file once, and an issue for each path that leads to none."""
+    seen: set[Path] = set()
+    for path in paths:
+        try:
+            files = _files_of(path)
+        except OSError as error:
+            yield Issue("unreadable", "error", f"cannot read: {error.strerror}", path)
+            continue
+        if not files:
+            yield Issue("no_rules", "error", "the folder holds no *.toml file", path)
+        for file in files:
+            resolved = file.resolve()
+            if resolved not in seen:
+                seen.add(resolved)
+                yield file
+
+
+def _files_of(path: Path) -> list[Path]:
+    path.stat()  # raises for what is not there, which globbing passes over
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*.toml") if file.is_file())
+
+
+def _load_file(path: Path) -> tuple[Rule | None, tuple[Issue, ...]]:
+    text = _read(path)
+    if isinstance(text, Issue):
+        return None, (text,)
+    source = TomlSource(text)
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return None, (_syntax_issue(error, source, path),)
+    except RecursionError:
+        return None, (Issue("toml_syntax", "error", "arrays are nested too deep", path, 1),)
+    return parse_rule(document, path=path, source=source)
+
+
+def _read(path: Path) -> str | Issue:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        return Issue("unreadable", "error", f"cannot read: {error.strerror}", path)
+    if len(data) > MAX_FILE_BYTES:
+        return Issue("too_large", "error", f"is larger than {MAX_FILE_BYTES} bytes", path)
+    try:
+        # Editors on Windows write a byte order mark, which TOML does not know.
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return Issue("unreadable", "error", f"is not UTF-8: {error.reason}", path, line)
+
+
+def _syntax_issue(error: tomllib.TOMLDecodeError, source: TomlSource, path: Path) -> Issue:
+    text = str(error)
+    if any(word in text for word in _OF_A_DUPLICATE):
+        twice = source.duplicate()
+        if twice is not None:
+            message = f"{twice.name} stands twice, first in line {twice.first_line}"
+            return Issue("duplicate_key", "error", message, path, twice.line)
+    found = _ERROR_LINE.search(text)
+    line = int(found[1]) if found else source.text.count("\n") + 1
+    return Issue("toml_syntax", "error", _ERROR_LINE.sub("", text), path, line)
+
+
+def _duplicate_id(rule: Rule, first: Rule) -> Issue:
+    line = rule.source.line(("rule", "rule_id")) if rule.source is not None else None
+    return Issue(
+        "duplicate_rule_id",
+        "error",
+        f"rule_id {rule.rule_id} is taken by {first.path}: this one is not used",
+        rule.path,
+        line,
+        rule.rule_id,
+    )

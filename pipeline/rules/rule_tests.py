@@ -1,0 +1,149 @@
+"""Runs the ``[[tests]]`` of a rule through its own matcher and terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.kql import Explanation, explain
+from pipeline.rules.compiled import CompiledRule
+from pipeline.rules.history import is_new
+from pipeline.rules.model import RuleTest
+from pipeline.rules.schema import shortened
+from pipeline.types import Event, Term
+
+_FIRST_TIME_MS = 1_700_000_000_000
+_STEP_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """What one test of a rule came to.
+
+    Attributes:
+        rule_id: the rule.
+        name: the test's name.
+        path: the rule's file, or None.
+        line: the line of the test in it.
+        failures: one text per event that ended otherwise than expected; none if it passed.
+    """
+
+    __test__ = False  # no test class, whatever pytest makes of its name
+
+    rule_id: str
+    name: str
+    path: Path | None
+    line: int
+    failures: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+
+def run_tests(compiled: CompiledRule) -> list[TestResult]:
+    """Run every test of a rule, each with a history of its own.
+
+    Events are judged in their order. The time of an event is the one the rule goes by (its
+    `timestamp_override`, else `@timestamp`); an event without one is taken a second after the
+    event before it. The verdict is `pipeline.rules.history.is_new`, the engine's own.
+    """
+    return [_run(compiled, test) for test in compiled.rule.tests]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How an event ended: the word, and what led to it."""
+
+    word: str
+    because: str
+
+
+def _run(compiled: CompiledRule, test: RuleTest) -> TestResult:
+    history: dict[tuple[Term, ...], int] = {}
+    failures = []
+    for number, (event, expected, time_ms) in enumerate(
+        zip(test.events, test.expect, _times(compiled, test), strict=True), 1
+    ):
+        ending = _judge(compiled, event, time_ms, history)
+        if ending.word != expected:
+            failures.append(
+                f"event {number}: expected {expected}, got {ending.word}: {ending.because}"
+            )
+    rule = compiled.rule
+    return TestResult(rule.rule_id, test.name, rule.path, test.line, tuple(failures))
+
+
+def _times(compiled: CompiledRule, test: RuleTest) -> Iterator[int]:
+    readers = [compiled.fields.terms(name) for name in _time_fields(compiled)]
+    time_ms = _FIRST_TIME_MS
+    for event in test.events:
+        written = next((value for read in readers for value in read(event)), None)
+        time_ms = written if isinstance(written, int) else time_ms + _STEP_MS
+        yield time_ms
+
+
+def _time_fields(compiled: CompiledRule) -> list[str]:
+    """The fields that may hold an event's time, the first one first, where they have a type."""
+    rule = compiled.rule
+    names = [rule.timestamp_override] if rule.timestamp_override else []
+    if not (names and rule.timestamp_override_fallback_disabled):
+        names.append("@timestamp")
+    return [name for name in names if _is_date(compiled, name)]
+
+
+def _is_date(compiled: CompiledRule, name: str) -> bool:
+    field = compiled.fields.get(name)
+    return field is not None and field.type in {"date", "date_nanos"}
+
+
+def _judge(
+    compiled: CompiledRule, event: Event, time_ms: int, history: dict[tuple[Term, ...], int]
+) -> _Ending:
+    if not compiled.matcher(event):
+        return _Ending("no_match", _why_not(compiled, event))
+    if compiled.rule.new_terms is None:
+        return _Ending("alert", "the query matches")
+    tuples = list(compiled.tuples(event))
+    if not tuples:
+        return _Ending("no_match", f"the query matches, but {_without_terms(compiled, event)}")
+    window_ms = compiled.rule.new_terms.history_ms
+    new = [terms for terms in tuples if is_new(history.get(terms), time_ms, window_ms)]
+    for terms in tuples:
+        history[terms] = max(time_ms, history.get(terms, time_ms))
+    if new:
+        return _Ending("alert", f"the query matches and {_listed(new)} is new")
+    return _Ending("known", f"the query matches and {_listed(tuples)} is known")
+
+
+def _listed(tuples: list[tuple[Term, ...]]) -> str:
+    first = ", ".join(str(term) for term in tuples[0])
+    more = f" (and {len(tuples) - 1} more)" if len(tuples) > 1 else ""
+    return f"({first}){more}"
+
+
+def _without_terms(compiled: CompiledRule, event: Event) -> str:
+    fields = compiled.rule.new_terms.fields if compiled.rule.new_terms else ()
+    if not compiled.terms:
+        return "a new-terms field is not mapped"
+    missing = [name for name, read in zip(fields, compiled.terms, strict=True) if not read(event)]
+    return f"{' and '.join(missing)} has no value"
+
+
+def _why_not(compiled: CompiledRule, event: Event) -> str:
+    """The clauses of the query that are false, as the query has them joined with ``and``."""
+    verdict = explain(compiled.node, compiled.fields, event)
+    clauses = verdict.children if verdict.operator == "and" else (verdict,)
+    false = [_told(clause) for clause in clauses if not clause.matches]
+    return f"not true: {'; '.join(false)}" if false else "a filter excludes it"
+
+
+def _told(clause: Explanation) -> str:
+    query = shortened(clause.query)
+    if clause.operator != "clause":
+        return query
+    if clause.note is not None:
+        return f"{query} ({clause.note})"
+    held = ", ".join(repr(value) for value in clause.values)
+    return f"{query} (the event has {shortened(held) or 'no value'})"

@@ -1,0 +1,113 @@
+"""Rules compiled against field types, as one immutable set with a digest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Any
+
+from pipeline.kql import FieldTable, field_names
+from pipeline.rules.compile import compile_rule
+from pipeline.rules.compiled import CompiledRule
+from pipeline.rules.filters import canonical_filters
+from pipeline.rules.issues import Issue
+from pipeline.rules.model import Rule, RuleType
+
+_RUN = frozenset({RuleType.NEW_TERMS, RuleType.QUERY})
+
+
+class RuleSet:
+    """An immutable set of compiled rules.
+
+    Attributes:
+        rules: every rule that compiled, in the order given.
+        runnable: those that a worker or a replay runs: enabled rules of type `new_terms` or
+            `query` that can alert.
+        judged: those whose query and filters can be asked of an event (``firstseen match``): the
+            runnable ones, and besides them threshold, indicator match and disabled rules.
+        skipped: the rules that are not run, each with the reason, in the order given.
+        digest: sha256 (hex) over all that decides which alerts come out: equal digests give
+            equal verdicts. The order of the rules and their prose do not count.
+    """
+
+    __slots__ = ("_by_id", "digest", "judged", "rules", "runnable", "skipped")
+
+    def __init__(
+        self, rules: Iterable[CompiledRule], skipped: Iterable[tuple[Rule, str]] = ()
+    ) -> None:
+        self.rules: tuple[CompiledRule, ...] = tuple(rules)
+        self.judged: tuple[CompiledRule, ...] = self.rules
+        self.skipped: tuple[tuple[Rule, str], ...] = tuple(skipped)
+        not_run = {rule.rule_id for rule, _ in self.skipped}
+        self.runnable: tuple[CompiledRule, ...] = tuple(
+            compiled for compiled in self.rules if compiled.rule.rule_id not in not_run
+        )
+        self.digest: str = _digest(self.rules, not_run)
+        self._by_id: Mapping[str, CompiledRule] = MappingProxyType(
+            {compiled.rule.rule_id: compiled for compiled in self.rules}
+        )
+
+    @classmethod
+    def compile(
+        cls, rules: Iterable[Rule], fields: FieldTable
+    ) -> tuple[RuleSet, tuple[Issue, ...]]:
+        """Compile each rule; one that does not compile is left out, with an issue that says why.
+
+        Args:
+            rules: rules with distinct ids, as `load_rules` gives them.
+            fields: the field types to compile against.
+        """
+        compiled: list[CompiledRule] = []
+        skipped: list[tuple[Rule, str]] = []
+        issues: list[Issue] = []
+        for rule in rules:
+            result = compile_rule(rule, fields)
+            issues.extend(result.issues)
+            if result.compiled is not None:
+                compiled.append(result.compiled)
+            if result.reason is not None:
+                skipped.append((rule, result.reason))
+        return cls(compiled, skipped), tuple(issues)
+
+    def get(self, rule_id: str) -> CompiledRule | None:
+        """The compiled rule with this id."""
+        return self._by_id.get(rule_id)
+
+    def __len__(self) -> int:
+        return len(self.rules)
+
+    def __repr__(self) -> str:
+        return f"RuleSet({len(self.runnable)} run, {len(self.skipped)} skipped, {self.digest[:12]})"
+
+
+def _digest(rules: Iterable[CompiledRule], not_run: set[str]) -> str:
+    entries = sorted(_decides(each, runs=each.rule.rule_id not in not_run) for each in rules)
+    return sha256("\n".join(entries).encode()).hexdigest()
+
+
+def _decides(compiled: CompiledRule, *, runs: bool) -> str:
+    """All of one rule that has a say in which alerts come out, as one canonical line."""
+    rule = compiled.rule
+    names = sorted(
+        field_names(compiled.node).union(rule.new_terms.fields if rule.new_terms else ())
+    )
+    entry: dict[str, Any] = {
+        "id": rule.rule_id,
+        "version": rule.version,
+        "type": rule.type,
+        "runs": runs,
+        "query": compiled.query,
+        "filters": canonical_filters(rule.filters),
+        "terms": rule.new_terms.fields if rule.new_terms else None,
+        "history_ms": rule.new_terms.history_ms if rule.new_terms else None,
+        "index": rule.index,
+        "interval_ms": rule.interval_ms,
+        "max_signals": rule.max_signals,
+        "severity": rule.severity,
+        "risk_score": rule.risk_score,
+        "timestamp": [rule.timestamp_override, rule.timestamp_override_fallback_disabled],
+        "fields": [(name, repr(compiled.fields.get(name))) for name in names],
+    }
+    return json.dumps(entry, sort_keys=True)

@@ -1,0 +1,89 @@
+r"""Elasticsearch's wildcard patterns: ``*`` any text, ``?`` one character, ``\`` an escape.
+
+KQL's own patterns know ``*`` only; these stand in Kibana filters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from string import ascii_lowercase, ascii_uppercase
+from typing import TypeAlias
+
+_TO_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
+
+_Segment: TypeAlias = list[str | None]
+"""The characters between two stars; None is a ``?``."""
+
+
+def compile_wildcard(pattern: str, *, caseless: bool = False) -> Callable[[str], bool]:
+    """A test whether a whole value fits the pattern.
+
+    The time is bounded by the length of the value times that of the pattern: the pieces between
+    the stars have a fixed length, so the leftmost fit of each is the right one and nothing is
+    tried again.
+
+    Args:
+        pattern: the pattern.
+        caseless: compare ASCII letters regardless of case. Other letters keep theirs, as in the
+            ``case_insensitive`` parameter of Elasticsearch's wildcard query.
+    """
+    segments = _segments(pattern.translate(_TO_LOWER) if caseless else pattern)
+    first, last = segments[0], segments[-1]
+    fits = _whole(first) if len(segments) == 1 else _between(first, segments[1:-1], last)
+    if not caseless:
+        return fits
+    return lambda value: fits(value.translate(_TO_LOWER))
+
+
+def _segments(pattern: str) -> list[_Segment]:
+    segments: list[_Segment] = [[]]
+    characters = iter(pattern)
+    for character in characters:
+        if character == "*":
+            segments.append([])
+        elif character == "?":
+            segments[-1].append(None)
+        elif character == "\\":
+            # A lone backslash at the end stands for itself, as in Lucene.
+            segments[-1].append(next(characters, "\\"))
+        else:
+            segments[-1].append(character)
+    return segments
+
+
+def _regex(segment: _Segment) -> re.Pattern[str]:
+    """No quantifier stands in it: a match has the segment's length."""
+    text = "".join("." if part is None else re.escape(part) for part in segment)
+    return re.compile(text, re.DOTALL)
+
+
+def _whole(segment: _Segment) -> Callable[[str], bool]:
+    if None not in segment:
+        text = "".join(filter(None, segment))
+        return lambda value: value == text
+    regex = _regex(segment)
+    return lambda value: regex.fullmatch(value) is not None
+
+
+def _between(first: _Segment, inner: list[_Segment], last: _Segment) -> Callable[[str], bool]:
+    start, end = _regex(first), _regex(last)
+    searches = [_regex(segment).search for segment in inner if segment]
+    shortest = len(first) + len(last)
+    at_end = len(last)
+
+    def fits(value: str) -> bool:
+        if len(value) < shortest or start.match(value) is None:
+            return False
+        stop = len(value) - at_end
+        if end.match(value, stop) is None:
+            return False
+        position = len(first)
+        for search in searches:
+            found = search(value, position, stop)
+            if found is None:
+                return False
+            position = found.end()
+        return True
+
+    return fits

@@ -1,0 +1,67 @@
+"""The three agents: what each does with one record, and when the record is acknowledged.
+
+Every agent reads bytes, does its whole work for a record and acknowledges it itself. An exception
+never leaves an agent: a record that cannot be processed becomes a dead letter, anything else
+stops the worker without a commit, and the record is read again by whoever takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Any
+
+from pipeline.stream.context import Context
+from pipeline.stream.first_seen import FirstSeenAgent
+from pipeline.stream.match import MatchAgent
+from pipeline.stream.quota import QuotaAgent
+from pipeline.stream.tables import StateTable
+
+Handle = Callable[[Any], Awaitable[None]]
+
+
+class Agents:
+    """Declares the agents on a Faust app and holds what they share."""
+
+    def __init__(self, context: Context, *, first_seen: StateTable, quota: StateTable) -> None:
+        self._app = context.app
+        self._topics = context.settings.topics
+        self._deadline = context.settings.stream.event_deadline.total_seconds()
+        self.match = MatchAgent(context)
+        self.first_seen = FirstSeenAgent(context, first_seen)
+        self.quota = QuotaAgent(context, quota)
+
+    def declare(self) -> None:
+        """Declare one agent a stage; concurrency is partitions and processes, never coroutines."""
+        self._declare("match", self._topics.inputs, self.match.handle)
+        self._declare("first-seen", (self._topics.observations,), self.first_seen.handle)
+        self._declare("quota", (self._topics.new_terms,), self.quota.handle)
+        self._app.task(self.quota.release_outputs)
+        self._app.timer(1.0, name="close-windows")(self.quota.close_windows)
+
+    def _declare(self, name: str, topics: tuple[str, ...], handle: Handle) -> None:
+        topic = self._app.topic(
+            *topics,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            acks=True,
+        )
+
+        async def run(stream: Any) -> None:
+            await self._run(stream.noack().events(), handle)
+
+        self._app.agent(topic, name=name, concurrency=1)(run)
+
+    async def _run(self, events: AsyncIterable[Any], handle: Handle) -> None:
+        try:
+            async for event in events:
+                async with asyncio.timeout(self._deadline):
+                    await handle(event.message)
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the worker stops uncommitted
+            self._app.fail(exc)
+            # A finished agent would be started again on the next record, past the failed one.
+            await asyncio.Future()

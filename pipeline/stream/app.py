@@ -1,0 +1,207 @@
+"""The Faust app of a worker: settings translated, classes mended, three agents, two tables.
+
+Nothing is made at import time: `build_app` is called by the worker, and tests call it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any, cast
+
+import faust
+import rocksdict
+from faust.types import TP
+from faust.types.auth import CredentialsT
+from mode import CrashingSupervisor
+from yarl import URL
+
+from pipeline.config import Settings
+from pipeline.kafka.security import Sasl, sasl, ssl_context
+from pipeline.rules import RuleSet
+from pipeline.stream.agents import Agents
+from pipeline.stream.context import Context
+from pipeline.stream.dead_letters import DeadLetters
+from pipeline.stream.outbox import Outbox
+from pipeline.stream.recovery import SafeTableManager
+from pipeline.stream.tables import SharedCacheOptions, StateTable, StoreOptions
+from pipeline.stream.transport import Transport, TransportOptions
+from pipeline.telemetry.metrics import Metrics
+
+FIRST_SEEN_TABLE = "first-seen"
+QUOTA_TABLE = "quota"
+
+
+class App(faust.App):
+    """A Faust app that knows its outbox and how it failed."""
+
+    def __init__(
+        self,
+        *args: Any,
+        transport_class: type[Transport],
+        transport_options: TransportOptions,
+        metrics: Metrics,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._transport_class = transport_class
+        self._transport_options = transport_options
+        self.metrics = metrics
+        self.failure: BaseException | None = None
+        self.on_failure: Callable[[], None] = lambda: None
+        self.outbox = Outbox(self._aiokafka_producer, on_failure=self.fail)
+        self.state_tables: dict[str, StateTable] = {}
+        self.stages: Agents | None = None
+        self._rebalance_started_at = monotonic()
+
+    def _new_transport(self) -> Transport:
+        options = self._transport_options
+        return self._transport_class(self.conf.broker_consumer, self, options=options)
+
+    def _new_producer_transport(self) -> Transport:
+        return cast("Transport", self.transport)
+
+    def _aiokafka_producer(self) -> Any:
+        return self.producer._ensure_producer()  # noqa: SLF001 - Faust has no public way
+
+    def fail(self, error: BaseException) -> None:
+        """Remember the first error that must stop the worker, and wake whoever waits for it."""
+        if self.failure is None:
+            self.failure = error
+            self.on_failure()
+
+    async def crash(self, reason: BaseException) -> None:
+        self.fail(reason)
+        await super().crash(reason)
+
+    def on_committed(self, offsets: Mapping[TP, int]) -> None:
+        """Called by the consumer after each commit."""
+        for table in self.state_tables.values():
+            table.on_committed(offsets)
+
+    def on_commit_ended(self, result: str, seconds: float) -> None:
+        """Called by the consumer: ``success``, ``failure`` or ``held``."""
+        self.metrics.commits.labels(result).inc()
+        self.metrics.commit_seconds.observe(seconds)
+
+    def on_damaged_state(self, table: str) -> None:
+        stage = "first_seen" if table == FIRST_SEEN_TABLE else "quota"
+        self.metrics.errors.labels(stage, "state_damaged").inc()
+
+    def on_rebalance_start(self) -> None:
+        self._rebalance_started_at = monotonic()
+        self.metrics.rebalances.inc()
+        super().on_rebalance_start()
+
+    def on_rebalance_end(self) -> None:
+        super().on_rebalance_end()
+        self.metrics.rebalance_seconds.observe(monotonic() - self._rebalance_started_at)
+
+
+def build_app(
+    settings: Settings,
+    ruleset: RuleSet,
+    metrics: Metrics,
+    *,
+    transport_class: type[Transport] = Transport,
+) -> App:
+    """Make the app of one worker.
+
+    Args:
+        settings: the whole configuration; every Faust setting that matters is given explicitly,
+            so that none of Faust's own environment variables leaks in.
+        ruleset: what stage 1 matches and stage 2 describes alerts with.
+        metrics: the catalogue's metrics.
+        transport_class: `Transport`, or the embedded broker's.
+    """
+    app = App(
+        settings.kafka.group_id,
+        transport_class=transport_class,
+        metrics=metrics,
+        transport_options=TransportOptions(
+            isolation_level=settings.kafka.isolation_level,
+            enable_idempotence=settings.kafka.enable_idempotence,
+            fetch_max_bytes=settings.stream.fetch_max_bytes,
+            settle_seconds=settings.kafka.delivery_timeout.total_seconds(),
+            revoke_seconds=settings.kafka.rebalance_timeout.total_seconds() / 2,
+        ),
+        **_faust_settings(settings),
+    )
+    rocks = SharedCacheOptions(
+        StoreOptions(settings.state.block_cache_bytes, settings.state.write_buffer_bytes),
+        rocksdict.Cache(settings.state.block_cache_bytes),
+    )
+    for name in (FIRST_SEEN_TABLE, QUOTA_TABLE):
+        app.state_tables[name] = app.Table(name, key_type=bytes, value_type=bytes, rocks=rocks)
+    dead_letters = DeadLetters(app.outbox, settings, ruleset.digest, metrics)
+    app.stages = Agents(
+        Context(app, settings, ruleset, metrics, dead_letters),
+        first_seen=app.state_tables[FIRST_SEEN_TABLE],
+        quota=app.state_tables[QUOTA_TABLE],
+    )
+    app.stages.declare()
+    return app
+
+
+def _faust_settings(settings: Settings) -> dict[str, Any]:
+    kafka, stream, state = settings.kafka, settings.stream, settings.state
+    # Faust makes client ids, topic prefixes and folders of the id; it stays the group id.
+    return {
+        "broker": [URL(f"kafka://{server}") for server in kafka.bootstrap_servers.split(",")],
+        "broker_credentials": _credentials(settings),
+        "broker_client_id": kafka.client_id,
+        "consumer_group_instance_id": kafka.group_instance_id,
+        "consumer_auto_offset_reset": "earliest",
+        "consumer_max_fetch_size": stream.max_partition_fetch_bytes,
+        "broker_session_timeout": kafka.session_timeout.total_seconds(),
+        "broker_heartbeat_interval": kafka.heartbeat_interval.total_seconds(),
+        "broker_rebalance_timeout": kafka.rebalance_timeout.total_seconds(),
+        "broker_request_timeout": kafka.request_timeout.total_seconds(),
+        "broker_max_poll_interval": kafka.max_poll_interval.total_seconds(),
+        "broker_max_poll_records": 500,
+        "broker_check_crcs": True,
+        "broker_commit_interval": stream.commit_interval.total_seconds(),
+        "broker_commit_every": 10_000,
+        "processing_guarantee": "at_least_once",
+        "producer_acks": -1,
+        "producer_linger": kafka.linger.total_seconds(),
+        "producer_compression_type": (
+            None if kafka.compression_type == "none" else kafka.compression_type
+        ),
+        "producer_request_timeout": kafka.delivery_timeout.total_seconds(),
+        "producer_max_request_size": kafka.message_max_bytes,
+        "producer_max_batch_size": 65_536,
+        "store": "rocksdb://",
+        "datadir": str(state.directory),
+        "tabledir": str(state.directory),
+        "Table": StateTable,
+        "TableManager": SafeTableManager,
+        "table_standby_replicas": state.standby_replicas,
+        "recovery_consistency_check": True,
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "agent_supervisor": CrashingSupervisor,
+        "stream_buffer_maxsize": stream.buffer_records,
+        "stream_wait_empty": True,
+        "stream_recovery_delay": 0.0,
+        "web_enabled": False,
+        "web_tables_enabled": False,
+        "web_router_enabled": False,
+        "autodiscover": False,
+        "logging_config": None,
+        "loghandlers": [],
+        "env_prefix": "NO_ENVIRONMENT_",
+    }
+
+
+def _credentials(settings: Settings) -> CredentialsT | None:
+    context = ssl_context(settings)
+    account: Sasl | None = sasl(settings)
+    if account is not None:
+        return faust.SASLCredentials(
+            username=account.username,
+            password=account.password,
+            mechanism=account.mechanism,
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context=context)

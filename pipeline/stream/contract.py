@@ -1,0 +1,93 @@
+"""The members of Faust, mode and aiokafka that `pipeline.stream` relies on.
+
+Both libraries are pinned exactly, because the transport subclasses classes that promise nothing.
+This list is what must be looked at when a pin moves: tests/unit/stream/test_contract.py fails with
+the name of each member that is gone or has other parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One attribute: where it is, and its parameters if it is called or overridden."""
+
+    path: str
+    parameters: tuple[str, ...] | None = None
+
+
+FAUST_VERSION = "0.15.3"
+AIOKAFKA_VERSION = "0.14.0"
+
+_DRIVER = "faust.transport.drivers.aiokafka"
+_CONSUMER = "faust.transport.consumer:Consumer"
+_RECOVERY = "faust.tables.recovery:Recovery"
+
+MEMBERS: tuple[Member, ...] = (
+    # transport.ConsumerThread
+    Member(
+        f"{_DRIVER}:AIOKafkaConsumerThread._fetch_records",
+        ("self", "consumer", "active_partitions", "timeout", "max_records"),
+    ),
+    Member(f"{_DRIVER}:AIOKafkaConsumerThread._create_worker_consumer", ("self", "transport")),
+    Member(f"{_DRIVER}:AIOKafkaConsumerThread._seek_wait", ("self", "consumer", "partitions")),
+    Member(f"{_DRIVER}:AIOKafkaConsumerThread._highwaters", ("self", "partitions")),
+    Member(f"{_DRIVER}:AIOKafkaConsumerThread.seek", ("self", "partition", "offset")),
+    Member(f"{_DRIVER}:AIOKafkaConsumerThread.seek_to_committed", ("self",)),
+    Member(f"{_DRIVER}:AIOKafkaConsumerThread.verify_event_path", ("self", "now", "tp")),
+    Member(f"{_DRIVER}:AIOKafkaConsumerThread._ensure_consumer", ("self",)),
+    Member(f"{_DRIVER}:AIOKafkaConsumerThread.call_thread"),
+    Member(f"{_DRIVER}:server_list", ("urls", "default_port")),
+    Member(f"{_DRIVER}:credentials_to_aiokafka_auth", ("credentials", "ssl_context")),
+    Member("aiokafka.consumer.subscription_state:SubscriptionState.is_assigned", ("self", "tp")),
+    Member("aiokafka.consumer.subscription_state:Assignment.state_value", ("self", "tp")),
+    Member("aiokafka.consumer.subscription_state:TopicPartitionState.has_valid_position"),
+    Member("aiokafka.consumer.subscription_state:TopicPartitionState.position"),
+    Member("aiokafka.consumer.fetcher:Fetcher.seek_to", ("self", "tp", "offset")),
+    # transport.Consumer
+    Member(f"{_CONSUMER}._filter_tps_with_pending_acks", ("self", "topics")),
+    Member(f"{_CONSUMER}._new_offset", ("self", "tp")),
+    Member(f"{_CONSUMER}._add_gap", ("self", "tp", "offset_from", "offset_to")),
+    Member(f"{_CONSUMER}._handle_attached", ("self", "commit_offsets")),
+    Member(
+        f"{_CONSUMER}._commit_offsets",
+        ("self", "offsets", "start_new_transaction"),
+    ),
+    Member(f"{_CONSUMER}._commit_tps", ("self", "tps", "start_new_transaction")),
+    Member(f"{_CONSUMER}.on_partitions_revoked", ("self", "revoked")),
+    Member(f"{_CONSUMER}.getmany", ("self", "timeout")),
+    Member(f"{_CONSUMER}.wait_empty", ("self",)),
+    Member(f"{_DRIVER}:Consumer._new_consumer_thread", ("self",)),
+    # transport.Producer and Transport
+    Member(f"{_DRIVER}:Producer._settings_extra", ("self",)),
+    Member(f"{_DRIVER}:Producer._ensure_producer", ("self",)),
+    Member(f"{_DRIVER}:Transport.Consumer"),
+    Member(f"{_DRIVER}:Transport.Producer"),
+    # recovery
+    Member(f"{_RECOVERY}.on_recovery_completed", ("self", "generation_id")),
+    Member(f"{_RECOVERY}._seek_offsets", ("self", "consumer", "tps", "offsets", "title")),
+    Member("faust.tables.manager:TableManager.recovery"),
+    # tables
+    Member("faust.stores.rocksdb:Store._open_for_partition", ("self", "partition")),
+    Member("faust.stores.rocksdb:Store._db_for_partition", ("self", "partition")),
+    Member("faust.stores.rocksdb:Store.partition_path", ("self", "partition")),
+    Member("faust.stores.rocksdb:Store.revoke_partitions", ("self", "table", "tps")),
+    Member("faust.stores.rocksdb:Store.set_persisted_offset", ("self", "tp", "offset")),
+    Member("faust.stores.rocksdb:Store.offset_key"),
+    Member("faust.stores.rocksdb:RocksDBOptions.open", ("self", "path", "read_only")),
+    Member("faust.stores.rocksdb:RocksDBOptions.as_options", ("self",)),
+    Member("faust.tables.base:Collection._new_store", ("self",)),
+    Member(
+        "faust.tables.base:Collection.on_rebalance",
+        ("self", "assigned", "revoked", "newly_assigned", "generation_id"),
+    ),
+    Member("faust.tables.base:Collection.on_recover", ("self", "fun")),
+    # app
+    Member("faust.app.base:App._new_transport", ("self",)),
+    Member("faust.app.base:App._new_producer_transport", ("self",)),
+    Member("faust.app.base:App.on_rebalance_start", ("self",)),
+    Member("faust.app.base:App.on_rebalance_end", ("self",)),
+    Member("faust.app.base:App.crash", ("self", "reason")),
+)

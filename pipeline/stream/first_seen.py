@@ -1,0 +1,105 @@
+"""Stage 2, FIRST SEEN: observations in, new terms out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from faust.types import TP
+
+from pipeline.engine.alert import build_alert
+from pipeline.engine.first_seen import FirstSeen, Sighting
+from pipeline.engine.wire import NewTerm, Observation, decode_observation, encode
+from pipeline.errors import DecodeError
+from pipeline.stream.context import Context
+from pipeline.stream.records import RECORD_OVERHEAD_BYTES, record_of
+from pipeline.stream.tables import PartitionTable, StateTable
+from pipeline.types import Record
+
+STAGE = "first_seen"
+
+
+class FirstSeenAgent:
+    """Judges each observation against the table and sends the alerts of new terms onwards.
+
+    The row, its changelog record and the new term leave together; the commit gate waits for all
+    of them. The row is stamped with the observation's offset, so a replay of that very record
+    raises the same new term again, whatever the row says by then (`pipeline.engine.first_seen`).
+    """
+
+    def __init__(self, context: Context, table: StateTable) -> None:
+        settings = context.settings
+        self._app = context.app
+        self._topics = settings.topics
+        self._max_bytes = settings.kafka.message_max_bytes - RECORD_OVERHEAD_BYTES
+        self._include_event = settings.alerts.include_event
+        self._ruleset = context.ruleset
+        self._metrics = context.metrics
+        self._dead_letters = context.dead_letters
+        self._table = table
+        self._open: dict[int, tuple[PartitionTable, FirstSeen]] = {}
+        table.on_recover(self._recovered)
+
+    async def _recovered(self) -> None:
+        self._open.clear()
+
+    async def handle(self, message: Any) -> None:
+        try:
+            observation = decode_observation(message.value)
+        except DecodeError as exc:
+            await self._dead_letters.write(
+                record_of(message), code=exc.reason, stage=STAGE, text=str(exc)
+            )
+        else:
+            await self._observe(message, observation)
+        self._app.consumer.acknowledge(message)
+
+    async def _observe(self, message: Any, observation: Observation) -> None:
+        table, first_seen = self._partition(message.partition)
+        committed = self._app.consumer.committed(TP(message.topic, message.partition))
+        sighting = first_seen.observe(observation, message.offset, committed)
+        await table.send_changes(self._app.outbox)
+        result = "repeated" if sighting.repeated else "new" if sighting.new else "known"
+        self._metrics.sightings.labels(result).inc()
+        if sighting.new:
+            await self._raise(record_of(message), observation, sighting)
+
+    async def _raise(self, record: Record, observation: Observation, sighting: Sighting) -> None:
+        value = encode(self._alert(record, observation, sighting, event=self._include_event))
+        if len(value) > self._max_bytes:
+            # Better an alert without its event than none: the position leads back to the event.
+            value = encode(self._alert(record, observation, sighting, event=False))
+        if len(value) > self._max_bytes:
+            await self._dead_letters.write(
+                record,
+                code="output_too_large",
+                stage=STAGE,
+                text=f"the alert has {len(value)} bytes; raise kafka.message_max_bytes",
+                rule_id=observation.rule.id,
+            )
+            return
+        await self._app.outbox.send(
+            self._topics.new_terms, key=observation.rule.id.encode(), value=value
+        )
+        if not sighting.repeated:
+            self._metrics.new_terms.labels(observation.rule.id).inc()
+
+    def _alert(
+        self, record: Record, observation: Observation, sighting: Sighting, *, event: bool
+    ) -> NewTerm:
+        compiled = self._ruleset.get(observation.rule.id)
+        return build_alert(
+            observation,
+            sighting,
+            None if compiled is None else compiled.rule,
+            # The observation's own timestamp: a replay builds the same bytes.
+            created_ms=record.timestamp_ms,
+            ruleset_digest=self._ruleset.digest,
+            include_event=event,
+        )
+
+    def _partition(self, number: int) -> tuple[PartitionTable, FirstSeen]:
+        found = self._open.get(number)
+        if found is None:
+            table = self._table.partition(number)
+            found = self._open[number] = (table, FirstSeen(table))
+        return found

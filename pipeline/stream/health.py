@@ -1,0 +1,138 @@
+"""``/metrics``, ``/healthz`` and ``/readyz``: three pages, no input that matters."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from pipeline.config.sections import WebSettings
+from pipeline.errors import ConfigError
+from pipeline.telemetry.metrics import CONTENT_TYPE, Metrics
+
+if TYPE_CHECKING:
+    from pipeline.stream.app import App
+
+STALL_SECONDS = 120.0
+"""Records wait and no offset was committed for so long: the worker makes no progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One answer: is it fine, and the sentence that says why or why not."""
+
+    ok: bool
+    reason: str
+
+
+class Health:
+    """Judges a running app.
+
+    *Alive* does not depend on the broker: a broker that is away must not make an orchestrator
+    restart the whole fleet. A loop that hangs does not answer at all, which is an answer too.
+    """
+
+    def __init__(self, app: App, clock: Callable[[], float] = monotonic) -> None:
+        self._app = app
+        self._clock = clock
+        self._progress_at = clock()
+        self._last_commit_at = 0.0
+        self.draining = False
+
+    def observe(self, lag_records: int, last_commit_at: float) -> None:
+        """Take a sample, about once a second: no waiting records, or a new commit, is progress."""
+        if lag_records == 0 or last_commit_at != self._last_commit_at:
+            self._last_commit_at = last_commit_at
+            self._progress_at = self._clock()
+
+    def alive(self) -> Condition:
+        if self._app.failure is not None:
+            return Condition(ok=False, reason=f"failed: {type(self._app.failure).__name__}")
+        return Condition(ok=True, reason="alive")
+
+    def ready(self) -> Condition:
+        """Ready: partitions assigned, tables recovered, offsets move while records wait."""
+        alive = self.alive()
+        if not alive.ok:
+            return alive
+        if self.draining:
+            return Condition(ok=False, reason="draining")
+        if not self._app.tables.actives_ready:
+            return Condition(ok=False, reason="joining the group or recovering tables")
+        if self._app.rebalancing:
+            return Condition(ok=False, reason="rebalancing")
+        if self.stalled():
+            return Condition(
+                ok=False, reason=f"records wait, but no commit for {STALL_SECONDS:.0f} s"
+            )
+        return Condition(ok=True, reason="ready")
+
+    def stalled(self) -> bool:
+        """Whether records have been waiting for long without a commit."""
+        return self._clock() - self._progress_at > STALL_SECONDS
+
+    def state(self) -> str:
+        """Return the word for `firstseen_worker_state`."""
+        if self._app.failure is not None:
+            return "failed"
+        if self.draining:
+            return "draining"
+        if self._app.tables.actives_ready and not self._app.rebalancing:
+            return "running"
+        return "recovering" if self._app.in_recovery else "joining"
+
+
+class HealthServer:
+    """Serves the three pages on the worker's own loop."""
+
+    def __init__(self, health: Health, metrics: Metrics, settings: WebSettings) -> None:
+        self._health = health
+        self._metrics = metrics
+        self._settings = settings
+        self._runner: web.AppRunner | None = None
+        self.port: int | None = None
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: the address is taken or not ours.
+        """
+        application = web.Application()
+        application.router.add_get("/metrics", self._metrics_page)
+        application.router.add_get("/healthz", self._page(self._health.alive))
+        application.router.add_get("/readyz", self._page(self._health.ready))
+        runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        await runner.setup()
+        site = web.TCPSite(runner, self._settings.host, self._settings.port)
+        try:
+            await site.start()
+        except OSError as exc:
+            await runner.cleanup()
+            raise ConfigError(
+                f"cannot listen on {self._settings.host}:{self._settings.port}: {exc.strerror}; "
+                f"set web.port to a free port, or to 0 for any"
+            ) from exc
+        self._runner = runner
+        self.port = runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _metrics_page(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+    @staticmethod
+    def _page(
+        judge: Callable[[], Condition],
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def page(_: web.Request) -> web.Response:
+            condition = judge()
+            return web.Response(text=condition.reason + "\n", status=200 if condition.ok else 503)
+
+        return page

@@ -1,0 +1,89 @@
+"""Which offset of a partition may be committed: knows no framework and no broker.
+
+Faust's own bookkeeping commits past a record that is still in flight and loses its way where
+offsets have gaps (compaction, transaction markers). Here a partition has two numbers: the
+*scanned* position (the next offset that nobody has looked at) and the delivered offsets that are
+not acknowledged yet. What may be committed is the smallest unacknowledged offset, else the
+scanned position. Both sides are O(1) a record, and a run of skipped records costs nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Hashable, Iterable
+from typing import Generic, TypeVar
+
+P = TypeVar("P", bound=Hashable)
+
+
+class _Partition:
+    __slots__ = ("acknowledged", "base", "delivered", "scanned")
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+        self.scanned = base
+        self.delivered: deque[int] = deque()
+        self.acknowledged: set[int] = set()
+
+
+class OffsetTracker(Generic[P]):
+    """Committable positions by partition.
+
+    The consumer thread reports what it scanned and passed on; the event loop reports what was
+    acknowledged and asks what may be committed; a lock keeps the two apart.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._partitions: dict[P, _Partition] = {}
+
+    def scanned(self, partition: P, base: int, position: int, delivered: Iterable[int]) -> None:
+        """Record one fetch.
+
+        Args:
+            partition: whose records were fetched.
+            base: the position the fetch started from.
+            position: the next offset after the fetch, skipped records included.
+            delivered: offsets, ascending, that were passed on and must be acknowledged.
+        """
+        with self._lock:
+            state = self._partitions.get(partition)
+            if state is None:
+                state = self._partitions[partition] = _Partition(base)
+            state.delivered.extend(delivered)
+            state.scanned = position
+
+    def acknowledge(self, partition: P, offsets: Iterable[int]) -> None:
+        """Mark delivered offsets as done; offsets of a forgotten partition are ignored."""
+        with self._lock:
+            state = self._partitions.get(partition)
+            if state is not None:
+                state.acknowledged.update(offsets)
+
+    def committable(self, partition: P) -> int | None:
+        """Return the offset to commit (the next one to read), None if nothing was scanned."""
+        with self._lock:
+            state = self._partitions.get(partition)
+            if state is None:
+                return None
+            delivered, acknowledged = state.delivered, state.acknowledged
+            while delivered and delivered[0] in acknowledged:
+                acknowledged.discard(delivered.popleft())
+            return delivered[0] if delivered else state.scanned
+
+    def forget(self, partition: P) -> int | None:
+        """Drop a partition (revoked, or about to be sought); return where its reading began."""
+        with self._lock:
+            state = self._partitions.pop(partition, None)
+            return None if state is None else state.base
+
+    def partitions(self) -> list[P]:
+        with self._lock:
+            return list(self._partitions)
+
+    def in_flight(self, partition: P) -> int:
+        """Return how many delivered records of the partition are not acknowledged."""
+        with self._lock:
+            state = self._partitions.get(partition)
+            return 0 if state is None else len(state.delivered) - len(state.acknowledged)

@@ -1,0 +1,160 @@
+"""Stage 3, QUOTA: new terms in, alerts out, at most so many a rule and window."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from faust.types import TP
+
+from pipeline.engine.quota import Decision, Output, Quota, Verdict
+from pipeline.engine.wire import CloseWindow, decode_candidate, encode
+from pipeline.errors import DecodeError
+from pipeline.stream.context import Context
+from pipeline.stream.outbox import Delivery
+from pipeline.stream.records import now_ms, record_of
+from pipeline.stream.tables import PartitionTable, StateTable
+
+STAGE = "quota"
+_MAX_RELEASES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Release:
+    """A decision whose outputs wait for the changelog records they rest on."""
+
+    changelog: list[asyncio.Future[Any]]
+    outputs: tuple[Output, ...]
+    message: Any
+
+
+class QuotaAgent:
+    """Decides where each new term goes; the decision is durable before its outputs leave.
+
+    The verdict depends on the clock, so a replay could decide otherwise: therefore *state first*.
+    The decision's rows are acknowledged by the changelog, then the outputs are sent, then the
+    record is acknowledged. The agent goes on deciding meanwhile; `release_outputs` follows in
+    order, so a round trip is paid per batch and not per alert.
+    """
+
+    def __init__(self, context: Context, table: StateTable) -> None:
+        settings = context.settings
+        self._app = context.app
+        self._topics = settings.topics
+        self._dedupe_ms = round(settings.state.dedupe_retention.total_seconds() * 1000)
+        self._ruleset = context.ruleset
+        self._metrics = context.metrics
+        self._dead_letters = context.dead_letters
+        self._table = table
+        self._open: dict[int, tuple[PartitionTable, Quota]] = {}
+        self._closing: set[tuple[int, str, int]] = set()
+        self._releases: asyncio.Queue[_Release] = asyncio.Queue(_MAX_RELEASES)
+        table.on_recover(self._recovered)
+
+    async def _recovered(self) -> None:
+        """Open every partition that is ours now: windows may be waiting to be closed."""
+        try:
+            self._open.clear()
+            self._closing.clear()
+            for tp in self._app.assignor.assigned_actives():
+                if tp.topic == self._table.changelog_name:
+                    table = self._table.partition(tp.partition)
+                    quota = Quota(table, dedupe_ms=self._dedupe_ms)
+                    quota.recover(tp.partition, table.items())
+                    self._open[tp.partition] = (table, quota)
+        except Exception as exc:  # noqa: BLE001 - Faust would swallow it
+            self._app.fail(exc)
+
+    async def handle(self, message: Any) -> None:
+        try:
+            candidate = decode_candidate(message.value)
+        except DecodeError as exc:
+            await self._dead_letters.write(
+                record_of(message), code=exc.reason, stage=STAGE, text=str(exc)
+            )
+            self._app.consumer.acknowledge(message)
+            return
+        table, quota = self._open[message.partition]
+        committed = self._app.consumer.committed(TP(message.topic, message.partition))
+        place = (message.offset, message.partition, now_ms(), committed)
+        if isinstance(candidate, CloseWindow):
+            decision = quota.close(candidate, *place)
+        else:
+            decision = quota.admit(candidate, *place)
+            if decision.verdict is Verdict.DUPLICATE:
+                self._metrics.alerts_duplicate.inc()
+        await self._release(table, decision, message)
+
+    async def _release(self, table: PartitionTable, decision: Decision, message: Any) -> None:
+        changelog = await table.send_changes(self._app.outbox)
+        await self._releases.put(_Release(changelog, decision.outputs, message))
+
+    async def release_outputs(self) -> None:
+        """Send outputs in order, each after the rows it rests on; runs as long as the app."""
+        try:
+            while True:
+                release = await self._releases.get()
+                if release.changelog:
+                    await asyncio.gather(*release.changelog)
+                for output in release.outputs:
+                    await self._send(output)
+                self._app.consumer.acknowledge(release.message)
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - an unacknowledged row or output: stop, replay
+            self._app.fail(exc)
+
+    async def _send(self, output: Output) -> None:
+        overflow = output.destination == "overflow"
+
+        def acknowledged(_: Delivery) -> None:
+            if overflow:
+                self._metrics.alerts_overflow.labels(output.rule_id, "quota").inc()
+                return
+            if output.summary:
+                self._metrics.alert_summaries.inc()
+                return
+            self._metrics.alerts.labels(output.rule_id).inc()
+            compiled = self._ruleset.get(output.rule_id)
+            if compiled is not None:
+                self._metrics.alerts_by_severity.labels(compiled.rule.severity).inc()
+            if output.source_timestamp_ms is not None:
+                self._metrics.alert_latency.observe((now_ms() - output.source_timestamp_ms) / 1000)
+
+        await self._app.outbox.send(
+            self._topics.overflow if overflow else self._topics.alerts,
+            key=output.key,
+            value=output.value,
+            headers=output_headers(output),
+            on_acknowledged=acknowledged,
+        )
+
+    async def close_windows(self) -> None:
+        """Ask, through the topic, to close windows that ended: the log keeps the order exact."""
+        try:
+            for number, (_, quota) in list(self._open.items()):
+                for _partition, tick in quota.ended(now_ms()):
+                    mark = (number, tick.rule.id, tick.window_start_ms)
+                    if mark not in self._closing:
+                        self._closing.add(mark)
+                        await self._send_tick(number, tick)
+        except Exception as exc:  # noqa: BLE001 - a lost tick would be a lost summary
+            self._app.fail(exc)
+
+    async def _send_tick(self, partition: int, tick: CloseWindow) -> None:
+        await self._app.outbox.send(
+            self._topics.new_terms,
+            key=tick.rule.id.encode(),
+            value=encode(tick),
+            partition=partition,
+        )
+
+
+def output_headers(output: Output) -> tuple[tuple[str, bytes], ...]:
+    """Return headers that let a consumer route an alert without parsing it."""
+    return (
+        ("content-type", b"application/json"),
+        ("firstseen.rule_id", output.rule_id.encode()),
+        ("firstseen.kind", b"summary" if output.summary else b"alert"),
+    )

@@ -1,0 +1,38 @@
+"""From Faust's messages to our records."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pipeline.types import Position, Record
+
+LOG_APPEND_TIME = 1
+"""Kafka's timestamp type of a topic whose broker stamps the arrival."""
+
+RECORD_OVERHEAD_BYTES = 1024
+"""Room that key, headers and framing of a record take in the broker's size limit."""
+
+
+def now_ms() -> int:
+    """Return the wall clock in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def record_of(message: Any) -> Record:
+    """Return the record of a Faust message.
+
+    Its arrival is the append time where the broker stamps one. With CreateTime the record's
+    timestamp is the shipper's claim (Elastic Agent writes the event's own time), so the moment
+    of reading stands in: no record arrives later than that.
+    """
+    timestamp_ms = 0 if message.timestamp is None else round(message.timestamp * 1000)
+    stamped = message.timestamp_type == LOG_APPEND_TIME
+    return Record(
+        position=Position(message.topic, message.partition, message.offset),
+        key=message.key,
+        value=message.value,
+        headers=tuple((name, value or b"") for name, value in message.headers or ()),
+        timestamp_ms=timestamp_ms,
+        arrival_ms=timestamp_ms if stamped else now_ms(),
+    )

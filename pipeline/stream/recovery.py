@@ -1,0 +1,43 @@
+"""Table recovery whose hand-over to the streams loses nothing.
+
+Stock Faust opens the flow to read the changelogs and resumes the source partitions before it
+seeks them; what was queued in between is thrown away by ``flow_control.resume()``, and the
+commit then passes it. Here the hand-over happens with the flow closed: drain the changelog
+queue, then let Faust resume and seek.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+
+
+class SafeRecovery(Recovery):
+    """Recovery that closes the flow before it hands the partitions to the streams."""
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        consumer = self.app.consumer
+        consumer.stop_flow()
+        self.app.flow_control.suspend()
+        queue = self.tables.changelog_queue
+        # _slurp_changelogs still empties it; Faust's queue has no event for "empty".
+        while not queue.empty() and not self.should_stop:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        if self.standby_tps:
+            # Read again from the last record applied: one may have been dropped half-way.
+            await self._seek_offsets(consumer, self.standby_tps, self.standby_offsets, "standby")
+        await super().on_recovery_completed(generation_id)
+
+
+class SafeTableManager(TableManager):
+    """Makes a `SafeRecovery`; given to Faust as the ``TableManager`` setting."""
+
+    _recovery: Recovery | None
+
+    @property
+    def recovery(self) -> Recovery:
+        if self._recovery is None:
+            self._recovery = SafeRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery

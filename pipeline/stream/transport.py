@@ -1,0 +1,313 @@
+"""Faust's aiokafka transport with its commits, its seeks and its producer mended.
+
+By subclassing only; no module is patched. What stock Faust 0.15 does wrong and what stands here
+instead (each has a test on Apache Kafka, the reasons are in docs/adr/0003-faust-mends.md):
+
+* a commit passes records in flight and stumbles over gaps -> `OffsetTracker`;
+* a commit does not wait for what was produced -> the gate in `Consumer._commit_offsets`;
+* a revocation forgets what was acknowledged -> commit first;
+* a record fetched before a rebalance and dropped after it is acknowledged -> acknowledgements
+  come from our agents alone (`Consumer.acknowledge`), never from Faust's streams;
+* a partition without a committed offset is not sought back -> `ConsumerThread.seek_to_committed`;
+* the isolation level and the fetch sizes are fixed -> `ConsumerThread._create_worker_consumer`;
+* idempotence has no setting -> `Producer`.
+
+Members of Faust and aiokafka that this relies on are listed in `pipeline.stream.contract`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition
+from faust.transport.consumer import ensure_TP
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from mode.utils.futures import notify
+
+from pipeline.errors import DeliveryError
+from pipeline.stream.offsets import OffsetTracker
+from pipeline.stream.outbox import Outbox
+
+
+@dataclass(frozen=True, slots=True)
+class TransportOptions:
+    """What Faust has no setting for; seconds and bytes."""
+
+    isolation_level: str = "read_committed"
+    enable_idempotence: bool = True
+    fetch_max_wait_seconds: float = 0.25
+    fetch_max_bytes: int = 16 << 20
+    settle_seconds: float = 30.0
+    revoke_seconds: float = 20.0
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread that owns the aiokafka consumer: reports what it scanned, seeks exactly."""
+
+    @property
+    def tracker(self) -> OffsetTracker[TP]:
+        return self.consumer.tracker
+
+    @property
+    def options(self) -> TransportOptions:
+        return self.transport.options
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        conf = self.app.conf
+        options = self.options
+        self._assignor = self.app.assignor
+        return AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
+            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            auto_offset_reset=conf.consumer_auto_offset_reset,
+            max_poll_records=conf.broker_max_poll_records,
+            max_poll_interval_ms=_ms(conf.broker_max_poll_interval),
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_max_bytes=options.fetch_max_bytes,
+            fetch_max_wait_ms=_ms(options.fetch_max_wait_seconds),
+            request_timeout_ms=_ms(conf.broker_request_timeout),
+            check_crcs=conf.broker_check_crcs,
+            session_timeout_ms=_ms(conf.broker_session_timeout),
+            rebalance_timeout_ms=_ms(conf.broker_rebalance_timeout),
+            heartbeat_interval_ms=_ms(conf.broker_heartbeat_interval),
+            isolation_level=options.isolation_level,
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
+            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+        )
+
+    async def _fetch_records(
+        self,
+        consumer: AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
+        max_records: int | None = None,
+    ) -> Mapping[TP, list[Any]]:
+        before = self._positions(consumer)
+        records = await super()._fetch_records(
+            consumer, active_partitions, timeout=timeout, max_records=max_records
+        )
+        # No await between the drain above and this bookkeeping: a seek that slipped in between
+        # would be overwritten by positions from before it.
+        if records:
+            self._account(consumer, records, before)
+        return records
+
+    def _positions(self, consumer: AIOKafkaConsumer) -> dict[TP, int]:
+        """Return the next offset to read of every assigned partition that an agent reads."""
+        subscription = consumer._subscription.subscription  # noqa: SLF001
+        if subscription is None or subscription.assignment is None:
+            return {}
+        assignment = subscription.assignment
+        wanted = self.app.topics.acks_enabled_for
+        positions = {}
+        for tp in assignment.tps:
+            if wanted(tp.topic):
+                state = assignment.state_value(tp)
+                if state is not None and state.has_valid_position:
+                    positions[ensure_TP(tp)] = state.position
+        return positions
+
+    def _account(
+        self,
+        consumer: AIOKafkaConsumer,
+        records: Mapping[TopicPartition, list[Any]],
+        before: Mapping[TP, int],
+    ) -> None:
+        delivered = {ensure_TP(tp): [r.offset for r in rows] for tp, rows in records.items()}
+        for tp, position in self._positions(consumer).items():
+            offsets = delivered.get(tp, [])
+            start = before.get(tp, position)
+            if offsets or position != start:
+                self.tracker.scanned(tp, min([start, position, *offsets[:1]]), position, offsets)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        return await self.call_thread(self._seek_each_to_committed)
+
+    async def _seek_each_to_committed(self) -> Mapping[TP, int]:
+        """Seek and forget in one step a partition, so that no fetch comes between the two."""
+        consumer = self._ensure_consumer()
+        committed = {}
+        for tp in list(consumer.assignment()):
+            offset = await consumer.committed(tp)
+            if not consumer._subscription.is_assigned(tp):  # noqa: SLF001
+                continue
+            committed[ensure_TP(tp)] = offset
+            base = self.tracker.forget(ensure_TP(tp))
+            # Without a commit aiokafka leaves the position where it is, and what was fetched but
+            # not processed would be skipped: go back to where reading began.
+            target = offset if offset is not None else base
+            if target is not None:
+                consumer._fetcher.seek_to(tp, target)  # noqa: SLF001
+        return committed
+
+    async def _seek_wait(self, consumer: AIOKafkaConsumer, partitions: Mapping[TP, int]) -> None:
+        for tp in partitions:
+            self.tracker.forget(ensure_TP(tp))
+        await super()._seek_wait(consumer, partitions)
+
+    def seek(self, partition: TP, offset: int) -> None:
+        self.tracker.forget(ensure_TP(partition))
+        super().seek(partition, offset)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Stay silent: Faust's detector compares clocks of two kinds; `health` watches progress."""
+
+    def verify_recovery_event_path(self, now: float, tp: TP) -> None:
+        """Stay silent, for the same reason."""
+
+
+class Consumer(driver.Consumer):
+    """Faust's consumer with an exact idea of what may be committed, and a gate before it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.tracker: OffsetTracker[TP] = OffsetTracker()
+        self.last_commit_at = monotonic()
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    @property
+    def options(self) -> TransportOptions:
+        return self.transport.options
+
+    @property
+    def outbox(self) -> Outbox:
+        return self.app.outbox
+
+    def acknowledge(self, message: Any) -> None:
+        """Mark a record as done; one that was fetched before the last rebalance counts for nothing.
+
+        The only way to acknowledge: Faust's own path also acknowledges records that a stream
+        dropped because a rebalance came in between, and they would be lost.
+        """
+        message.acked = True
+        self._unacked_messages.discard(message)
+        if message.generation_id == self.app.consumer_generation_id:
+            self.tracker.acknowledge(message.tp, (message.offset,))
+        notify(self._waiting_for_ack)
+
+    def committed(self, tp: TP) -> int:
+        """Return the offset from which a restart would read; 0 if nothing was committed."""
+        return self._committed_offset[tp] or 0
+
+    def lags(self) -> dict[TP, int]:
+        """Return, by partition an agent reads, how many records are not committable yet."""
+        lags = {}
+        for tp in self.assignment():
+            if self._is_source(tp):
+                highwater = self.highwater(tp)
+                position = self.tracker.committable(tp)
+                if highwater is not None:
+                    done = self.committed(tp) if position is None else position
+                    lags[tp] = max(0, highwater - done)
+        return lags
+
+    # -- what Faust asks when it commits
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (
+            tp
+            for tp in self.tracker.partitions()
+            if topics is None or tp in topics or tp.topic in topics
+        )
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self.tracker.committable(tp)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Gaps need no bookkeeping: the tracker knows the scanned position."""
+
+    async def _handle_attached(self, commit_offsets: Mapping[TP, int]) -> None:
+        """Nothing is attached to offsets: the outbox holds what must be acknowledged first."""
+
+    async def _commit_offsets(
+        self,
+        offsets: Mapping[TP, int],
+        start_new_transaction: bool = True,  # noqa: ARG002 - Faust's signature
+    ) -> bool:
+        """Commit when everything produced for these offsets is acknowledged.
+
+        The offsets were read before the outbox is looked at, so the outbox holds at least all
+        that belongs to them.
+        """
+        start = monotonic()
+        try:
+            settled = await self.outbox.settle(self.options.settle_seconds)
+        except DeliveryError as exc:
+            await self.crash(exc)
+            return False
+        if not settled:
+            self.log.warning("commit put off: %d records unacknowledged", len(self.outbox))
+            self.app.on_commit_ended("held", monotonic() - start)
+            return False
+        assigned = self.assignment()
+        wanted = {tp: offset for tp, offset in offsets.items() if tp in assigned}
+        if not wanted or not await self._commit(wanted):
+            self.app.on_commit_ended("failure", monotonic() - start)
+            return False
+        self._committed_offset.update(wanted)
+        self.last_commit_at = monotonic()
+        self.app.on_committed(wanted)
+        self.app.on_commit_ended("success", self.last_commit_at - start)
+        return True
+
+    # -- rebalance
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Commit what is acknowledged while the partitions are still ours, then let go."""
+        try:
+            await asyncio.wait_for(self.commit(), self.options.revoke_seconds)
+        except TimeoutError:
+            self.log.warning("no commit before the revocation within the time; work is repeated")
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self.tracker.forget(ensure_TP(tp))
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109
+        async for tp, message in super().getmany(timeout):
+            read = self._read_offset[tp]
+            # Faust drops what lies below its read offset (a topic that was made anew) in
+            # silence; it would stay unacknowledged for ever.
+            if read is not None and message.offset < read and self._is_source(tp):
+                self._read_offset[tp] = None
+            yield tp, message
+
+    def _is_source(self, tp: TP) -> bool:
+        return self.app.topics.acks_enabled_for(tp.topic)
+
+
+class Producer(driver.Producer):
+    """Faust's producer, idempotent unless the broker cannot do it (the embedded one)."""
+
+    def _settings_extra(self) -> Mapping[str, Any]:
+        return {"acks": "all", "enable_idempotence": self.transport.options.enable_idempotence}
+
+
+class Transport(driver.Transport):
+    """Makes the classes above; given to Faust by `App._new_transport`."""
+
+    Consumer = Consumer
+    Producer = Producer
+
+    def __init__(self, *args: Any, options: TransportOptions, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.options = options
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+__all__ = ["Consumer", "ConsumerThread", "Producer", "Transport", "TransportOptions"]

@@ -1,0 +1,201 @@
+"""One worker process: check, start, watch, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections import Counter
+from collections.abc import Callable
+
+from faust.types import TP
+
+from pipeline.config import Settings
+from pipeline.errors import EXIT_OK, EXIT_STOPPED, FirstseenError
+from pipeline.kafka.topics import check_topology
+from pipeline.rules import RuleSet
+from pipeline.stream.app import App, build_app
+from pipeline.stream.health import Health, HealthServer
+from pipeline.stream.transport import Transport
+from pipeline.telemetry.logging import get_logger
+from pipeline.telemetry.metrics import Metrics
+
+_SAMPLE_SECONDS = 1.0
+_ABANDON_SECONDS = 10.0
+
+# Faust and mode log through the module of whoever subclasses them: their start and stop lines
+# come under our names too.
+_FAUST_LOGGERS = (
+    "faust",
+    "mode",
+    "aiokafka",
+    "pipeline.stream.app",
+    "pipeline.stream.recovery",
+    "pipeline.stream.tables",
+    "pipeline.stream.transport",
+)
+
+log = get_logger(__name__)
+
+
+class Worker:
+    """Runs a Faust app until it is told to stop or cannot go on.
+
+    Args:
+        settings: the whole configuration.
+        ruleset: the compiled rules.
+        metrics: where everything is counted.
+        transport_class: another one for the embedded broker.
+        on_ready: called once, when partitions are assigned and tables recovered.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ruleset: RuleSet,
+        metrics: Metrics,
+        *,
+        transport_class: type[Transport] = Transport,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._ruleset = ruleset
+        self._metrics = metrics
+        self._transport_class = transport_class
+        self._on_ready = on_ready
+        self._wake = asyncio.Event()
+        self._seen_partitions: set[TP] = set()
+
+    def stop(self) -> None:
+        """Ask for a graceful stop; safe to call more than once."""
+        self._wake.set()
+
+    async def run(self) -> int:
+        """Run until stopped; return the process's exit code.
+
+        Raises:
+            ConfigError: the web endpoints cannot listen.
+            BrokerError: no broker answers, or topics are not as they should be.
+        """
+        if self._settings.log.level != "debug":
+            _quieten(logging.WARNING)
+        await asyncio.to_thread(check_topology, self._settings)
+        app = build_app(
+            self._settings, self._ruleset, self._metrics, transport_class=self._transport_class
+        )
+        app.on_failure = self._wake.set
+        health = Health(app)
+        server = HealthServer(health, self._metrics, self._settings.web)
+        if self._settings.web.enabled:
+            await server.start()
+        self._describe(server.port)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        try:
+            return await self._run(app, health)
+        finally:
+            await server.stop()
+
+    async def _run(self, app: App, health: Health) -> int:
+        starting = asyncio.create_task(app.start())
+        starting.add_done_callback(lambda task: _report(task, app))
+        sampler = asyncio.create_task(self._sample(app, health))
+        await self._wake.wait()
+        health.draining = True
+        self._metrics.set_worker_state(health.state())
+        try:
+            if app.failure is not None:
+                return await self._abandon(app)
+            log.info("stopping", action="worker_stopping")
+            await app.stop()
+            if app.failure is not None:  # the last commit did not go through
+                return await self._abandon(app)
+            log.info("stopped, everything committed", action="worker_stopped")
+            return EXIT_OK
+        finally:
+            sampler.cancel()
+            starting.cancel()
+
+    async def _abandon(self, app: App) -> int:
+        """Leave the group without committing, so that others take over at once."""
+        failure = app.failure
+        # What Faust says about being torn down would bury the reason.
+        _quieten(logging.CRITICAL)
+        code = failure.exit_code if isinstance(failure, FirstseenError) else EXIT_STOPPED
+        log.error(
+            "stopped itself; nothing past the failure is committed",
+            action="worker_failed",
+            error=failure,
+        )
+        thread = app.consumer._thread  # noqa: SLF001
+        consumer = thread._consumer  # noqa: SLF001
+        if consumer is not None:
+            leaving = asyncio.run_coroutine_threadsafe(consumer.stop(), thread.thread_loop)
+            try:
+                await asyncio.wait_for(asyncio.wrap_future(leaving), _ABANDON_SECONDS)
+            except Exception as exc:  # noqa: BLE001 - leaving is a courtesy
+                log.warning("could not leave the group", action="leave_failed", error=exc)
+        return code
+
+    async def _sample(self, app: App, health: Health) -> None:
+        """Once a second: heartbeat, state, lag, sizes."""
+        ready = False
+        while True:
+            self._metrics.loop_heartbeat.set_to_current_time()
+            self._metrics.set_worker_state(health.state())
+            self._metrics.outbox_records.set(len(app.outbox))
+            self._sample_recovery(app)
+            if health.state() == "running":
+                if not ready and self._on_ready is not None:
+                    self._on_ready()
+                ready = True
+                self._sample_partitions(app, health)
+            await asyncio.sleep(_SAMPLE_SECONDS)
+
+    def _sample_partitions(self, app: App, health: Health) -> None:
+        lags: dict[TP, int] = app.consumer.lags()
+        health.observe(sum(lags.values()), app.consumer.last_commit_at)
+        for tp in self._seen_partitions - set(lags):
+            self._metrics.forget_partition(tp.topic, tp.partition)
+        self._seen_partitions = set(lags)
+        for tp, lag in lags.items():
+            self._metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(lag)
+        for topic, count in Counter(tp.topic for tp in lags).items():
+            self._metrics.assigned_partitions.labels(topic).set(count)
+        for name, table in app.state_tables.items():
+            self._metrics.state_entries.labels(name).set(table.data.approximate_size())
+
+    def _sample_recovery(self, app: App) -> None:
+        remaining: dict[str, int] = dict.fromkeys(app.state_tables, 0)
+        if app.in_recovery:
+            for tp, records in app.tables.recovery.active_remaining().items():
+                name = app.tables.recovery.tp_to_table[tp].name
+                remaining[name] += max(0, records)
+        for name, records in remaining.items():
+            self._metrics.recovery_remaining.labels(name).set(records)
+
+    def _describe(self, port: int | None) -> None:
+        metrics, runnable = self._metrics, self._ruleset.runnable
+        metrics.set_ruleset(self._ruleset.digest)
+        metrics.rules_loaded.labels("enabled").set(len(runnable))
+        metrics.expect_topics(self._settings.topics.inputs)
+        metrics.expect_rules(tuple(compiled.rule.rule_id for compiled in runnable))
+        log.info(
+            "starting",
+            action="worker_starting",
+            rules=len(self._ruleset.runnable),
+            ruleset=self._ruleset.digest[:12],
+            inputs=list(self._settings.topics.inputs),
+            web=port,
+        )
+
+
+def _quieten(level: int) -> None:
+    for name in _FAUST_LOGGERS:
+        logging.getLogger(name).setLevel(level)
+
+
+def _report(task: asyncio.Task[None], app: App) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        app.fail(task.exception() or RuntimeError("the app did not start"))

@@ -1,0 +1,171 @@
+"""Every metric of firstseen: the one place where a name, a label or a bucket is written.
+
+The registry, the reference page, the dashboards and the alert rules are built from or checked
+against this list. Labels are bounded: topics, partitions, rule ids, codes of ours; never a field of
+an event, a host, a user, a path, the text of an exception or an offset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+PREFIX = "firstseen_"
+
+WORKER_STATES = ("starting", "joining", "recovering", "running", "draining", "failed")
+OUTCOMES = ("skipped", "no_match", "matched", "dead_letter")
+SEVERITIES = ("low", "medium", "high", "critical")
+TABLES = ("first-seen", "quota")
+RULE_STATUSES = ("enabled", "disabled", "skipped", "invalid")
+STAGES = ("decode", "match", "first_seen", "alert", "quota", "deliver", "commit", "recover")
+
+# From a fast hand-over to a backlog of an hour; the alerting threshold of 60 s is one of them.
+LATENCY_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
+# A shipper that was offline for days sends old events: the tail is long.
+AGE_BUCKETS = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400, 604_800)
+WORK_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One metric.
+
+    Attributes:
+        name: full name, with unit and (for counters) ``_total``.
+        kind: its Prometheus type.
+        help: what it says, in one sentence.
+        labels: names of its labels, in order.
+        known: values of labels known in advance. Where all labels have some, their series are
+            exported as 0 from the start, so that a rate over them is never missing.
+        buckets: upper bounds of a histogram, in its unit.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    known: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    buckets: tuple[float, ...] = ()
+
+
+def _counter(name: str, text: str, *labels: str, **known: tuple[str, ...]) -> MetricSpec:
+    return MetricSpec(f"{PREFIX}{name}", "counter", text, labels, known)
+
+
+def _gauge(name: str, text: str, *labels: str, **known: tuple[str, ...]) -> MetricSpec:
+    return MetricSpec(f"{PREFIX}{name}", "gauge", text, labels, known)
+
+
+def _histogram(name: str, text: str, buckets: tuple[float, ...]) -> MetricSpec:
+    return MetricSpec(f"{PREFIX}{name}", "histogram", text, buckets=buckets)
+
+
+BUILD_INFO = _gauge("build_info", "1; the running version.", "version", "python")
+WORKER_STATE = _gauge(
+    "worker_state", "1 for the state that the worker is in, else 0.", "state", state=WORKER_STATES
+)
+LOOP_HEARTBEAT = _gauge(
+    "loop_heartbeat_timestamp_seconds", "When the event loop last turned; /healthz looks at it."
+)
+RULESET_INFO = _gauge("ruleset_info", "1; the digest of the rules that run.", "digest")
+RULES_LOADED = _gauge(
+    "rules_loaded", "Rules by what became of them.", "status", status=RULE_STATUSES
+)
+
+RECORDS_CONSUMED = _counter("records_consumed_total", "Records read from an input.", "topic")
+RECORDS_PROCESSED = _counter(
+    "records_processed_total", "Records of an input by their outcome.", "topic", "outcome",
+    outcome=OUTCOMES,
+)  # fmt: skip
+EVENTS_DECODED = _counter(
+    "events_decoded_total", "Events decoded, after the shortcuts on raw bytes.", "topic"
+)
+EVENT_AGE = _histogram(
+    "event_age_seconds", "Age of a matching event when it was matched: the shipper's delay.",
+    AGE_BUCKETS,
+)  # fmt: skip
+EVENTS_FUTURE = _counter(
+    "events_future_total", "Matching events dated after their arrival, whose time was capped."
+)
+EVENTS_WITHOUT_TUPLE = _counter(
+    "events_without_tuple_total", "Matching events that lack a value in a new-terms field."
+)
+RULE_MATCHES = _counter("rule_matches_total", "Events that a rule's query matched.", "rule_id")
+RULE_ERRORS = _counter(
+    "rule_errors_total", "Evaluations that failed; the other rules went on.", "rule_id", "code"
+)
+
+OBSERVATIONS = _counter(
+    "observations_total", "Sightings of terms: forwarded to the table, or covered by an earlier "
+    "one within state.granularity.", "result", result=("forwarded", "covered"),
+)  # fmt: skip
+SIGHTINGS = _counter(
+    "sightings_total", "Verdicts of the table; repeated: given again after a crash.", "result",
+    result=("new", "known", "repeated"),
+)  # fmt: skip
+NEW_TERMS = _counter("new_terms_total", "New terms, before the quota.", "rule_id")
+
+ALERTS = _counter("alerts_total", "Alerts acknowledged by the broker.", "rule_id")
+ALERTS_BY_SEVERITY = _counter(
+    "alerts_by_severity_total", "Alerts acknowledged by the broker.", "severity",
+    severity=SEVERITIES,
+)  # fmt: skip
+ALERTS_OVERFLOW = _counter(
+    "alerts_overflow_total", "Alerts beyond the quota, sent to the overflow topic.",
+    "rule_id", "reason", reason=("quota",),
+)  # fmt: skip
+ALERTS_DUPLICATE = _counter(
+    "alerts_duplicate_total", "Alerts not sent because their id was sent before."
+)
+ALERT_SUMMARIES = _counter(
+    "alert_summaries_total", "Summary alerts of windows in which a rule exceeded its quota."
+)
+ALERT_LATENCY = _histogram(
+    "alert_latency_seconds", "Time from the source record's timestamp to the broker's "
+    "acknowledgement of the alert.", LATENCY_BUCKETS,
+)  # fmt: skip
+
+DEAD_LETTERS = _counter(
+    "dead_letters_total", "Dead letters acknowledged by the broker.", "topic", "code"
+)
+DEAD_LETTER_FAILURES = _counter(
+    "dead_letter_failures_total", "Dead letters that could not be written."
+)
+ERRORS = _counter("errors_total", "Errors, each logged as well.", "stage", "code")
+
+CONSUMER_LAG = _gauge(
+    "consumer_lag_records", "Records between the position and the end.", "topic", "partition"
+)
+LAST_RECORD_TIMESTAMP = _gauge(
+    "consumer_last_record_timestamp_seconds", "Timestamp of the last record processed.",
+    "topic", "partition",
+)  # fmt: skip
+ASSIGNED_PARTITIONS = _gauge("assigned_partitions", "Partitions this worker reads.", "topic")
+REBALANCES = _counter("rebalances_total", "Rebalances this worker took part in.")
+REBALANCE_SECONDS = _histogram(
+    "rebalance_seconds", "Time from revocation to the new assignment.", WORK_BUCKETS
+)
+COMMIT_SECONDS = _histogram("commit_seconds", "Time of one commit of offsets.", WORK_BUCKETS)
+COMMITS = _counter(
+    "commits_total", "Commits of offsets; held: outputs were not all acknowledged.", "result",
+    result=("success", "failure", "held"),
+)  # fmt: skip
+OUTBOX_RECORDS = _gauge("outbox_records", "Outputs sent and not acknowledged yet.")
+
+STATE_ENTRIES = _gauge("state_entries", "Rows of a table.", "table", table=TABLES)
+RECOVERY_REMAINING = _gauge(
+    "recovery_remaining_records", "Changelog records still to be read.", "table", table=TABLES
+)
+
+CATALOGUE: tuple[MetricSpec, ...] = (
+    BUILD_INFO, WORKER_STATE, LOOP_HEARTBEAT, RULESET_INFO, RULES_LOADED,
+    RECORDS_CONSUMED, RECORDS_PROCESSED, EVENTS_DECODED, EVENT_AGE, EVENTS_FUTURE,
+    EVENTS_WITHOUT_TUPLE, RULE_MATCHES, RULE_ERRORS,
+    OBSERVATIONS, SIGHTINGS, NEW_TERMS,
+    ALERTS, ALERTS_BY_SEVERITY, ALERTS_OVERFLOW, ALERTS_DUPLICATE, ALERT_SUMMARIES, ALERT_LATENCY,
+    DEAD_LETTERS, DEAD_LETTER_FAILURES, ERRORS,
+    CONSUMER_LAG, LAST_RECORD_TIMESTAMP, ASSIGNED_PARTITIONS, REBALANCES, REBALANCE_SECONDS,
+    COMMIT_SECONDS, COMMITS, OUTBOX_RECORDS,
+    STATE_ENTRIES, RECOVERY_REMAINING,
+)  # fmt: skip
+"""All of them, in the order of the reference page."""

@@ -1,0 +1,47 @@
+"""Every log event of firstseen: its action, its level, and what it means to an operator.
+
+ERROR: data is lost or at risk, somebody must act. WARNING: degraded, and dealt with. INFO: a
+change of state. DEBUG: for whoever looks for a fault; never written for each record above it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class LogEvent(NamedTuple):
+    """One kind of log line."""
+
+    action: str
+    level: Literal["debug", "info", "warning", "error"]
+    meaning: str
+
+
+LOG_EVENTS: tuple[LogEvent, ...] = (
+    LogEvent("worker_starting", "info", "A worker starts, with these rules and inputs."),
+    LogEvent("worker_stopping", "info", "It was told to stop and finishes what it has begun."),
+    LogEvent("worker_stopped", "info", "It has stopped; everything it did is committed."),
+    LogEvent(
+        "worker_failed",
+        "error",
+        "It has stopped itself: nothing past the failure is committed. `error.code` says why; "
+        "the orchestrator restarts it.",
+    ),
+    LogEvent(
+        "leave_failed",
+        "warning",
+        "It could not leave the group: the others take over after the session timeout.",
+    ),
+    LogEvent(
+        "tls_host_check_off",
+        "warning",
+        "`kafka.ssl_endpoint_identification_algorithm` is `none`: any host with a certificate of a "
+        "trusted authority can pose as a broker.",
+    ),
+    LogEvent(
+        "sasl_unencrypted",
+        "warning",
+        "`kafka.security_protocol` is `SASL_PLAINTEXT`: the login can be read on the network.",
+    ),
+)
+"""In the order of the reference page. Other lines come from Faust and aiokafka, without action."""

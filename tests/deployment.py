@@ -1,0 +1,224 @@
+"""A firstseen deployment of one test: its topics, its workers as processes, what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Message
+
+from pipeline.embedded.process import free_ports, wait_until
+from tests.brokers import Broker
+from tests.clients import Sent, create_topic, produce, read_all
+
+START_SECONDS = 90.0
+STOP_SECONDS = 30.0
+
+
+class WorkerProcess:
+    """A `firstseen worker` as users run it."""
+
+    def __init__(self, env: Mapping[str, str], directory: Path, *, embedded: bool) -> None:
+        (self.port,) = free_ports(1)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.log = directory / "worker.log"
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline",
+            "worker",
+            *(["--embedded"] if embedded else []),
+        ]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                env={
+                    **os.environ,
+                    **env,
+                    "FIRSTSEEN_STATE__DIRECTORY": str(directory / "state"),
+                    "FIRSTSEEN_WEB__PORT": str(self.port),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and body of a page; status 0 while nothing listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of a metric's series that carry these labels."""
+        total = 0.0
+        for line in self.get("/metrics")[1].splitlines():
+            series, _, value = line.rpartition(" ")
+            if series.partition("{")[0] == name and all(
+                f'{key}="{wanted}"' in series for key, wanted in labels.items()
+            ):
+                total += float(value)
+        return total
+
+    def ready(self) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the worker ended with {self.process.returncode}\n{self.tail()}")
+        return self.get("/readyz")[0] == 200
+
+    def wait_ready(self, seconds: float = START_SECONDS) -> None:
+        if not wait_until(self.ready, seconds=seconds):
+            raise TimeoutError(f"not ready: {self.get('/readyz')}\n{self.tail()}")
+
+    def stop(self) -> int:
+        """Stop it as an orchestrator does; return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_SECONDS)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(STOP_SECONDS)
+
+    def tail(self, lines: int = 60) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+@dataclass
+class Deployment:
+    """Topics under a prefix of their own, and workers that read and write them."""
+
+    broker: Broker
+    prefix: str
+    directory: Path
+    input_partitions: int = 6
+    settings: dict[str, str] = field(default_factory=dict)
+    workers: list[WorkerProcess] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.input = f"{self.prefix}-events"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The settings of this deployment as environment variables."""
+        names = ("observations", "new_terms", "alerts", "overflow", "dead_letters")
+        env = {
+            "FIRSTSEEN_KAFKA__BOOTSTRAP_SERVERS": self.broker.bootstrap,
+            "FIRSTSEEN_KAFKA__GROUP_ID": self.prefix,
+            "FIRSTSEEN_TOPICS__INPUTS": self.input,
+            "FIRSTSEEN_TOPICS__REPLICATION": "1",
+            "FIRSTSEEN_STREAM__COMMIT_INTERVAL": "250ms",
+            "FIRSTSEEN_KAFKA__SESSION_TIMEOUT": "10s",
+            "FIRSTSEEN_KAFKA__HEARTBEAT_INTERVAL": "1s",
+            "FIRSTSEEN_KAFKA__REQUEST_TIMEOUT": "30s",
+            "FIRSTSEEN_LOG__FORMAT": "json",
+        }
+        env |= {f"FIRSTSEEN_TOPICS__{n.upper()}": f"{self.prefix}-{n}" for n in names}
+        if not self.broker.is_apache:
+            env["FIRSTSEEN_KAFKA__ENABLE_IDEMPOTENCE"] = "false"
+        return env | self.settings
+
+    def topic(self, name: str) -> str:
+        return f"{self.prefix}-{name}"
+
+    def create_topics(self) -> None:
+        """Create the input, and the others with `firstseen topics apply`."""
+        create_topic(self.broker.bootstrap, self.input, partitions=self.input_partitions)
+        self.command("topics", "apply")
+
+    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a `firstseen` command with this deployment's settings."""
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline", *arguments],
+            env={**os.environ, **self.env},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise RuntimeError(f"firstseen {' '.join(arguments)}: {done.returncode}\n{done.stderr}")
+        return done
+
+    def start_worker(self, name: str = "a", **settings: str) -> WorkerProcess:
+        """Start a worker; one of the same name finds the same state folder."""
+        worker = WorkerProcess(
+            {**self.env, **settings}, self.directory / name, embedded=not self.broker.is_apache
+        )
+        self.workers.append(worker)
+        return worker
+
+    def stop_workers(self) -> None:
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.process.kill()
+                worker.process.wait()
+
+    def produce(self, values: Iterable[bytes | Sent]) -> None:
+        """Produce events without keys, as Elastic Agent does: over all partitions."""
+        produce(self.broker.bootstrap, self.input, values)
+
+    def read(self, name: str) -> list[Message]:
+        return read_all(self.broker.bootstrap, self.topic(name))
+
+    def alerts(self) -> list[dict[str, Any]]:
+        return [json.loads(message.value()) for message in self.read("alerts")]
+
+    def wait_drained(self, seconds: float = 120.0) -> None:
+        """Wait until every worker that runs has read, handled and committed all there is."""
+        if not wait_until(Steadily(self._drained), seconds=seconds):
+            lags = [worker.get("/metrics")[1] for worker in self._running()]
+            raise TimeoutError(
+                "not drained\n" + "\n".join(_lag_lines(lags)) + self._running()[0].tail()
+            )
+
+    def _drained(self) -> bool:
+        return all(worker.ready() for worker in self._running()) and all(
+            worker.metric("firstseen_consumer_lag_records") == 0
+            and worker.metric("firstseen_outbox_records") == 0
+            for worker in self._running()
+        )
+
+    def _running(self) -> list[WorkerProcess]:
+        return [worker for worker in self.workers if worker.process.poll() is None]
+
+
+class Steadily:
+    """True when a condition has held for some seconds: workers sample their lag once a second."""
+
+    def __init__(self, condition: Callable[[], bool], seconds: float = 2.5) -> None:
+        self._condition = condition
+        self._seconds = seconds
+        self._since: float | None = None
+
+    def __call__(self) -> bool:
+        if not self._condition():
+            self._since = None
+            return False
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        return now - self._since >= self._seconds
+
+
+def _lag_lines(pages: list[str]) -> list[str]:
+    return [
+        line
+        for page in pages
+        for line in page.splitlines()
+        if line.startswith(("firstseen_consumer_lag", "firstseen_outbox"))
+    ]
+
+
+NewDeployment = Callable[..., Deployment]

@@ -1,0 +1,44 @@
+"""Fixtures of the tests that speak to a broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.brokers import Broker
+from tests.clients import create_topic
+from tests.deployment import Deployment, NewDeployment
+
+NewTopicOnBroker = Callable[..., str]
+
+
+@pytest.fixture
+def new_topic(broker: Broker, prefix: str) -> NewTopicOnBroker:
+    """Create a topic of this test alone on `broker`: new_topic("alerts", partitions=2) -> its name."""
+
+    def create(name: str, *, partitions: int = 1, configs: dict[str, str] | None = None) -> str:
+        topic = f"{prefix}-{name}"
+        create_topic(broker.bootstrap, topic, partitions=partitions, configs=configs)
+        return topic
+
+    return create
+
+
+@pytest.fixture
+def new_deployment(broker: Broker, prefix: str, tmp_path: Path) -> Iterator[NewDeployment]:
+    """Make a deployment on `broker` with its topics; its workers are gone after the test."""
+    made: list[Deployment] = []
+
+    def make(**options: Any) -> Deployment:
+        name = f"{prefix}-{len(made)}"
+        deployment = Deployment(broker, name, tmp_path / name, **options)
+        made.append(deployment)
+        deployment.create_topics()
+        return deployment
+
+    yield make
+    for deployment in made:
+        deployment.stop_workers()

@@ -1,0 +1,397 @@
+"""First seen and quota under every crash that the promises of their drivers allow.
+
+The tables here remember each write in order, as a changelog does. A crash keeps a prefix of that
+order, never shorter than what was acknowledged, and either keeps the local table as it is (ahead of
+its changelog) or rebuilds it from the prefix.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.engine.first_seen import FirstSeen
+from pipeline.engine.identity import summary_id
+from pipeline.engine.quota import Output, Quota, Verdict
+from pipeline.engine.quota_rows import decode_id
+from pipeline.engine.tables import MemoryTable
+from pipeline.engine.wire import CloseWindow, NewTerm, Observation, RuleRef, Source
+
+
+@dataclass
+class ChangelogTable:
+    """A table with a changelog that a crash can cut."""
+
+    rows: MemoryTable = field(default_factory=MemoryTable)
+    changelog: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    acknowledged: int = 0
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.rows.get(key)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self.rows.put(key, value)
+        self.changelog.append((key, value))
+
+    def delete(self, key: bytes) -> None:
+        self.rows.delete(key)
+        self.changelog.append((key, None))
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        return self.rows.items()
+
+    def acknowledge(self) -> None:
+        self.acknowledged = len(self.changelog)
+
+    def crash(self, lost: int, *, local_copy: bool) -> None:
+        """Lose up to `lost` unacknowledged changelog records, and the local copy perhaps."""
+        del self.changelog[max(self.acknowledged, len(self.changelog) - lost) :]
+        self.acknowledge()
+        if not local_copy:
+            self.rows = MemoryTable()
+            for key, value in self.changelog:
+                if value is None:
+                    self.rows.delete(key)
+                else:
+                    self.rows.put(key, value)
+
+
+WINDOW_MS = 100
+RULE = RuleRef("rule", "Rule", 1, "low", 21, 3, 10, ("process.executable",))
+
+
+def observation(term: str, time_ms: int, number: int) -> Observation:
+    return Observation(
+        rule=RULE,
+        history="00" * 8,
+        window_ms=WINDOW_MS,
+        terms=(term,),
+        time_ms=time_ms,
+        event_id=f"event-{number}",
+        alert_id=f"alert-{number}",
+        source=Source("topic", 0, number, 0),
+        event=msgspec.Raw(b"{}"),
+    )
+
+
+sightings = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 600)), min_size=1, max_size=25
+)
+
+# What happens after a number of records: the commit of a part of them, or a crash.
+incidents = st.lists(
+    st.tuples(
+        st.integers(1, 8),
+        st.one_of(
+            st.tuples(st.just("commit"), st.integers(0, 4)),
+            st.tuples(st.just("crash"), st.integers(0, 30), st.booleans()),
+        ),
+    ),
+    max_size=12,
+)
+
+
+def expected_verdicts(log: list[tuple[str, int]]) -> dict[str, int | None]:
+    """The naive model: alert id to previous time of each sighting that is new."""
+    last: dict[str, int] = {}
+    new: dict[str, int | None] = {}
+    for number, (term, time_ms) in enumerate(log):
+        if term not in last or last[term] < time_ms - WINDOW_MS:
+            new[f"alert-{number}"] = last.get(term)
+        last[term] = max(last.get(term, time_ms), time_ms)
+    return new
+
+
+@settings(max_examples=400, deadline=None)
+@given(sightings, incidents, st.booleans())
+def test_first_seen_tells_each_new_sighting_at_least_once_and_no_other(
+    log: list[tuple[str, int]], plan: list[tuple[int, tuple[object, ...]]], stale: bool
+) -> None:
+    table = ChangelogTable()
+    told: dict[str, set[int | None]] = {}
+    committed = 0
+    position = 0
+
+    def process(until: int) -> None:
+        first_seen = FirstSeen(table)
+        for offset in range(position, until):
+            term, time_ms = log[offset]
+            seen = first_seen.observe(
+                observation(term, time_ms, offset), offset, 0 if stale else committed
+            )
+            if seen.new:
+                told.setdefault(f"alert-{offset}", set()).add(seen.previous_ms)
+
+    for records, (incident, *details) in plan:
+        until = min(position + records, len(log))
+        process(until)
+        position = until
+        if incident == "commit":
+            # Everything so far is acknowledged; the commit may be behind it.
+            table.acknowledge()
+            committed = max(committed, position - int(str(details[0])))
+        else:
+            table.crash(int(str(details[0])), local_copy=bool(details[1]))
+            position = committed
+    process(len(log))
+
+    assert told == {alert: {previous} for alert, previous in expected_verdicts(log).items()}
+
+
+@settings(max_examples=200, deadline=None)
+@given(sightings, st.integers(0, 25))
+def test_a_replay_of_a_whole_log_gives_the_same_sightings_of_new_terms(
+    log: list[tuple[str, int]], start: int
+) -> None:
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+    observations = [observation(term, time, n) for n, (term, time) in enumerate(log)]
+    first = [first_seen.observe(each, n, 0) for n, each in enumerate(observations)]
+
+    again = [first_seen.observe(each, n, 0) for n, each in enumerate(observations) if n >= start]
+
+    for before, after in zip(first[start:], again, strict=True):
+        assert after.repeated
+        assert after.new == before.new
+        if before.new:
+            assert (after.previous_ms, after.first_ms, after.last_ms, after.count) == (
+                before.previous_ms,
+                before.first_ms,
+                before.last_ms,
+                before.count,
+            )
+
+
+def candidate(number: int, rule: RuleRef = RULE) -> NewTerm:
+    return NewTerm(
+        alert_id=f"alert-{number}",
+        rule=rule,
+        terms=(f"term-{number}",),
+        time_ms=0,
+        source_timestamp_ms=0,
+        alert=msgspec.Raw(b'{"number":%d}' % number),
+    )
+
+
+@dataclass
+class QuotaDriver:
+    """Keeps the three promises that the quota asks of its driver, and counts what it sends."""
+
+    log: list[NewTerm | CloseWindow]
+    table: ChangelogTable = field(default_factory=ChangelogTable)
+    sent: Counter[tuple[str, bytes, bytes]] = field(default_factory=Counter)
+    waiting: list[Output] = field(default_factory=list)
+    position: int = 0
+    committed: int = 0
+    quota: Quota = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self.quota = Quota(self.table)
+        self.quota.recover(0, self.table.items())
+        self.position = self.committed
+
+    def process(self, records: int, clock: list[int]) -> None:
+        for offset in range(self.position, min(self.position + records, len(self.log))):
+            entry, now_ms = self.log[offset], clock[offset]
+            decide = self.quota.close if isinstance(entry, CloseWindow) else self.quota.admit
+            decision = decide(entry, offset, 0, now_ms, self.committed)  # type: ignore[arg-type]
+            self.waiting += decision.outputs
+            self.position = offset + 1
+
+    def send(self) -> None:
+        """State first: the outputs leave once the changelog has everything written."""
+        self.table.acknowledge()
+        self.sent.update((out.destination, out.key, out.value) for out in self.waiting)
+        self.waiting.clear()
+
+    def commit(self, behind: int) -> None:
+        self.send()
+        self.committed = max(self.committed, self.position - behind)
+
+    def crash(self, lost: int, *, local_copy: bool) -> None:
+        self.waiting.clear()
+        self.table.crash(lost, local_copy=local_copy)
+        self.start()
+
+
+# Mostly distinct candidates, some told twice, and ticks (None).
+entries = st.lists(
+    st.sampled_from(["next", "next", "next", "again", "tick"]), min_size=1, max_size=40
+).map(lambda kinds: [*_entries(kinds)])
+
+
+def _entries(kinds: list[str]) -> Iterator[NewTerm | None]:
+    for number, kind in enumerate(kinds):
+        if kind == "tick":
+            yield None
+        else:
+            yield candidate(number if kind == "next" else number // 2)
+
+
+# Small losses cut between the writes of one candidate, large ones take all that is not
+# acknowledged.
+quota_incidents = st.lists(
+    st.tuples(
+        st.integers(1, 6),
+        st.one_of(
+            st.tuples(st.just("commit"), st.integers(0, 4)),
+            st.tuples(st.just("send")),
+            st.tuples(st.just("crash"), st.sampled_from([0, 1, 1, 2, 3, 5, 60]), st.booleans()),
+            st.tuples(st.just("crash"), st.sampled_from([0, 1, 1, 2, 3, 5, 60]), st.booleans()),
+        ),
+    ),
+    max_size=20,
+)
+ticking = st.lists(st.sampled_from([0, 0, 0, 1, 2, 6]), min_size=40, max_size=40)
+
+
+def with_ticks(log: list[NewTerm | None], clock: list[int]) -> list[NewTerm | CloseWindow]:
+    """Replace None by the tick of the window before the moment it is read at."""
+    return [
+        CloseWindow(RULE, clock[n] - clock[n] % RULE.interval_ms - RULE.interval_ms)
+        if entry is None
+        else entry
+        for n, entry in enumerate(log)
+    ]
+
+
+def run(
+    driver: QuotaDriver,
+    plan: list[tuple[int, tuple[object, ...]]],
+    clocks: Iterator[list[int]],
+) -> None:
+    clock = next(clocks)
+    for records, (incident, *details) in plan:
+        driver.process(records, clock)
+        if incident == "commit":
+            driver.commit(int(str(details[0])))
+        elif incident == "send":
+            driver.send()
+        else:
+            driver.crash(int(str(details[0])), local_copy=bool(details[1]))
+            clock = next(clocks)
+    driver.process(len(driver.log), clock)
+    driver.commit(0)
+
+
+def steady(steps: list[int]) -> list[int]:
+    """A clock that goes on with each record by the steps given."""
+    now, clock = 1_000, []
+    for step in steps:
+        now += step
+        clock.append(now)
+    return clock
+
+
+@settings(max_examples=500, deadline=None)
+@given(entries, ticking, quota_incidents)
+def test_crashes_change_no_output_of_the_quota(
+    log: list[NewTerm | None],
+    steps: list[int],
+    plan: list[tuple[int, tuple[object, ...]]],
+) -> None:
+    """When each record is read at the same moment again, the outputs are those of no crash."""
+    clock = steady(steps)
+    undisturbed = QuotaDriver(with_ticks(log, clock))
+    undisturbed.process(len(log), clock)
+    undisturbed.send()
+    driver = QuotaDriver(with_ticks(log, clock))
+
+    run(driver, plan, iter(lambda: clock, None))
+
+    assert set(driver.sent) == set(undisturbed.sent)
+    assert set(undisturbed.sent.values()) <= {1}
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    entries,
+    ticking,
+    st.lists(st.integers(-15, 60), min_size=21, max_size=21),
+    quota_incidents,
+)
+def test_the_quota_holds_whatever_the_clock_does_between_crashes(
+    log: list[NewTerm | None],
+    steps: list[int],
+    shifts: list[int],
+    plan: list[tuple[int, tuple[object, ...]]],
+) -> None:
+    clock = steady(steps)
+    driver = QuotaDriver(with_ticks(log, clock))
+    shifted = ([now + shift for now in clock] for shift in shifts)
+
+    run(driver, plan, shifted)
+
+    alerts: dict[bytes, set[bytes]] = {}
+    for destination, key, _ in driver.sent:
+        alerts.setdefault(key, set()).add(destination.encode())
+    expected = {entry.alert_id.encode() for entry in log if entry is not None}
+    if not expected:
+        return
+    assert expected <= set(alerts), "an alert is lost"
+    assert all(len(where) == 1 for where in alerts.values()), "an alert went to both topics"
+    values = Counter(key for _, key, _ in driver.sent)
+    assert set(values.values()) <= {1}, "an id came with two contents"
+    decided = [
+        decode_id(value)
+        for key, value in driver.table.items()
+        if key in {b"i" + alert for alert in expected}
+    ]
+    assert max(Counter(row.start_ms for row in decided if row.verdict == "alert").values()) <= 3
+    overflowed = Counter(row.start_ms for row in decided if row.verdict == "overflow")
+    open_windows = {tick.window_start_ms for _, tick in driver.quota.ended(10**15)}
+    summaries = {
+        key: msgspec.json.decode(value)["detection"]["overflow"]["count"]
+        for _, key, value in driver.sent
+        if key not in expected
+    }
+    assert summaries == {
+        summary_id(RULE.id, start_ms).encode(): number
+        for start_ms, number in overflowed.items()
+        if start_ms not in open_windows
+    }
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=60))
+def test_summaries_account_for_every_overflow(steps: list[int]) -> None:
+    clock = steady(steps)
+    table = MemoryTable()
+    quota = Quota(table)
+    outputs: list[Output] = []
+    offset = 0
+    for number, now_ms in enumerate(clock):
+        outputs += quota.admit(candidate(number), offset, 0, now_ms, offset).outputs
+        offset += 1
+    for _, tick in quota.ended(clock[-1] + RULE.interval_ms):
+        outputs += quota.close(tick, offset, 0, clock[-1] + RULE.interval_ms, offset).outputs
+        offset += 1
+
+    windows = Counter(now_ms // RULE.interval_ms for now_ms in clock)
+    overflowed = [number - 3 for number in windows.values() if number > 3]
+    summaries = [msgspec.json.decode(out.value) for out in outputs if out.summary]
+    assert sorted(overflowed) == sorted(
+        summary["detection"]["overflow"]["count"] for summary in summaries
+    )
+    assert sum(out.destination == "overflow" for out in outputs) == sum(overflowed)
+    assert quota.ended(10**15) == []
+
+
+def test_the_verdict_of_a_tick_that_comes_too_early_is_no_output() -> None:
+    quota = Quota(MemoryTable())
+    for number in range(5):
+        quota.admit(candidate(number), number, 0, 1_000, 0)
+
+    early = quota.close(CloseWindow(RULE, 1_000), 5, 0, 1_009, 0)
+    due = quota.close(CloseWindow(RULE, 1_000), 6, 0, 1_010, 0)
+
+    assert early.outputs == ()
+    assert [Verdict.ALERT, 1] == [due.verdict, len(due.outputs)]

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import pytest
+
+from pipeline.rules.load import MAX_FILE_BYTES, builtin_path, load_rules
+
+RULE = """\
+[rule]
+rule_id = "{rule_id}"
+name = "A rule"
+description = "What it finds."
+type = "query"
+severity = "low"
+risk_score = 21
+query = "host.id:*"
+"""
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    return path
+
+
+def rule_ids(result):
+    return [rule.rule_id for rule in result.rules]
+
+
+def found(result):
+    return [(issue.code, issue.path.name, issue.line) for issue in result.issues]
+
+
+def test_without_a_path_the_built_in_rules_are_read():
+    result = load_rules(None)
+
+    assert result.issues == ()
+    assert "852c1f19-68e8-43a6-9dce-340771fe1be3" in rule_ids(result)
+    assert load_rules([]) == result
+    assert load_rules([builtin_path()]) == result
+
+
+def test_a_folder_is_read_at_any_depth_by_name(tmp_path):
+    write(tmp_path / "b.toml", RULE.format(rule_id="b"))
+    write(tmp_path / "a" / "c.toml", RULE.format(rule_id="c"))
+    write(tmp_path / "notes.md", "# not a rule")
+
+    result = load_rules([tmp_path])
+
+    assert rule_ids(result) == ["c", "b"]
+    assert result.issues == ()
+
+
+def test_one_bad_file_hides_none_of_the_others(tmp_path):
+    write(tmp_path / "1.toml", RULE.format(rule_id="one"))
+    write(tmp_path / "2.toml", "[rule\n")
+    write(tmp_path / "3.toml", RULE.format(rule_id="three") + "max_signal = 1\n")
+    write(tmp_path / "4.toml", "a = " + "[" * 100_000)
+    (tmp_path / "5.toml").write_bytes(b"[rule]\nname = '\xff'\n")
+    write(tmp_path / "6.toml", "# " + "x" * MAX_FILE_BYTES)
+    write(tmp_path / "7.toml", "")
+    write(tmp_path / "8.toml", RULE.format(rule_id="eight"))
+
+    result = load_rules([tmp_path])
+
+    assert rule_ids(result) == ["one", "eight"]
+    assert found(result) == [
+        ("toml_syntax", "2.toml", 1),
+        ("unknown_key", "3.toml", 9),
+        ("toml_syntax", "4.toml", 1),
+        ("unreadable", "5.toml", 2),
+        ("too_large", "6.toml", None),
+        ("no_rule", "7.toml", 1),
+    ]
+
+
+def test_a_key_written_twice_is_an_error_with_its_line(tmp_path):
+    path = write(tmp_path / "r.toml", RULE.format(rule_id="r") + 'severity = "high"\n')
+
+    (issue,) = load_rules([path]).issues
+
+    assert (issue.code, issue.line) == ("duplicate_key", 9)
+    assert issue.message == "rule.severity stands twice, first in line 6"
+
+
+def test_of_two_rules_with_one_id_the_first_is_kept(tmp_path):
+    first = write(tmp_path / "a.toml", RULE.format(rule_id="same"))
+    write(tmp_path / "b.toml", "\n" + RULE.format(rule_id="same"))
+
+    result = load_rules([tmp_path])
+
+    assert [rule.path for rule in result.rules] == [first]
+    assert found(result) == [("duplicate_rule_id", "b.toml", 3)]
+    assert str(first) in result.issues[0].message
+
+
+def test_a_file_named_twice_is_read_once(tmp_path):
+    path = write(tmp_path / "a.toml", RULE.format(rule_id="a"))
+
+    result = load_rules([path, tmp_path, path])
+
+    assert rule_ids(result) == ["a"]
+    assert result.issues == ()
+
+
+def test_a_path_that_leads_nowhere_is_an_issue_and_no_exception(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+
+    result = load_rules([tmp_path / "missing", empty])
+
+    assert found(result) == [("unreadable", "missing", None), ("no_rules", "empty", None)]
+
+
+@pytest.mark.parametrize("prefix", ["\ufeff", ""])
+def test_files_of_windows_editors_load(tmp_path, prefix):
+    text = prefix + RULE.format(rule_id="w").replace("\n", "\r\n")
+    path = write(tmp_path / "w.toml", text)
+
+    assert rule_ids(load_rules([path])) == ["w"]
+
+
+def test_an_issue_prints_as_place_severity_code_and_text(tmp_path):
+    path = write(tmp_path / "r.toml", RULE.format(rule_id="r") + "max_signal = 1\n")
+
+    (issue,) = load_rules([path]).issues
+
+    assert str(issue) == (
+        f"{path}:9: error[unknown_key]: unknown key 'max_signal' in rule (did you mean max_signals?)"
+    )
