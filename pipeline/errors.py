@@ -66,6 +66,10 @@ class TopicSpecError(ConfigError):
     code = "topic_spec"
 
 
+_CONTEXT = 70
+"""How many characters of a line `QueryError` shows on each side of the caret."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A half-open range of characters ``[start, end)`` in a query text."""
@@ -103,12 +107,16 @@ class QueryError(FirstseenError):
     def __str__(self) -> str:
         lines = self.text.split("\n")
         line = lines[self.line - 1] if self.line <= len(lines) else ""
+        # A rule's query can be one line of thousands of characters: show where it matters.
+        first = max(0, self.column - 1 - _CONTEXT)
+        shown_line = line[first : self.column - 1 + _CONTEXT]
+        before = shown_line[: self.column - 1 - first]
         # A tab keeps its width in the caret line, so that the caret stands where it should.
-        pad = "".join("\t" if c == "\t" else " " for c in line[: self.column - 1])
-        room = max(1, len(line) - self.column + 1)
+        pad = "".join("\t" if c == "\t" else " " for c in before)
+        room = max(1, len(shown_line) - len(before))
         width = max(1, min(self.span.end - self.span.start, room))
         shown = [f"{self.message} (line {self.line}, column {self.column})"]
-        shown += [f"    {line}", f"    {pad}{'^' * width}"]
+        shown += [f"    {shown_line}", f"    {pad}{'^' * width}"]
         if self.hint:
             shown.append(f"hint: {self.hint}")
         return "\n".join(shown)

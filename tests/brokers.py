@@ -69,8 +69,11 @@ def java_command() -> str:
 
 def class_path() -> str:
     """The broker's artifacts, as Maven has copied them."""
-    if not any(JARS.glob("kafka_*.jar")):
+    found = len(list(JARS.glob("kafka_*.jar")))
+    if found == 0:
         raise KafkaUnavailableError(f"Kafka's artifacts are not here: run `{FETCH_COMMAND}`")
+    if found > 1:
+        raise KafkaUnavailableError(f"{JARS} holds several versions: delete it, `{FETCH_COMMAND}`")
     return f"{JARS}/*"
 
 

@@ -26,16 +26,24 @@ STOP_SECONDS = 30.0
 
 
 class WorkerProcess:
-    """A `firstseen worker` as users run it."""
+    """A `firstseen worker` as users run it; `module` is another entry to the same command."""
 
-    def __init__(self, env: Mapping[str, str], directory: Path, *, embedded: bool) -> None:
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        directory: Path,
+        *,
+        embedded: bool,
+        module: str = "pipeline",
+    ) -> None:
         (self.port,) = free_ports(1)
+        self.was_stopped = False
         directory.mkdir(parents=True, exist_ok=True)
         self.log = directory / "worker.log"
         command = [
             sys.executable,
             "-m",
-            "pipeline",
+            module,
             "worker",
             *(["--embedded"] if embedded else []),
         ]
@@ -85,10 +93,12 @@ class WorkerProcess:
 
     def stop(self) -> int:
         """Stop it as an orchestrator does; return its exit code."""
+        self.was_stopped = True
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(STOP_SECONDS)
 
     def kill(self) -> None:
+        self.was_stopped = True
         self.process.kill()
         self.process.wait(STOP_SECONDS)
 
@@ -135,7 +145,12 @@ class Deployment:
 
     def create_topics(self) -> None:
         """Create the input, and the others with `firstseen topics apply`."""
-        create_topic(self.broker.bootstrap, self.input, partitions=self.input_partitions)
+        create_topic(
+            self.broker.bootstrap,
+            self.input,
+            partitions=self.input_partitions,
+            configs={"max.message.bytes": str(8 << 20)},
+        )
         self.command("topics", "apply")
 
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -152,10 +167,15 @@ class Deployment:
             raise RuntimeError(f"firstseen {' '.join(arguments)}: {done.returncode}\n{done.stderr}")
         return done
 
-    def start_worker(self, name: str = "a", **settings: str) -> WorkerProcess:
+    def start_worker(
+        self, name: str = "a", *, module: str = "pipeline", **settings: str
+    ) -> WorkerProcess:
         """Start a worker; one of the same name finds the same state folder."""
         worker = WorkerProcess(
-            {**self.env, **settings}, self.directory / name, embedded=not self.broker.is_apache
+            {**self.env, **settings},
+            self.directory / name,
+            embedded=not self.broker.is_apache,
+            module=module,
         )
         self.workers.append(worker)
         return worker
@@ -192,7 +212,8 @@ class Deployment:
         )
 
     def _running(self) -> list[WorkerProcess]:
-        return [worker for worker in self.workers if worker.process.poll() is None]
+        """Return the workers that should run; `ready` and `metric` of a dead one tell."""
+        return [worker for worker in self.workers if not worker.was_stopped]
 
 
 class Steadily:

@@ -35,7 +35,7 @@ def _facts(alert: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "user": _with(_user(alert), _get(alert, "user", "id")),
         "process": _process(alert),
         "library": _get(alert, "dll", "path") or _get(alert, "dll", "name"),
-        "why": _get(alert, "event", "reason") or _get(alert, "message"),
+        "why": _why(alert),
         "threat": _threat(alert),
         "source": _source(alert),
         "alert": _get(alert, "event", "id"),
@@ -65,6 +65,18 @@ def _threat(alert: dict[str, Any]) -> str:
     return " / ".join(part for part in (tactic, technique, sub) if part)
 
 
+def _why(alert: dict[str, Any]) -> str:
+    """What is new. The terms themselves stand in the other lines."""
+    terms = _get_raw(alert, "detection", "new_terms")
+    if not isinstance(terms, list):
+        return _get(alert, "event", "reason") or _get(alert, "message")
+    fields = " + ".join(_get(term, "field") or _get(term, "value") for term in terms)
+    window = _get(alert, "detection", "first_seen", "window")
+    previous = _get(alert, "detection", "first_seen", "previous")
+    before = f"; last seen {previous}" if previous else ""
+    return f"first time in {window} of this {fields}{before}"
+
+
 def _source(alert: dict[str, Any]) -> str:
     topic = _get(alert, "detection", "source", "topic")
     if not topic:
@@ -77,12 +89,17 @@ def _with(value: str, extra: str) -> str:
     return f"{value} ({extra})" if value and extra else value or extra
 
 
-def _get(document: Any, *path: str) -> str:
-    """The value at a path as harmless text; lists joined, nothing for nothing."""
+def _get_raw(document: Any, *path: str) -> Any:
     for key in path:
         document = document.get(key) if isinstance(document, dict) else None
-    if document is None:
+    return document
+
+
+def _get(document: Any, *path: str) -> str:
+    """The value at a path as harmless text; lists joined, nothing for nothing."""
+    value = _get_raw(document, *path)
+    if value is None:
         return ""
-    text = ", ".join(map(str, document)) if isinstance(document, list) else str(document)
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     cut = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
     return printable(cut)

@@ -16,6 +16,7 @@ import orjson
 
 from pipeline.cli.alerts import show_alert
 from pipeline.cli.demo_stack import DemoStack, demo_stack
+from pipeline.cli.loading import load_ruleset
 from pipeline.cli.options import EVENTS_FILE, rules_option
 from pipeline.cli.status_line import StatusLine
 from pipeline.cli.topic_reader import TopicReader
@@ -23,12 +24,14 @@ from pipeline.cli.worker_page import Counters
 from pipeline.embedded.sample import sample_events
 from pipeline.errors import DeliveryError
 from pipeline.kafka.clients import producer
+from pipeline.kql import FieldTable
 from pipeline.replay import read_events
 
 _EVENTS_PER_SECOND = 50
 _SAMPLE_EVENTS = 500
 _TICK_SECONDS = 0.1
 _SETTLE_SECONDS = 120.0
+_CALM_LOOKS = 3
 
 
 @click.command()
@@ -61,6 +64,7 @@ def demo(
       firstseen demo
       firstseen demo --events events.ndjson.zst --once
     """
+    load_ruleset(rule_paths, FieldTable.builtin())  # says what is wrong with rules of one's own
     signal.signal(signal.SIGTERM, _terminate)
     status = StatusLine()
     status.show("starting a broker and a worker ...")
@@ -101,6 +105,7 @@ class _Demo:
         self._shown = 0
         self._counters: Counters | None = None
         self._looked = 0.0
+        self._calm = 0
 
     def play(self, values: Iterator[bytes], rate: int | None, *, once: bool) -> None:
         """Play all values at a rate (None: as fast as possible); then go on showing, or end."""
@@ -148,10 +153,15 @@ class _Demo:
         if not self._ready and self._stack.page.ready():
             self._ready = True
             seconds = self._looked - self._began
-            self._status.say(f"worker ready after {seconds:.1f} s; Ctrl-C stops it", err=True)
+            self._status.say(
+                f"worker ready after {seconds:.1f} s, metrics at {self._stack.page.url}/metrics; "
+                "Ctrl-C stops everything",
+                err=True,
+            )
         self._counters = self._stack.page.counters()
         if self._ready and self._counters is not None:
             self._status.show(_line(self._sent, self._counters))
+        self._calm = self._calm + 1 if self._is_through() else 0
 
     def _settle(self) -> None:
         """Show alerts until every event is through.
@@ -160,14 +170,15 @@ class _Demo:
             DeliveryError: they are not, after two minutes.
         """
         deadline = time.monotonic() + _SETTLE_SECONDS
-        while not self._settled():
+        # The lag is a sample, up to a second older than the counters: one look could mislead.
+        while self._calm < _CALM_LOOKS:
             if time.monotonic() > deadline:
                 raise DeliveryError(
                     f"after {_SETTLE_SECONDS:.0f} s not every event is processed: {self._counters}"
                 )
             self._show(_TICK_SECONDS)
 
-    def _settled(self) -> bool:
+    def _is_through(self) -> bool:
         counters = self._counters
         return (
             counters is not None

@@ -62,6 +62,12 @@ def demo_stack(rule_paths: Sequence[Path]) -> Iterator[DemoStack]:
         with EmbeddedBroker(log=directory / "broker.log") as broker:
             values = {
                 "kafka.bootstrap_servers": broker.bootstrap,
+                # aiokafka's request for a producer id is beyond the embedded broker.
+                "kafka.enable_idempotence": "false",
+                # With the defaults its group takes half a minute to form.
+                "kafka.session_timeout": "6s",
+                "kafka.heartbeat_interval": "1s",
+                "kafka.rebalance_timeout": "6s",
                 "topics.replication": "1",
                 "rules.paths": ",".join(str(path.resolve()) for path in rule_paths),
                 "state.directory": str(directory / "state"),

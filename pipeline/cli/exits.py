@@ -1,6 +1,7 @@
-"""From what a command raises to what the user sees and the exit code (docs/reference/exit-codes.md).
+"""From what a command raises to what the user sees and to the exit code.
 
-Commands return None or their exit code and raise everything else. Only this module catches.
+The codes are listed in docs/reference/exit-codes.md. Commands return None or their exit code and
+raise everything else. Only this module catches.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -24,12 +27,22 @@ EXIT_BROKEN_PIPE: Final = 141
 class ReportingGroup(LazyGroup):
     """The root group: ends the process with the exit code of what happened."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run, and leave the process unless `standalone_mode` is off."""
+        run: Callable[[], Any] = partial(
+            super().main, args, prog_name, complete_var, standalone_mode=False, **extra
+        )
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return run()
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = run()
         except click.ClickException as error:
             error.show()
             code = error.exit_code

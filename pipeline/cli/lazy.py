@@ -23,7 +23,14 @@ class LazyCommand(NamedTuple):
 
 
 class SuggestingGroup(click.Group):
-    """A group that, asked for a command it does not have, names the closest one."""
+    """A group that, asked for a command it does not have, names the closest one.
+
+    Its commands are listed in the order in which they are defined.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (Click's signature)
+        """Return the names."""
+        return list(self.commands)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -50,11 +57,15 @@ class LazyGroup(SuggestingGroup):
         super().__init__(**arguments)
         self.lazy = dict(lazy)
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the names, in the order given."""
         return list(self.lazy)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        cmd_name: str,
+    ) -> click.Command | None:
         """Import the command; None for a name that does not exist."""
         entry = self.lazy.get(cmd_name)
         if entry is None:
@@ -63,7 +74,11 @@ class LazyGroup(SuggestingGroup):
         assert isinstance(command, click.Command)  # noqa: S101  (the table is ours)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        formatter: click.HelpFormatter,
+    ) -> None:
         """Write the list of commands from the summaries."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in self.lazy.items()])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.cli.exits import say_error, say_warning
-from pipeline.errors import ConfigError, RuleError
+from pipeline.errors import FieldTypesError, RuleError
 from pipeline.kql import FieldTable
 from pipeline.rules import Issue, RuleSet, load_rules
 
@@ -16,17 +16,23 @@ def load_fields(path: Path | None) -> FieldTable:
     """Return the built-in field types, extended by those of a JSON file.
 
     Raises:
-        ConfigError: the file cannot be read or does not hold field types.
+        FieldTypesError: the file cannot be read or does not hold field types.
     """
     table = FieldTable.builtin()
     if path is None:
         return table
     try:
-        return table.extend(json.loads(path.read_text(encoding="utf-8")))
+        mapping = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read the field types {path}: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path} does not hold field types: {error}") from error
+        raise FieldTypesError(f"cannot read the field types {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise FieldTypesError(f"{path}: this is not JSON: {error}") from error
+    if not isinstance(mapping, dict):
+        raise FieldTypesError(f"{path}: field types are a JSON object of name and type")
+    try:
+        return table.extend(mapping)
+    except FieldTypesError as error:
+        raise FieldTypesError(f"{path}: {error}") from error
 
 
 def load_ruleset(paths: Sequence[Path], fields: FieldTable) -> RuleSet:

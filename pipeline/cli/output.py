@@ -57,8 +57,12 @@ def table(
     columns = set(right)
     shown = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     for number, name in enumerate(header):
+        # The first column names the row: an id or a key is not torn apart.
         shown.add_column(
-            name, justify="right" if number in columns else "left", overflow="fold", no_wrap=False
+            name,
+            justify="right" if number in columns else "left",
+            overflow="fold",
+            no_wrap=number == 0,
         )
     for row in rows:
         shown.add_row(*(Text(printable(str(cell))) for cell in row))

@@ -13,12 +13,12 @@ from pipeline.cli.lazy import SuggestingGroup
 from pipeline.cli.loading import load_fields
 from pipeline.cli.options import EVENTS_FILE, fields_option, json_option
 from pipeline.cli.output import table, write_json, write_json_line
-from pipeline.cli.terminal import printable, printable_lines
+from pipeline.cli.terminal import printable
 from pipeline.kql import (
     Explanation,
     FieldTable,
     compile_node,
-    explain as explain_node,
+    explain,
     field_names,
     format_query,
     parse,
@@ -109,12 +109,12 @@ def _verdict(line: Line, verdict: bool) -> str:
     return f'{{"line":{line.number},"match":{"true" if verdict else "false"}}}'
 
 
-@query.command()
+@query.command("explain")
 @query_argument
 @events_argument
 @fields_option
 @json_option
-def explain(text: str, events: Path, fields_file: Path | None, as_json: bool) -> None:
+def explain_events(text: str, events: Path, fields_file: Path | None, as_json: bool) -> None:
     """Show for each line which clauses of the query are true, with the values they read."""
     node = parse(text)
     fields = load_fields(fields_file)
@@ -125,13 +125,13 @@ def explain(text: str, events: Path, fields_file: Path | None, as_json: bool) ->
         elif line.error is not None:
             write_json({"line": line.number, "error": line.error.reason})
         for event in line.events:
-            tree = explain_node(node, fields, event)
+            tree = explain(node, fields, event)
             if as_json:
                 write_json({"line": line.number, **_tree_document(tree)})
             else:
                 verdict = "matches" if tree.matches else "does not match"
                 click.echo(f"line {line.number}: {verdict}")
-                click.echo("\n".join(printable_lines(text) for text in _tree_lines(tree, 1)))
+                click.echo("\n".join(_tree_lines(tree, 1)))
 
 
 def _tree_lines(tree: Explanation, depth: int) -> Iterator[str]:

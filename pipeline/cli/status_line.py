@@ -11,7 +11,10 @@ _CLEAR = "\r\x1b[2K"
 
 
 class StatusLine:
-    """Keeps one line below everything else, on stderr; off a terminal there is none."""
+    """Keeps one line below everything else, on stderr.
+
+    Off a terminal there is no such line; `end` writes its last text once.
+    """
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
@@ -27,11 +30,15 @@ class StatusLine:
 
     def say(self, text: str, *, err: bool = False) -> None:
         """Write text above the line."""
+        self.clear()
+        click.echo(text, err=err)
+        if self._text:
+            self.show(self._text)
+
+    def clear(self) -> None:
+        """Take the line away until it is shown again."""
         if self._live:
             click.echo(_CLEAR, nl=False, err=True)
-        click.echo(text, err=err)
-        if self._live and self._text:
-            self.show(self._text)
 
     def end(self) -> None:
         """Leave the last text standing."""

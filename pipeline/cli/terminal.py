@@ -1,5 +1,7 @@
-"""What may reach a terminal. Values of events are written by whoever runs a program on a host:
-an escape sequence in a file name must not clear an analyst's screen or change what it says.
+"""What may reach a terminal.
+
+Values of events are written by whoever runs a program on a host: an escape sequence in the name of
+a file must not clear an analyst's screen or change what it says.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 
 from pipeline.config import Settings
 from pipeline.errors import BrokerError, TopologyError
@@ -29,14 +29,25 @@ class TopicReader:
         self._settings = settings
         self._topic = topic
         self._consumer = consumer(settings)
-        with broker_errors(settings, f"reading {topic}"):
-            # All topics are asked for, never one by name: that could create it.
-            found = self._consumer.list_topics(timeout=CONNECT_TIMEOUT).topics.get(topic)
-        if found is None or found.error is not None:
+        try:
+            with broker_errors(settings, f"reading {topic}"):
+                self._consumer.assign(self._starts(from_beginning=from_beginning))
+        except BrokerError:
             self._consumer.close()
-            raise TopologyError(f"topic {topic} does not exist; run: firstseen topics apply")
-        start = OFFSET_BEGINNING if from_beginning else OFFSET_END
-        self._consumer.assign([TopicPartition(topic, number, start) for number in found.partitions])
+            raise
+
+    def _starts(self, *, from_beginning: bool) -> list[TopicPartition]:
+        # All topics are asked for, never one by name: that could create it.
+        found = self._consumer.list_topics(timeout=CONNECT_TIMEOUT).topics.get(self._topic)
+        if found is None or found.error is not None:
+            raise TopologyError(f"topic {self._topic} does not exist; run: firstseen topics apply")
+        starts = [TopicPartition(self._topic, number) for number in found.partitions]
+        for start in starts:
+            # The ends are asked for now: "the end" as an offset would be that of the first poll,
+            # past a record that comes in between.
+            oldest, end = self._consumer.get_watermark_offsets(start, timeout=CONNECT_TIMEOUT)
+            start.offset = oldest if from_beginning else end
+        return starts
 
     def poll(self, seconds: float) -> bytes | None:
         """Return the value of the next record that has one; None when none comes in time.

@@ -18,10 +18,10 @@ from pipeline.kafka.topics import (
     ClusterTopic,
     Plan,
     TopicSpec,
-    apply as apply_plan,
+    apply,
     describe_cluster,
     load_topic_specs,
-    plan as plan_changes,
+    plan,
     render_strimzi,
 )
 
@@ -61,13 +61,14 @@ def topics() -> None:
     """
 
 
-@topics.command()
+@topics.command("plan")
 @directory_option
 @repartition_option
 @inputs_option
 @settings_options
 @json_option
-def plan(
+def plan_topics(
+    *,
     settings_flags: SettingsFlags,
     directory: Path | None,
     accept_repartition: bool,
@@ -79,18 +80,19 @@ def plan(
     specs = load_topic_specs(directory, settings)
     cluster = describe_cluster(admin_client(settings), settings, [spec.name for spec in specs])
     specs = _own_missing_inputs(specs, cluster, input_partitions)
-    planned = plan_changes(specs, cluster, accept_repartition=accept_repartition)
+    planned = plan(specs, cluster, accept_repartition=accept_repartition)
     _report(planned, as_json=as_json)
     return EXIT_FINDINGS if planned.changes or planned.has_errors else EXIT_OK
 
 
-@topics.command()
+@topics.command("apply")
 @directory_option
 @repartition_option
 @inputs_option
 @settings_options
 @json_option
-def apply(
+def apply_topics(
+    *,
     settings_flags: SettingsFlags,
     directory: Path | None,
     accept_repartition: bool,
@@ -106,9 +108,9 @@ def apply(
     admin = admin_client(settings)
     cluster = describe_cluster(admin, settings, [spec.name for spec in specs])
     specs = _own_missing_inputs(specs, cluster, input_partitions)
-    planned = plan_changes(specs, cluster, accept_repartition=accept_repartition)
+    planned = plan(specs, cluster, accept_repartition=accept_repartition)
     _report(planned, as_json=as_json)
-    apply_plan(planned, admin)
+    apply(planned, admin)
     if planned.changes and not as_json:
         click.echo(f"{len(planned.changes)} changes made", err=True)
     return EXIT_CANNOT_START if planned.has_errors else EXIT_OK

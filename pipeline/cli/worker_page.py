@@ -6,7 +6,7 @@ import http.client
 import re
 from typing import NamedTuple
 
-_SERIES = re.compile(r"(firstseen_\w+)(?:\{(.*)\})? (\S+)")
+_SERIES = re.compile(r"^(firstseen_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _TIMEOUT_SECONDS = 2.0
 
 
@@ -37,6 +37,11 @@ class WorkerPage:
 
     def __init__(self, port: int) -> None:
         self._port = port
+
+    @property
+    def url(self) -> str:
+        """Where they are."""
+        return f"http://127.0.0.1:{self._port}"
 
     def ready(self) -> bool:
         """Whether it has its partitions and its tables."""

@@ -207,7 +207,7 @@ def sample_events(
         if number % every != every // 2:
             yield fleet.library_load(time)
         else:
-            yield fleet.engine_load(time, suspicious=number // every % 4 != 3)  # noqa: PLR2004
+            yield fleet.engine_load(time, suspicious=number // every % 4 != 3)
 
 
 def _signature(signer: str | None) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def build_summary(
             "start": format_timestamp(window_start_ms),
             "end": format_timestamp(window_end_ms),
         },
-        "rule": _rule_fields(rule, None),
+        "rule": _rule_fields(rule, None, "new_terms" if rule.fields else "query"),
         "labels": {"severity": rule.severity, "alert_kind": "summary"},
         "detection": {
             "kind": "summary",
@@ -197,7 +197,7 @@ def _document(
         "ecs": {"version": ECS_VERSION},
         "message": reason,
         "event": fields,
-        "rule": _rule_fields(ref, rule),
+        "rule": _rule_fields(ref, rule, "query" if detection["kind"] == "match" else "new_terms"),
         "labels": {"severity": ref.severity, "alert_kind": detection["kind"]},
     }
     if rule is not None:
@@ -224,12 +224,12 @@ def _event_fields(rule: RuleRef, alert_id: str, reason: str, created_ms: int) ->
     }
 
 
-def _rule_fields(ref: RuleRef, rule: Rule | None) -> dict[str, Any]:
+def _rule_fields(ref: RuleRef, rule: Rule | None, category: str) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "id": ref.id,
         "name": ref.name,
         "version": str(ref.version),
-        "category": "new_terms" if ref.fields else "query",
+        "category": category,
         "ruleset": PROVIDER,
     }
     if rule is None:

@@ -256,18 +256,20 @@ def _count_keys(event: dict[str, Any], max_depth: int) -> int:
     for _ in range(max_depth):
         below: list[Any] = []
         for node in level:
+            values = node
             if type(node) is dict:
                 keys += len(node)
-                below += [value for value in node.values() if type(value) in _CONTAINERS]
-            else:
-                below += [value for value in node if type(value) in _CONTAINERS]
+                values = node.values()
+            for value in values:
+                kind = type(value)
+                if kind is dict or kind is list:
+                    below.append(value)
         if not below:
             return keys
         level = below
     raise _too_deep(max_depth)
 
 
-_CONTAINERS: Final = frozenset({dict, list})
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _SAFE_DIGITS: Final = 18
 

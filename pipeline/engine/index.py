@@ -5,6 +5,8 @@ from __future__ import annotations
 from pipeline.engine.paths import text
 from pipeline.types import Event
 
+_PARTS = ("type", "dataset", "namespace")
+
 
 def index_of(event: Event) -> str | None:
     """Return the event's data stream, such as ``logs-endpoint.events.library-default``.
@@ -12,6 +14,11 @@ def index_of(event: Event) -> str | None:
     Elastic Agent names it in ``data_stream.type``, ``.dataset`` and ``.namespace``. None when one
     of them is missing or no single text: then nobody knows, and every rule applies.
     """
-    parts = [text(event, f"data_stream.{part}") for part in ("type", "dataset", "namespace")]
+    stream = event.get("data_stream")
+    if type(stream) is dict:  # as Elastic Agent spells it: asked of every event, so without search
+        kind, dataset, namespace = map(stream.get, _PARTS)
+        if type(kind) is type(dataset) is type(namespace) is str and kind and dataset and namespace:
+            return f"{kind}-{dataset}-{namespace}"
+    parts = [text(event, f"data_stream.{part}") for part in _PARTS]
     known = [part for part in parts if part]
     return "-".join(known) if len(known) == len(parts) else None

@@ -3,8 +3,7 @@ r"""The search on raw bytes that spares decoding: no literal of any rule, no mat
 Each rule's query demands that one of a few texts stand in the event (`pipeline.kql.Literals`). They
 are texts that JSON has one way to write, but for one: any character may be given as an escape,
 ``\u0061``. A value with an escape that could spell a character of a literal is therefore not
-judged here. The same holds for the two non-ASCII characters whose lower case is ASCII (the Kelvin
-sign and the dotted capital I), where a literal is searched without regard to case.
+judged here.
 
 The search works on one value as on a whole decompressed batch of them.
 """
@@ -23,8 +22,6 @@ is not much dearer than searching."""
 
 # Escapes of printable ASCII, which includes all that a literal may hold.
 _SPELLED = re.compile(rb"\\u00[2-7][0-9A-Fa-f]")
-# Characters outside ASCII that lower-case to ASCII letters, as UTF-8 and as escapes.
-_FOLDED = re.compile(rb"\xe2\x84\xaa|\xc4\xb0|\\u212[aA]|\\u0130")
 
 
 class Prefilter:
@@ -77,16 +74,12 @@ class Prefilter:
         for needle in self.needles:
             if needle in value:
                 return True
-        if self.caseless_needles and self._may_match_caseless(value):
-            return True
+        if self.caseless_needles:
+            lowered = value.lower()
+            for needle in self.caseless_needles:
+                if needle in lowered:
+                    return True
         return b"\\u00" in value and _SPELLED.search(value) is not None
-
-    def _may_match_caseless(self, value: bytes) -> bool:
-        lowered = value.lower()
-        for needle in self.caseless_needles:
-            if needle in lowered:
-                return True
-        return _FOLDED.search(value) is not None
 
 
 def _shortest(texts: set[bytes]) -> tuple[bytes, ...]:

@@ -177,9 +177,8 @@ class _Compiler:
         found = self._table.get(path)
         if found is None or found.type != "nested":
             raise self._wrong_path(node, path, found)
-        if found.nested != nested:
-            raise self._needs_braces(node, found, nested)
-        read = object_reader(path if nested is None else node.path)
+        # A deeper nested path may be named at once: `a.b:{ ... }` needs no `a:{ ... }` around it.
+        read = object_reader(node.path)
         child = self.part(node.child, path)
         test = child.test
         return _Part(lambda event: any(test(o) for o in read(event)), child.cost + 20)

@@ -221,8 +221,10 @@ class FieldTable:
         """Whether fields may be indexed below a path."""
         if path in self._objects:
             return True
-        found = self._fields.get(path) or self._dynamic(path)
-        return found is not None and (found.is_container or found.type == "flattened")
+        found = self._fields.get(path)
+        if found is None:
+            return self._dynamic(path) is not None
+        return found.is_container or found.type == "flattened"
 
     def value_types(self) -> frozenset[ValueType]:
         """Every way of indexing that occurs in the table."""

@@ -195,8 +195,8 @@ class _Parser:
             bracket = self._text[opened.start]
             return QuerySyntaxError(f"this `{bracket}` never closes", text=self._text, span=opened)
         error = self._unexpected(f" before the closing `{closing}`")
-        if error.hint is None and field is not None and self._next_is(":"):
-            error.hint = "quote a value that holds a colon, or close the list first"
+        if field is not None and self._next_is(":"):
+            error.hint = "quote a value with a colon, or close the list first"
         return error
 
     def _unexpected(self, where: str = "") -> QuerySyntaxError:
@@ -210,7 +210,7 @@ class _Parser:
         elif self._next_is('"') or self._next_is("("):
             hint = "write `and` or `or` between two expressions"
         elif self._next_is(":"):
-            hint = "quote a value that holds a colon"
+            hint = "write `and` or `or` between two expressions, or quote a value with a colon"
         return self._error(f"unexpected {self._found()}{where}", hint)
 
     def _found(self) -> str:

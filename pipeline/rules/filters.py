@@ -105,10 +105,10 @@ def _compile_clause(clause: Any, place: Place, table: FieldTable) -> Matcher:
     if len(place) > _MAX_DEPTH * 2:
         raise UnsupportedFilterError(place, "clauses are nested too deep")
     ((name, body),) = clause.items()
-    compiler = _CLAUSES.get(name)
+    compiler = CLAUSES.get(name)
     if compiler is None:
         raise UnsupportedFilterError(
-            (*place, name), f"the clause {shown(name)} is not one of {', '.join(sorted(_CLAUSES))}"
+            (*place, name), f"the clause {shown(name)} is not one of {', '.join(sorted(CLAUSES))}"
         )
     return compiler(body, (*place, name), table)
 
@@ -237,7 +237,7 @@ def _compile_prefix(body: Any, place: Place, table: FieldTable) -> Matcher:
 
 
 _Compiler = Callable[[Any, Place, FieldTable], Matcher]
-_CLAUSES: dict[str, _Compiler] = {
+CLAUSES: dict[str, _Compiler] = {
     "bool": _compile_bool,
     "exists": _compile_exists,
     "match": _compile_match,

@@ -153,7 +153,7 @@ THREAT_KEYS = {
 FILTER_KEYS = {
     "meta": Key(ANY_TABLE, "`negate = true` turns the filter round, `disabled = true` skips it"),
     "$state": Key(ANY_TABLE, "where Kibana keeps the filter", kept=True),
-    "query": Key(ANY_TABLE, "one Elasticsearch query clause, see docs/rules.md"),
+    "query": Key(ANY_TABLE, "one clause of Elasticsearch's query language, of those named below"),
     # Filters written by old Kibana versions carry the clause itself beside `meta`.
     "bool": Key(ANY_TABLE, "as `query`"),
     "exists": Key(ANY_TABLE, "as `query`"),
@@ -184,7 +184,7 @@ RULE_KEYS: Mapping[str, Key] = MappingProxyType(
         "description": Key(TEXT, "what it finds, `rule.description` of its alerts", required=True),
         "type": Key(
             Scalar("a string", (str,), _one_of(_words(RuleType))),
-            "what kind of rule it is",
+            "what kind of rule it is: see the table below",
             required=True,
         ),
         "severity": Key(
@@ -331,12 +331,12 @@ TEST_KEYS: Mapping[str, Key] = MappingProxyType(
 
 FILE_KEYS: Mapping[str, Key] = MappingProxyType(
     {
-        "metadata": Key(ANY_TABLE, "dates, maturity, integration: kept as written", kept=True),
+        "metadata": Key(ANY_TABLE, "dates, maturity, integrations", kept=True),
         "rule": Key(TableOf("a table", RULE_KEYS), "the rule", required=True),
         "transform": Key(ANY_TABLE, "queries for the investigation guide", kept=True),
         "tests": Key(
             ListOf("an array of tables", TableOf("a table", TEST_KEYS)),
-            "events and what the rule makes of them: ours, see docs/rules.md",
+            "events, and what the rule has to make of them",
         ),
     }
 )

@@ -52,6 +52,14 @@ class TomlSource:
         """1-based line of a key or table header; of its nearest known parent otherwise."""
         return self._find(place)[0]
 
+    def header_line(self, table: str) -> int:
+        """1-based line of ``[table]``; without a scan where the text leaves no doubt."""
+        header = f"\n[{table}]\n"
+        padded = f"\n{self.text}\n"
+        if padded.count(header) == 1:
+            return padded.count("\n", 0, padded.index(header)) + 1
+        return self.line((table,))
+
     def value_line(self, place: Place) -> int:
         """1-based line on which the text of a key's string value begins."""
         return self._find(place)[1]

@@ -28,6 +28,7 @@ _LANGUAGES_OF_TYPE: Mapping[RuleType, tuple[str, ...]] = {
 _WITHOUT_QUERY = frozenset({RuleType.SAVED_QUERY, RuleType.MACHINE_LEARNING})
 _NOT_APPLIED = {
     "alert_suppression": "its alerts are not grouped here",
+    "data_view_id": "its patterns are known to Kibana alone: the rule judges every event",
     "exceptions_list": "its exceptions hold nothing back here: add them to the query",
     "risk_score_mapping": "all its alerts have the rule's risk score",
     "rule_name_override": "all its alerts have the rule's name",
@@ -169,7 +170,7 @@ def _build(document: Mapping[str, Any], table: Mapping[str, Any], notes: Notes) 
         extra=_extra(document, table),
         tests=tests,
         path=notes.path,
-        line=notes.source.line(_RULE) if notes.source is not None and tests else 1,
+        line=notes.source.header_line("rule") if notes.source is not None else 1,
         source=notes.source,
         **_lists(table),
     )

@@ -13,9 +13,7 @@ from pipeline.rules.compile import compile_rule
 from pipeline.rules.compiled import CompiledRule
 from pipeline.rules.filters import canonical_filters
 from pipeline.rules.issues import Issue
-from pipeline.rules.model import Rule, RuleType
-
-_RUN = frozenset({RuleType.NEW_TERMS, RuleType.QUERY})
+from pipeline.rules.model import Rule
 
 
 class RuleSet:

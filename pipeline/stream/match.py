@@ -67,7 +67,9 @@ class MatchAgent:
     async def _forward(self, observation: Observation) -> RecordError | None:
         """Send an observation, unless a sighting just before says the same."""
         key = observation.key()
-        if self._forwarded.covers(key, observation.time_ms):
+        # A history no longer than the granularity could end between two sightings.
+        cached = self._forwarded.applies_to(observation.window_ms)
+        if cached and self._forwarded.covers(key, observation.time_ms):
             self._metrics.observations.labels("covered").inc()
             return None
         error = await self._send(self._topics.observations, key, encode(observation))

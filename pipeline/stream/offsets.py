@@ -20,7 +20,7 @@ P = TypeVar("P", bound=Hashable)
 class _Partition:
     __slots__ = ("acknowledged", "base", "delivered", "scanned")
 
-    def __init__(self, base: int) -> None:
+    def __init__(self, base: int | None) -> None:
         self.base = base
         self.scanned = base
         self.delivered: deque[int] = deque()
@@ -38,6 +38,27 @@ class OffsetTracker(Generic[P]):
         self._lock = threading.Lock()
         self._partitions: dict[P, _Partition] = {}
 
+    def begin(self, partition: P, base: int | None) -> None:
+        """Start a partition anew where it was just sought to.
+
+        Args:
+            partition: the partition; what was known about it is dropped.
+            base: the next offset to read; None if reading begins wherever the consumer stands.
+        """
+        with self._lock:
+            self._partitions[partition] = _Partition(base)
+
+    def passed(self, partition: P, position: int) -> None:
+        """Record that nothing was delivered up to a position, as with a tail of control records.
+
+        Ignored for a partition that is not begun: where it was dropped, records that were
+        delivered and thrown away may lie before the position.
+        """
+        with self._lock:
+            state = self._partitions.get(partition)
+            if state is not None:
+                state.scanned = position
+
     def scanned(self, partition: P, base: int, position: int, delivered: Iterable[int]) -> None:
         """Record one fetch.
 
@@ -51,6 +72,8 @@ class OffsetTracker(Generic[P]):
             state = self._partitions.get(partition)
             if state is None:
                 state = self._partitions[partition] = _Partition(base)
+            elif state.base is None:
+                state.base = base
             state.delivered.extend(delivered)
             state.scanned = position
 

@@ -85,6 +85,8 @@ class Outbox:
         Raises:
             DeliveryError: an earlier delivery failed, or the producer refuses this record.
         """
+        if key is None and value is None:
+            key = b""  # Kafka allows neither, aiokafka refuses it; an empty key stands in
         while not self._room.is_set():
             await self._room.wait()
         if self.failure is not None:

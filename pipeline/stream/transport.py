@@ -93,14 +93,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
         max_records: int | None = None,
     ) -> Mapping[TP, list[Any]]:
-        before = self._positions(consumer)
         records = await super()._fetch_records(
             consumer, active_partitions, timeout=timeout, max_records=max_records
         )
         # No await between the drain above and this bookkeeping: a seek that slipped in between
         # would be overwritten by positions from before it.
-        if records:
-            self._account(consumer, records, before)
+        self._account(consumer, records)
         return records
 
     def _positions(self, consumer: AIOKafkaConsumer) -> dict[TP, int]:
@@ -119,23 +117,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return positions
 
     def _account(
-        self,
-        consumer: AIOKafkaConsumer,
-        records: Mapping[TopicPartition, list[Any]],
-        before: Mapping[TP, int],
+        self, consumer: AIOKafkaConsumer, records: Mapping[TopicPartition, list[Any]]
     ) -> None:
         delivered = {ensure_TP(tp): [r.offset for r in rows] for tp, rows in records.items()}
         for tp, position in self._positions(consumer).items():
-            offsets = delivered.get(tp, [])
-            start = before.get(tp, position)
-            if offsets or position != start:
-                self.tracker.scanned(tp, min([start, position, *offsets[:1]]), position, offsets)
+            if offsets := delivered.get(tp):
+                self.tracker.scanned(tp, offsets[0], position, offsets)
+            else:
+                # aiokafka steps over control records and aborted ones without a word.
+                self.tracker.passed(tp, position)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         return await self.call_thread(self._seek_each_to_committed)
 
     async def _seek_each_to_committed(self) -> Mapping[TP, int]:
-        """Seek and forget in one step a partition, so that no fetch comes between the two."""
+        """Seek and begin anew in one step a partition, so that no fetch comes between the two."""
         consumer = self._ensure_consumer()
         committed = {}
         for tp in list(consumer.assignment()):
@@ -149,6 +145,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             target = offset if offset is not None else base
             if target is not None:
                 consumer._fetcher.seek_to(tp, target)  # noqa: SLF001
+            if self.app.topics.acks_enabled_for(tp.topic):
+                self.tracker.begin(ensure_TP(tp), target)
         return committed
 
     async def _seek_wait(self, consumer: AIOKafkaConsumer, partitions: Mapping[TP, int]) -> None:

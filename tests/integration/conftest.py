@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,30 @@ def new_topic(broker: Broker, prefix: str) -> NewTopicOnBroker:
 @pytest.fixture
 def new_deployment(broker: Broker, prefix: str, tmp_path: Path) -> Iterator[NewDeployment]:
     """Make a deployment on `broker` with its topics; its workers are gone after the test."""
+    with _deployments(broker, prefix, tmp_path) as make:
+        yield make
+
+
+@pytest.fixture
+def kafka_deployment(kafka: Broker, prefix: str, tmp_path: Path) -> Iterator[NewDeployment]:
+    """`new_deployment` on Apache Kafka alone: for what the embedded broker does not do as it does."""
+    with _deployments(kafka, prefix, tmp_path) as make:
+        yield make
+
+
+@contextmanager
+def _deployments(broker: Broker, prefix: str, directory: Path) -> Iterator[NewDeployment]:
     made: list[Deployment] = []
 
     def make(**options: Any) -> Deployment:
         name = f"{prefix}-{len(made)}"
-        deployment = Deployment(broker, name, tmp_path / name, **options)
+        deployment = Deployment(broker, name, directory / name, **options)
         made.append(deployment)
         deployment.create_topics()
         return deployment
 
-    yield make
-    for deployment in made:
-        deployment.stop_workers()
+    try:
+        yield make
+    finally:
+        for deployment in made:
+            deployment.stop_workers()

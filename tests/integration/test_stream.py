@@ -155,7 +155,7 @@ def test_a_window_that_overflowed_closes_with_one_summary(
 def summed(stack: Any) -> int:
     """Return how many alerts the summaries say went to the overflow topic."""
     return sum(
-        json.loads(message.value())["detection"]["quota"]["overflow"]
+        json.loads(message.value())["detection"]["overflow"]["count"]
         for message in stack.read("alerts")
         if is_summary(message)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from time import monotonic, sleep
 from typing import Any
 
 from confluent_kafka import KafkaException
@@ -18,21 +19,26 @@ from confluent_kafka.admin import (
 )
 
 from pipeline.errors import BrokerError
+from pipeline.kafka.topics.cluster import ClusterTopic, read_topics
 from pipeline.kafka.topics.plan import Change, Plan
 
 _TIMEOUT = 30.0
 """Seconds for the controller to make the topics and to tell the brokers."""
 
+_LOOK_AGAIN = 0.1
+
 
 def apply(plan: Plan, admin: AdminClient) -> None:
-    """Make all changes of a plan; its findings are left alone.
+    """Make all changes of a plan, and wait until the brokers know of them.
 
-    Every change is tried, also after one that failed. A second run does what is left.
+    Findings are left alone. Every change is tried, also after one that failed; a second run does
+    what is left.
 
     Raises:
         BrokerError: with one line for each change that the cluster refused.
     """
-    refused: list[str] = []
+    problems: list[str] = []
+    made: list[Change] = []
     for action, run in (
         ("create", _create),
         ("raise_partitions", _raise_partitions),
@@ -40,9 +46,12 @@ def apply(plan: Plan, admin: AdminClient) -> None:
     ):
         changes = [change for change in plan.changes if change.action == action]
         if changes:
-            refused += _failures(action, run(admin, changes))
-    if refused:
-        raise BrokerError("\n".join(refused))
+            refused = _refused(action, run(admin, changes))
+            problems += refused.values()
+            made += [change for change in changes if change.topic not in refused]
+    problems += _wait_until_visible(admin, made)
+    if problems:
+        raise BrokerError("\n".join(problems))
 
 
 def _create(admin: AdminClient, changes: Iterable[Change]) -> Mapping[str, Any]:
@@ -83,11 +92,44 @@ def _set_configs(admin: AdminClient, changes: Iterable[Change]) -> Mapping[str, 
     return {resource.name: answer for resource, answer in answers.items()}
 
 
-def _failures(action: str, answers: Mapping[str, Any]) -> list[str]:
-    failures = []
+def _refused(action: str, answers: Mapping[str, Any]) -> dict[str, str]:
+    """The topics whose change the cluster refused, with the line that says so."""
+    refused = {}
     for topic, answer in answers.items():
         try:
             answer.result()
         except KafkaException as error:
-            failures.append(f"topic {topic}: {action} was refused: {error.args[0].str()}")
-    return failures
+            refused[topic] = f"topic {topic}: {action} was refused: {error.args[0].str()}"
+    return refused
+
+
+def _wait_until_visible(admin: AdminClient, changes: list[Change]) -> list[str]:
+    """Wait for what the controller has accepted to reach the broker that answers us.
+
+    It does a moment later; a worker started in between would find the topics as they were.
+    """
+    deadline = monotonic() + _TIMEOUT
+    while changes:
+        try:
+            cluster = read_topics(admin, {change.topic for change in changes})
+        except KafkaException as error:
+            return [f"the changes are made, but cannot be looked at: {error.args[0].str()}"]
+        changes = [change for change in changes if not _is_visible(change, cluster)]
+        if changes and monotonic() > deadline:
+            return [
+                f"topic {change.topic}: {change.action} was accepted, but is not to be seen after "
+                f"{_TIMEOUT:g} s; run firstseen topics plan"
+                for change in changes
+            ]
+        if changes:
+            sleep(_LOOK_AGAIN)
+    return []
+
+
+def _is_visible(change: Change, cluster: Mapping[str, ClusterTopic]) -> bool:
+    topic = cluster.get(change.topic)
+    if topic is None:
+        return False
+    if change.action == "set_config":
+        return topic.configs.get(change.what, change.wanted) == change.wanted
+    return topic.partitions >= (change.spec.partitions or 1)

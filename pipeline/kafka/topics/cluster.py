@@ -37,10 +37,15 @@ def describe_cluster(
     Raises:
         BrokerError: the broker refuses to say.
     """
-    wanted = frozenset(names)
     with broker_errors(settings, "listing topics"):
-        # All topics are asked for, never one by name: that could create it.
-        metadata = admin.list_topics(timeout=CONNECT_TIMEOUT)
+        return read_topics(admin, names)
+
+
+def read_topics(admin: AdminClient, names: Iterable[str]) -> dict[str, ClusterTopic]:
+    """`describe_cluster` without the translation of errors: raises KafkaException."""
+    wanted = frozenset(names)
+    # All topics are asked for, never one by name: that could create it.
+    metadata = admin.list_topics(timeout=CONNECT_TIMEOUT)
     found = {
         name: topic
         for name, topic in metadata.topics.items()

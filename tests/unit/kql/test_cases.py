@@ -30,7 +30,7 @@ def _rows():
             yield pytest.param(case, table, id=f"{path.stem}-{index}-{name[:60]!a}")
 
 
-@pytest.mark.parametrize(("case", "table"), _rows())
+@pytest.mark.parametrize(("case", "table"), list(_rows()))
 def test_a_row_of_the_case_files(case: dict, table: FieldTable) -> None:
     if "error" in case:
         _check_error(case, table)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,6 +145,13 @@ def test_negate_turns_a_filter_round_and_disabled_skips_it():
     assert not matches(clause, {"user.name": "x"}, negate=True)
     assert matches(clause, {}, negate=True)
     assert compile_filters([{"meta": {"disabled": True}, "query": {"fuzzy": 1}}], FIELDS) is None
+
+
+def test_the_dates_of_toml_are_compared_as_dates():
+    clause = {"range": {"@timestamp": {"gte": datetime(2024, 1, 1, tzinfo=UTC)}}}
+
+    assert matches(clause, {"@timestamp": "2024-01-01T00:00:00Z"})
+    assert not matches(clause, {"@timestamp": "2023-12-31T23:59:59Z"})
 
 
 def test_several_filters_have_to_hold_together():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.rules.load import MAX_FILE_BYTES, builtin_path, load_rules
@@ -117,6 +119,18 @@ def test_files_of_windows_editors_load(tmp_path, prefix):
     path = write(tmp_path / "w.toml", text)
 
     assert rule_ids(load_rules([path])) == ["w"]
+
+
+def test_a_file_that_cannot_be_read_is_an_issue():
+    (issue,) = load_rules([Path("/proc/self/mem")]).issues
+
+    assert issue.code == "unreadable"
+
+
+def test_a_table_that_cannot_be_there_is_no_duplicate(tmp_path):
+    path = write(tmp_path / "r.toml", "rule = {}\n[rule.new_terms]\n")
+
+    assert found(load_rules([path])) == [("toml_syntax", "r.toml", 2)]
 
 
 def test_an_issue_prints_as_place_severity_code_and_text(tmp_path):

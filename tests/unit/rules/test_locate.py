@@ -82,6 +82,20 @@ def test_a_key_has_its_line_and_an_unknown_one_that_of_its_table(place, line):
     assert TomlSource(TEXT).line(place) == line
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[rule]\n", 1),
+        ("a = 1\n\n[rule]", 3),
+        ('a = """\n[rule]\n"""\n[rule]\n', 4),
+        ("[ rule ]\n", 1),
+        ("\n[rule] # x\n", 2),
+    ],
+)
+def test_a_table_header_has_its_line(text, line):
+    assert TomlSource(text).header_line("rule") == line
+
+
 def test_the_text_of_a_multi_line_string_begins_on_the_next_line():
     source = TomlSource(TEXT)
 
@@ -97,6 +111,7 @@ def test_the_text_of_a_multi_line_string_begins_on_the_next_line():
         ("[t]\na = '''\n1\n'''\na = '''\n2\n'''\n", Duplicate("t.a", 2, 5)),
         ("[t]\na = 1\n[u]\n[t]\n", Duplicate("t", 1, 4)),
         ("[t]\na = { b = 1, b = 2 }\n", Duplicate("t.a.b", 2, 2)),
+        ("a = 1\na = 2\nb = 1\nb = 2\n", Duplicate("a", 1, 2)),
         ("[a.b]\n[a]\n", None),
         ("[[t]]\na = 1\n[[t]]\na = 1\n", None),
     ],
@@ -111,6 +126,11 @@ def test_no_text_makes_the_scan_raise(text):
 
     assert source.line(("a", "b")) >= 1
     source.duplicate()
+
+
+@pytest.mark.parametrize("text", ['"\\q" = 1\nb = 1\n', "'''a''' = 1\nb = 1\n", "a = \nb = 1\n"])
+def test_the_scan_ends_where_the_text_is_no_toml(text):
+    assert TomlSource(text).line(("b",)) == 1
 
 
 def test_deeply_nested_arrays_end_the_scan():

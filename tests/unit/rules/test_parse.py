@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -222,6 +224,7 @@ def test_keys_that_are_only_kept_are_kept():
         {"exceptions_list": [{"id": "x"}]},
         {"alert_suppression": {"group_by": ["host.id"]}},
         {"severity_mapping": [{"field": "a"}]},
+        {"data_view_id": "security-solution-default"},
     ],
 )
 def test_a_key_that_would_change_the_alerts_and_is_not_applied_is_told(changes):
@@ -318,6 +321,23 @@ def test_a_test_out_of_form_is_an_error(changes, code):
     block = {name: value for name, value in block.items() if value is not None}
 
     assert codes(parse_rule(with_tests(block))) == [code]
+
+
+def test_the_dates_of_toml_become_the_text_of_json():
+    document = tomllib.loads(
+        "events = [{ a = 2024-01-01T00:00:00Z, b = 2024-01-01T00:00:00, c = [2024-01-01, 07:30:00] }]"
+    )
+
+    rule, _ = parse_rule(with_tests({"name": "n", "expect": ["alert"], **document}))
+
+    assert rule is not None
+    assert rule.tests[0].events == (
+        {
+            "a": "2024-01-01T00:00:00+00:00",
+            "b": "2024-01-01T00:00:00+00:00",
+            "c": ["2024-01-01", "07:30:00"],
+        },
+    )
 
 
 def test_nothing_is_known_to_a_rule_without_history():

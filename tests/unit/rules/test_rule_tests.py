@@ -92,6 +92,17 @@ def test_a_failure_says_which_clause_is_not_true():
     assert failure == ("event 1: expected alert, got no_match: not true: not user.name:root")
 
 
+def test_a_failure_says_what_the_event_has_and_which_fields_cannot_be_there():
+    query = "host.os.type:windows and user.name:root and (user.id:1 or user.id:2) and user.nick:x"
+
+    (failure,) = run((event(), "alert"), query=query)
+
+    assert failure.partition("not true: ")[2].split("; ", 1)[0] == (
+        "user.name:root (the event has no value)"
+    )
+    assert "user.id:(1 or 2); user.nick:x (" in failure
+
+
 def test_a_failure_says_which_filter_or_field_is_missing():
     negated = {"meta": {"negate": True}, "query": {"exists": {"field": "host.id"}}}
 

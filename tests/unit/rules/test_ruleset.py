@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.kql import FieldTable
 from pipeline.rules import NewTerms, Rule, RuleSet, RuleType, Severity
@@ -177,6 +179,7 @@ def test_a_rule_set_gives_a_rule_by_its_id():
     assert ruleset.get("r") is ruleset.rules[0]
     assert ruleset.get("x") is None
     assert len(ruleset) == 1
+    assert repr(ruleset) == f"RuleSet(1 run, 0 skipped, {ruleset.digest[:12]})"
 
 
 def digest(*rules, fields=FIELDS):
@@ -256,3 +259,11 @@ def test_another_question_is_another_history(changes):
 )
 def test_the_same_question_keeps_its_history(changes):
     assert history() == history(**changes)
+
+
+@given(st.text(max_size=40) | st.text(alphabet='ab:."*(){}<> \\', max_size=20))
+def test_no_query_makes_the_compiler_raise(query):
+    ruleset, issues = compile_all(replace(RULE, query=query), replace(RULE, rule_id="other"))
+
+    assert ruleset.get("other") is not None
+    assert (ruleset.get("r") is None) == any(issue.severity == "error" for issue in issues)

@@ -47,6 +47,50 @@ def test_a_forgotten_partition_ignores_late_acknowledgements():
     assert tracker.committable(P) is None
 
 
+def test_a_tail_of_which_nothing_is_delivered_is_committable_behind_the_last_record():
+    tracker = OffsetTracker()
+    tracker.begin(P, 5)
+    tracker.scanned(P, 5, 7, [5, 6])
+    tracker.passed(P, 9)
+    assert tracker.committable(P) == 5
+
+    tracker.acknowledge(P, [5, 6])
+
+    assert tracker.committable(P) == 9
+
+
+def test_a_partition_begun_without_a_position_has_nothing_to_commit_until_one_is_known():
+    tracker = OffsetTracker()
+    tracker.begin(P, None)
+    assert tracker.committable(P) is None
+
+    tracker.passed(P, 4)
+
+    assert tracker.committable(P) == 4
+
+
+def test_a_forgotten_partition_learns_no_position_before_it_is_begun_again():
+    """Records that were delivered and dropped at a rebalance may lie before the position."""
+    tracker = OffsetTracker()
+    tracker.begin(P, 0)
+    tracker.scanned(P, 0, 3, [0, 1, 2])
+    tracker.forget(P)
+
+    tracker.passed(P, 3)
+    assert tracker.committable(P) is None
+
+    tracker.begin(P, 0)
+    assert tracker.committable(P) == 0
+
+
+def test_reading_goes_back_to_the_first_record_where_the_beginning_was_unknown():
+    tracker = OffsetTracker()
+    tracker.begin(P, None)
+    tracker.scanned(P, 12, 14, [12, 13])
+
+    assert tracker.forget(P) == 12
+
+
 class Naive(RuleBasedStateMachine):
     """Fetches with gaps, acknowledgements in any order, seeks back to what was committed."""
 

@@ -132,7 +132,10 @@ def test_exactly_one_worker_state_is_on():
     metrics.set_worker_state("recovering")
     metrics.set_worker_state("running")
 
-    states = {state: value(metrics, "firstseen_worker_state", state=state) for state in catalogue.WORKER_STATES}
+    states = {
+        state: value(metrics, "firstseen_worker_state", state=state)
+        for state in catalogue.WORKER_STATES
+    }
     assert dict.fromkeys(catalogue.WORKER_STATES, 0.0) | {"running": 1.0} == states
 
 

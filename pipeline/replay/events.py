@@ -1,0 +1,106 @@
+"""Reading files of events: one JSON document a line, plain, gzip or zstd."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+import zstandard
+
+from pipeline.errors import EventsFileError
+
+STDIN: Final = "-"
+MAX_LINE_BYTES: Final = 16 * 1_048_576
+"""Longest line that is read at all; the decoder's own limit is far below it."""
+
+_CHUNK_BYTES: Final = 262_144
+# A small compressed chunk, because what it decompresses to is held in memory.
+_ZSTD_CHUNK_BYTES: Final = 16_384
+
+
+class EventLine(NamedTuple):
+    """One line of an events file.
+
+    Attributes:
+        path: the file as given; ``-`` is standard input.
+        line: the line's number in that file, from 1.
+        value: its bytes, without the line feed.
+    """
+
+    path: str
+    line: int
+    value: bytes
+
+
+def read_events(paths: Iterable[str | Path]) -> Iterator[EventLine]:
+    """Yield the lines of events files, one file after another, blank lines included.
+
+    The name tells the compression: ``.gz`` and ``.zst`` (of any number of members or frames);
+    everything else is read as it is.
+
+    Args:
+        paths: the files; ``-`` is standard input.
+
+    Raises:
+        EventsFileError: a file cannot be opened or breaks off; it names the file and the line.
+    """
+    for path in map(str, paths):
+        number = 0
+        try:
+            for number, value in enumerate(_lines(_chunks(path)), 1):
+                yield EventLine(path, number, value)
+        except FileNotFoundError as error:
+            raise EventsFileError(f"{path}: there is no such file") from error
+        except IsADirectoryError as error:
+            raise EventsFileError(f"{path}: is a folder; give the files in it") from error
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+            raise EventsFileError(f"{path}: cannot be read after line {number}: {error}") from error
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+        if len(rest) > MAX_LINE_BYTES:
+            raise OSError(f"the next line is longer than {MAX_LINE_BYTES} bytes")
+    if rest:
+        yield rest
+
+
+def _chunks(path: str) -> Iterator[bytes]:
+    if path == STDIN:
+        yield from _plain(sys.stdin.buffer)
+        return
+    with Path(path).open("rb") as file:
+        if path.endswith(".zst"):
+            yield from _zstd(file)
+        elif path.endswith(".gz"):
+            with gzip.open(file) as unpacked:
+                yield from _plain(unpacked)
+        else:
+            yield from _plain(file)
+
+
+def _plain(file: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK_BYTES):
+        yield chunk
+
+
+def _zstd(file: BinaryIO) -> Iterator[bytes]:
+    """Decompress frame by frame, so that a frame that breaks off is an error and not an end."""
+    decompressor = zstandard.ZstdDecompressor()
+    frame = None
+    while packed := file.read(_ZSTD_CHUNK_BYTES):
+        while packed:
+            frame = frame or decompressor.decompressobj()
+            yield frame.decompress(packed)
+            packed = b""
+            if frame.eof:
+                packed, frame = frame.unused_data, None
+    if frame is not None:
+        raise EOFError("the compressed data breaks off")

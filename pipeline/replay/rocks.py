@@ -1,0 +1,93 @@
+"""The state of replays on disk: a `Table` in an embedded RocksDB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict
+
+from pipeline.errors import StateError
+
+BLOCK_CACHE_BYTES: Final = 16 * 1_048_576
+WRITE_BUFFER_BYTES: Final = 8 * 1_048_576
+
+
+class RocksTable:
+    """A `pipeline.engine.tables.Table` in a folder, which is made when it is not there.
+
+    One process at a time. Use it as a context manager, or call `close`.
+
+    Raises:
+        StateError: the folder cannot be used; the message says what to do.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateError(f"{folder}: the state folder cannot be made: {error}") from error
+        try:
+            self._rows = Rdict(str(folder), _options())
+        except Exception as error:  # rocksdict raises nothing more special
+            raise StateError(_cannot_open(folder, str(error))) from error
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key`, or None."""
+        value: bytes | None = self._rows.get(key)
+        return value
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set `key` to `value`."""
+        self._rows[key] = value
+
+    def delete(self, key: bytes) -> None:
+        """Remove `key`; nothing happens when it is not there."""
+        self._rows.delete(key)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every (key, value) in order of the keys."""
+        yield from self._rows.items()
+
+    def close(self) -> None:
+        """Write everything to disk and release the folder."""
+        self._rows.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _options() -> Options:
+    blocks = BlockBasedOptions()
+    blocks.set_block_cache(Cache(BLOCK_CACHE_BYTES))
+    blocks.set_bloom_filter(10, block_based=False)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(blocks)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_max_write_buffer_number(2)
+    options.set_max_open_files(64)
+    options.set_keep_log_file_num(2)
+    return options
+
+
+def _cannot_open(folder: Path, cause: str) -> str:
+    if "lock" in cause.lower():
+        return (
+            f"{folder}: another process uses this state folder: wait for it to end, or give "
+            f"another folder"
+        )
+    return (
+        f"{folder}: the state folder cannot be opened ({cause}): give another folder, or delete "
+        f"this one to begin with no history"
+    )

@@ -1,0 +1,173 @@
+"""firstseen rules: list, check, test, show."""
+
+from __future__ import annotations
+
+import json
+
+POWERSHELL = "852c1f19-68e8-43a6-9dce-340771fe1be3"
+
+
+def test_the_built_in_rules_are_listed(run):
+    result = run("rules", "list")
+
+    header, *lines = result.stdout.splitlines()
+    assert header.split() == ["RULE", "ID", "NAME", "TYPE", "SEVERITY", "VERSION", "STATUS"]
+    assert [line.split()[0] for line in lines] == [POWERSHELL]
+    assert lines[0].split()[-1] == "runs"
+
+
+def test_the_list_as_json(run, rule_file):
+    (rule,) = json.loads(run("rules", "list", "--json", rule_file).stdout)
+
+    assert rule == {
+        "rule_id": "ann-1",
+        "name": "Ann does something",
+        "type": "query",
+        "version": rule["version"],
+        "severity": "low",
+        "risk_score": 21,
+        "enabled": True,
+        "runs": True,
+        "status": "runs",
+        "path": str(rule_file),
+    }
+
+
+def test_a_rule_that_is_skipped_says_why(run, rule_file):
+    rule_file.write_text(rule_file.read_text().replace("risk_score", "enabled = false\nrisk_score"))
+    (rule,) = json.loads(run("rules", "list", "--json", rule_file).stdout)
+
+    assert (rule["runs"], rule["status"]) == (False, "skipped: is not enabled (enabled = false)")
+
+
+def test_a_rule_with_a_wrong_query_is_listed_as_such(run, rule_file):
+    rule_file.write_text(rule_file.read_text().replace("user.name:ann", "user.name:("))
+    result = run("rules", "list", rule_file)
+
+    assert "see `firstseen rules check`" in result.stdout
+    assert "query_syntax" in result.stderr
+
+
+def test_rules_that_are_fine_have_no_findings(run):
+    result = run("rules", "check")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("1 rule, 1 of them run; 0 errors")
+
+
+def test_a_finding_has_a_place_a_code_and_a_hint(run, rule_file):
+    rule_file.write_text(rule_file.read_text().replace("severity", "severty"))
+    result = run("rules", "check", rule_file)
+
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 1
+    assert (
+        f"{rule_file}:7: error[unknown_key]: unknown key 'severty' in rule (did you mean severity?)"
+        in lines
+    )
+
+
+def test_a_wrong_query_is_shown_with_a_caret_and_its_hint_once(run, rule_file):
+    rule_file.write_text(rule_file.read_text().replace("user.name:ann", "user.name:(ann"))
+    result = run("rules", "check", rule_file)
+
+    assert result.exit_code == 1
+    assert f"{rule_file}:9: error[query_syntax]" in result.stdout
+    assert "^" in result.stdout
+    (issue,) = json.loads(run("rules", "check", "--json", rule_file).stdout)["issues"]
+    assert issue["hint"] is None or result.stdout.count(issue["hint"]) == 1
+
+
+def test_warnings_alone_are_no_failure(run, rule_file):
+    rule_file.write_text(rule_file.read_text().replace("user.name:ann", "user.nam:ann"))
+    result = run("rules", "check", "--json", rule_file)
+
+    found = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert (found["rules"], found["runnable"]) == (1, 1)
+    assert "unmapped_field" in {issue["code"] for issue in found["issues"]}
+
+
+def test_field_types_may_be_added(run, rule_file, tmp_path):
+    rule_file.write_text(rule_file.read_text().replace("user.name:ann", "user.nam:ann"))
+    types = tmp_path / "types.json"
+    types.write_text('{"user.nam": "keyword"}')
+    result = run("rules", "check", "--json", "--fields", types, rule_file)
+
+    assert "unmapped_field" not in result.stdout
+
+
+def test_the_tests_of_the_built_in_rules_pass(run):
+    result = run("rules", "test")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.endswith("passed, 0 failed\n")
+
+
+def test_a_failing_test_shows_expected_and_got(run, rule_file):
+    rule_file.write_text(rule_file.read_text().replace('"alert", "no_match"', '"alert", "alert"'))
+    result = run("rules", "test", rule_file)
+
+    first, second = result.stdout.splitlines()
+    assert result.exit_code == 1
+    assert first == f"{rule_file}:10: failed: ann alerts"
+    assert second.startswith("    event 2: expected alert, got no_match")
+    assert result.stderr == "1 test: 0 passed, 1 failed\n"
+
+
+def test_test_results_as_json(run, rule_file):
+    result = run("rules", "test", "--json", rule_file)
+
+    found = json.loads(result.stdout)
+    assert (found["passed"], found["failed"], found["errors"]) == (1, 0, 0)
+    assert found["tests"][0]["name"] == "ann alerts"
+
+
+def test_a_rule_without_tests_is_mentioned(run, rule_file):
+    rule_file.write_text(rule_file.read_text().partition("[[tests]]")[0])
+    result = run("rules", "test", rule_file)
+
+    assert (result.exit_code, result.stderr) == (
+        0,
+        "0 tests: 0 passed, 0 failed; 1 rule without tests\n",
+    )
+
+
+def test_a_rule_that_cannot_be_read_fails_the_tests(run, rule_file, tmp_path):
+    (tmp_path / "bad.toml").write_text("[rule]\n")
+
+    assert run("rules", "test", tmp_path).exit_code == 1
+
+
+def test_a_rule_is_shown_in_full(run):
+    shown = run("rules", "show").stdout
+
+    for part in (
+        "Suspicious PowerShell Engine ImageLoad",
+        "host.id, process.executable, user.id",
+        "14d",
+        "100 alerts in 5m",
+        "process.code_signature.trusted:true",
+        "TA0002 Execution",
+        "T1059.001 PowerShell",
+        "Investigation guide",
+    ):
+        assert part in shown
+
+
+def test_a_rule_as_json_holds_what_its_file_says(run):
+    (rule,) = json.loads(run("rules", "show", "--json").stdout)
+
+    assert rule["rule_id"] == POWERSHELL
+    assert rule["new_terms"] == {
+        "fields": ["host.id", "process.executable", "user.id"],
+        "history_window_start": "now-14d",
+    }
+    assert (rule["interval"], rule["from"], rule["max_signals"]) == ("5m", "now-9m", 100)
+
+
+def test_one_rule_may_be_picked_by_its_id(run):
+    assert run("rules", "show", "--id", POWERSHELL).exit_code == 0
+
+    result = run("rules", "show", "--id", "nope")
+    assert (result.exit_code, result.stderr) == (4, "Error: no rule has the id nope\n")

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+from pipeline.telemetry.catalogue import CATALOGUE, MetricSpec
+
+DIRECTORY = Path(__file__).parents[2] / "deploy" / "prometheus"
+# What Prometheus itself adds to each series of a target.
+TARGET_LABELS = frozenset({"job", "instance"})
+
+
+def _alerts() -> dict[str, dict[str, Any]]:
+    groups = yaml.safe_load((DIRECTORY / "alerts.yml").read_text())["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+
+
+ALERTS = _alerts()
+every_alert = pytest.mark.parametrize("name", sorted(ALERTS))
+
+
+def _labels_by_series() -> dict[str, frozenset[str]]:
+    """Each series that can be asked for, with its labels: what a query may name."""
+    series = {"up": TARGET_LABELS}
+    for spec in CATALOGUE:
+        series |= dict.fromkeys(_series(spec), TARGET_LABELS | set(spec.labels))
+    for spec in CATALOGUE:
+        if spec.kind == "histogram":
+            series[f"{spec.name}_bucket"] |= {"le"}
+    return series
+
+
+def _series(spec: MetricSpec) -> list[str]:
+    if spec.kind == "histogram":
+        return [f"{spec.name}_bucket", f"{spec.name}_sum", f"{spec.name}_count"]
+    return [spec.name]
+
+
+SERIES = _labels_by_series()
+
+
+def _children(node: Any) -> Iterator[Any]:
+    for name in ("expr", "lhs", "rhs", "vector_selector", "param"):
+        child = getattr(node, name, None)
+        if child is not None:
+            yield child
+    yield from getattr(node, "args", ())
+
+
+def _selectors(node: Any) -> Iterator[Any]:
+    if isinstance(node, promql_parser.VectorSelector):
+        yield node
+    for child in _children(node):
+        yield from _selectors(child)
+
+
+def _grouping_labels(node: Any) -> Iterator[str]:
+    modifier = getattr(node, "modifier", None)
+    if isinstance(node, promql_parser.AggregateExpr) and modifier is not None:
+        yield from modifier.labels
+    if isinstance(node, promql_parser.BinaryExpr) and modifier is not None and modifier.matching:
+        yield from modifier.matching.labels
+    for child in _children(node):
+        yield from _grouping_labels(child)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("check", "rules", "alerts.yml"), ("check", "config", "prometheus.yml"), ("test", "rules", "alerts_test.yml")],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)  # fmt: skip
+def test_promtool_agrees(promtool, arguments):
+    done = subprocess.run(
+        [promtool, *arguments],
+        cwd=DIRECTORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@every_alert
+def test_an_alert_says_what_happened_how_bad_and_what_to_do(name):
+    rule = ALERTS[name]
+
+    assert re.fullmatch(r"Firstseen([A-Z][a-z]+)+", name)
+    assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+    assert "{{" not in rule["annotations"]["summary"]  # a fixed text groups notifications
+
+
+@every_alert
+def test_an_alert_asks_only_for_series_and_labels_that_workers_export(name):
+    expression = promql_parser.parse(ALERTS[name]["expr"])
+    selectors = list(_selectors(expression))
+
+    assert selectors
+    assert [s.name for s in selectors if s.name not in SERIES] == []
+    for selector in selectors:
+        used = {matcher.name for matcher in selector.matchers.matchers}
+        assert used <= SERIES[selector.name], selector.name
+        assert "job" in used, f"{selector.name} would also count other programs' series"
+
+
+@every_alert
+def test_an_alert_groups_only_by_labels_that_its_series_have(name):
+    expression = promql_parser.parse(ALERTS[name]["expr"])
+    exported = set().union(*(SERIES[selector.name] for selector in _selectors(expression)))
+
+    assert set(_grouping_labels(expression)) <= exported
+
+
+@every_alert
+def test_an_alert_shows_only_labels_that_are_left_after_its_grouping(name):
+    expression = promql_parser.parse(ALERTS[name]["expr"])
+    shown = set(re.findall(r"\$labels\.(\w+)", ALERTS[name]["annotations"]["description"]))
+    kept = set(_grouping_labels(expression)) or set().union(
+        *(SERIES[selector.name] for selector in _selectors(expression))
+    )
+
+    assert shown <= kept
+
+
+@every_alert
+def test_an_alert_has_a_test_that_it_fires_and_one_that_it_does_not(name):
+    groups = yaml.safe_load((DIRECTORY / "alerts_test.yml").read_text())["tests"]
+    tests = [
+        test for group in groups for test in group["alert_rule_test"] if test["alertname"] == name
+    ]
+
+    assert {bool(test.get("exp_alerts")) for test in tests} == {True, False}
+
+
+def test_the_runbook_has_one_section_for_each_alert_and_no_other():
+    runbook = (DIRECTORY.parents[1] / "docs" / "runbook.md").read_text()
+
+    assert sorted(re.findall(r"^## (.+)$", runbook, re.MULTILINE)) == sorted(ALERTS)
+
+
+@every_alert
+def test_an_alert_links_to_its_section(name):
+    assert ALERTS[name]["annotations"]["runbook_url"] == f"docs/runbook.md#{name.lower()}"
+
+
+@every_alert
+def test_a_section_of_the_runbook_has_its_five_parts(name):
+    runbook = (DIRECTORY.parents[1] / "docs" / "runbook.md").read_text()
+    section = runbook.split(f"## {name}\n")[1].split("\n## ")[0]
+
+    parts = ["Means.", "Impact.", "Look at.", "Do.", "Do not."]
+    assert re.findall(r"^\*\*(.+?)\*\*", section, re.MULTILINE) == parts
+
+
+def test_the_scraped_job_is_the_one_the_alerts_ask_for():
+    config = yaml.safe_load((DIRECTORY / "prometheus.yml").read_text())
+    jobs = {job["job_name"] for job in config["scrape_configs"]}
+    asked = {
+        matcher.value
+        for rule in ALERTS.values()
+        for selector in _selectors(promql_parser.parse(rule["expr"]))
+        for matcher in selector.matchers.matchers
+        if matcher.name == "job"
+    }
+
+    assert asked == jobs

@@ -1,0 +1,635 @@
+"""What stock Faust gets wrong, and every gap a crash can fall into, on Apache Kafka.
+
+Each test fails when the code of `pipeline.stream` or `pipeline.engine` that it is about is taken
+away. The workers are processes; where a test has to reach into one, the app runs in the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from confluent_kafka import Message, Producer
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+from faust.types import TP
+
+from pipeline.embedded.process import wait_until
+from pipeline.errors import DeliveryError
+from pipeline.kafka.topics import topics_directory
+from tests.clients import SECONDS, Sent, client_config, create_topic, read_all
+from tests.deployment import Deployment, NewDeployment, WorkerProcess
+from tests.events import START, encode, library_event
+from tests.failing_worker import KILLS, MAY_REPEAT, RAISES
+from tests.group_offsets import all_committed, committed, ends
+from tests.running_app import HoldingProducer, app_of, running, until
+
+FAILING = "tests.failing_worker"
+NO_TIMED_COMMIT = {
+    "FIRSTSEEN_STREAM__COMMIT_INTERVAL": "10m",
+    "FIRSTSEEN_KAFKA__SESSION_TIMEOUT": "11m",
+    "FIRSTSEEN_KAFKA__REQUEST_TIMEOUT": "12m",
+    "FIRSTSEEN_KAFKA__MAX_POLL_INTERVAL": "12m",
+}
+"""No test lives to see such a commit: the only commits are those of a revocation or a stop."""
+
+
+# -- events and what comes of them
+
+
+def executables(messages: list[Message]) -> list[str]:
+    """Return the executable of each alert, summaries left out."""
+    alerts = [json.loads(message.value()) for message in messages]
+    return [
+        {term["field"]: term["value"] for term in alert["detection"]["new_terms"]}[
+            "process.executable"
+        ]
+        for alert in alerts
+        if alert["detection"].get("new_terms")
+    ]
+
+
+def told(stack: Deployment) -> list[str]:
+    """Return the executable of every new term that was told, within the quota and beyond it."""
+    return executables(stack.read("alerts")) + executables(stack.read("overflow"))
+
+
+def program(number: int, executable: str, *, minutes: int = 0) -> bytes:
+    at = START + timedelta(minutes=minutes)
+    return encode(library_event(number=number, executable=executable, at=at))
+
+
+def few_partitions(directory: Path, partitions: int) -> dict[str, str]:
+    """Return settings by which all our topics get so many partitions: workers start quicker."""
+    directory.mkdir()
+    for file in topics_directory().glob("*.yml"):
+        text = file.read_text().replace("partitions: 12", f"partitions: {partitions}")
+        (directory / file.name).write_text(text)
+    return {"FIRSTSEEN_TOPICS__DIRECTORY": str(directory)}
+
+
+class Journal:
+    """What the lives of the workers have handled: see `tests.failing_worker`."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.file.touch()
+
+    def handled(self) -> Counter[tuple[str, int, int]]:
+        lines = [line.split() for line in self.file.read_text().splitlines()]
+        return Counter((topic, int(partition), int(offset)) for topic, partition, offset in lines)
+
+    def twice(self) -> list[tuple[str, int, int]]:
+        """Return the records that a stage handled more than once."""
+        return sorted(
+            record
+            for record, times in self.handled().items()
+            if times > 1 and not record[0].endswith("-changelog")
+        )
+
+
+@contextmanager
+def flow_of_events(stack: Deployment, *, a_second: int) -> Iterator[list[str]]:
+    """Produce events steadily; yields the list of what was produced, which goes on growing.
+
+    Two of three are by a program not seen before, the third is an older program again.
+    """
+    produced: list[str] = []
+    enough = threading.Event()
+
+    def produce_events() -> None:
+        producer = Producer({**client_config(stack.broker.bootstrap), "enable.idempotence": True})
+        for number in count():
+            name = f"{number - 300 if number % 3 == 2 and number > 300 else number}.exe"
+            producer.produce(stack.input, program(number, name, minutes=number // 60))
+            produced.append(name)
+            producer.poll(0)
+            if enough.wait(1 / a_second):
+                break
+        assert producer.flush(SECONDS) == 0
+
+    thread = threading.Thread(target=produce_events)
+    thread.start()
+    try:
+        yield produced
+    finally:
+        enough.set()
+        thread.join()
+
+
+def wait_for(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
+    assert wait_until(condition, seconds=seconds)
+
+
+# -- 1. from table recovery to the streams
+
+
+def test_restarts_without_local_state_amid_a_flow_lose_nothing_and_do_nothing_twice(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    journal = Journal(tmp_path / "journal")
+    stack = kafka_deployment(
+        settings={**few_partitions(tmp_path / "topics", 4), "TEST_JOURNAL": str(journal.file)}
+    )
+    with flow_of_events(stack, a_second=200) as produced:
+        for _ in range(4):
+            worker = stack.start_worker(module=FAILING)
+            worker.wait_ready()
+            before = worker.metric("firstseen_records_consumed_total")
+            wait_for(
+                lambda w=worker, b=before: w.metric("firstseen_records_consumed_total") > b + 150
+            )
+            assert worker.stop() == 0
+            shutil.rmtree(stack.directory / "a" / "state")
+    stack.start_worker(module=FAILING).wait_ready()
+    wait_for(lambda: all_committed(stack))
+
+    handled = journal.handled()
+    assert len(produced) == sum(n for (topic, _, _), n in handled.items() if topic == stack.input)
+    assert [] == journal.twice()
+    assert sorted(set(produced)) == sorted(told(stack))
+
+
+# -- 2. what may be committed
+
+
+def test_a_commit_stops_at_an_unacknowledged_record_and_goes_on_past_it_later(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1), input_partitions=1)
+    stack.produce(program(n, f"{n}.exe") for n in range(20))
+
+    async def check() -> None:
+        app = app_of(stack, **NO_TIMED_COMMIT)
+        held: list[Any] = []
+        acknowledge = app.consumer.acknowledge
+        source = TP(stack.input, 0)
+
+        def all_but_one(message: Any) -> None:
+            if message.tp == source and message.offset == 7:
+                held.append(message)
+            else:
+                acknowledge(message)
+
+        app.consumer.acknowledge = all_but_one
+        async with running(app):
+            await until(lambda: app.consumer.tracker.in_flight(source) == 1 and bool(held))
+            await until(lambda: len(stack.read("alerts")) == 20)
+            await app.consumer.commit()
+            assert committed(stack)[source] == 7
+
+            acknowledge(held.pop())
+            await app.consumer.commit()
+            assert committed(stack)[source] == 20
+
+    asyncio.run(check())
+
+
+def test_control_records_and_aborted_transactions_do_not_stop_the_commit(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1), input_partitions=3)
+    names = [f"{n}.exe" for n in range(12)]
+    producer = transactional_producer(stack)
+    for n, name in enumerate(names[:8]):
+        transaction(producer, stack, Sent(program(n, name), partition=n % 2), commit=True)
+        transaction(producer, stack, Sent(program(n, "aborted"), partition=n % 2), commit=False)
+    # Partition 2 has nothing that a reader of committed records would ever see.
+    transaction(producer, stack, Sent(program(0, "aborted"), partition=2), commit=False)
+    worker = stack.start_worker()
+    worker.wait_ready()
+    wait_for(lambda: all_committed(stack), seconds=20.0)
+
+    # Now while nothing else comes: the tail is aborted, on each partition.
+    for n in range(3):
+        transaction(producer, stack, Sent(program(n, "aborted"), partition=n), commit=False)
+    wait_for(lambda: all_committed(stack), seconds=20.0)
+    for n, name in enumerate(names[8:]):
+        transaction(producer, stack, Sent(program(n + 8, name), partition=n % 3), commit=True)
+    wait_for(lambda: len(stack.read("alerts")) == len(names))
+    wait_for(lambda: all_committed(stack), seconds=20.0)
+
+    assert worker.stop() == 0
+    assert sorted(names) == sorted(executables(stack.read("alerts")))
+
+
+def transactional_producer(stack: Deployment) -> Producer:
+    config = {**client_config(stack.broker.bootstrap), "transactional.id": f"{stack.prefix}-tx"}
+    producer = Producer(config)
+    producer.init_transactions(SECONDS)
+    return producer
+
+
+def transaction(producer: Producer, stack: Deployment, record: Sent, *, commit: bool) -> None:
+    producer.begin_transaction()
+    producer.produce(stack.input, value=record.value, partition=record.partition)
+    producer.flush(SECONDS)
+    if commit:
+        producer.commit_transaction(SECONDS)
+    else:
+        producer.abort_transaction(SECONDS)
+
+
+def test_holes_that_compaction_left_do_not_stop_the_commit(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1))
+    stack.input = f"{stack.prefix}-compacted"
+    configs = {
+        "cleanup.policy": "compact",
+        "segment.bytes": str(1 << 20),
+        "segment.ms": "200",
+        "min.cleanable.dirty.ratio": "0.01",
+        "max.compaction.lag.ms": "500",
+        "delete.retention.ms": "0",
+    }
+    create_topic(stack.broker.bootstrap, stack.input, configs=configs)
+    for round_ in range(3):
+        stack.produce(
+            Sent(program(10 * round_ + n, f"{n}.exe"), key=str(n).encode()) for n in range(10)
+        )
+    wait_for(lambda: compacts(stack), seconds=60.0)
+    worker = stack.start_worker()
+    worker.wait_ready()
+    wait_for(lambda: len(stack.read("alerts")) >= 10)
+    wait_for(lambda: all_committed(stack), seconds=20.0)
+
+    assert sorted(f"{n}.exe" for n in range(10)) == sorted(executables(stack.read("alerts")))
+
+
+def compacts(stack: Deployment) -> bool:
+    """Whether older records are gone; a record of another key rolls the segment, so they can be."""
+    stack.produce([Sent(program(999, "0.exe"), key=b"0")])
+    return len(read_all(stack.broker.bootstrap, stack.input)) < 20
+
+
+# -- 3. an exception in an agent
+
+
+def test_a_record_on_which_a_stage_raised_is_handled_after_the_restart(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1), input_partitions=1)
+    topics = [stack.input, stack.topic("observations"), stack.topic("new_terms")]
+    stack.produce(program(n, f"{n}.exe") for n in range(10))
+    armed = tmp_path / "armed"
+    armed.touch()
+    for failpoint, topic in zip(RAISES, topics, strict=True):
+        worker = stack.start_worker(
+            module=FAILING,
+            TEST_FAILPOINT=failpoint,
+            TEST_FAILPOINT_HIT="4",
+            TEST_FAILPOINT_ARM=str(armed),
+        )
+        assert worker.process.wait(60.0) == 5, worker.tail()
+        assert committed(stack).get((topic, 0), 0) <= 3
+    stack.start_worker().wait_ready()
+    wait_for(lambda: all_committed(stack))
+
+    assert sorted(f"{n}.exe" for n in range(10)) == sorted(executables(stack.read("alerts")))
+
+
+# -- 4. produced records
+
+
+def test_a_commit_waits_for_the_acknowledgement_of_what_was_produced(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1), input_partitions=1)
+    stack.produce(program(n, f"{n}.exe") for n in range(5))
+
+    async def check() -> None:
+        app = app_of(stack, **NO_TIMED_COMMIT)
+        app._transport_options = replace(app._transport_options, settle_seconds=0.2)
+        producer = HoldingProducer(app, [stack.topic("observations")])
+        source = TP(stack.input, 0)
+        async with running(app):
+            await until(lambda: app.consumer.tracker.committable(source) == 5)
+            await app.consumer.commit()
+            assert (stack.input, 0) not in committed(stack)
+
+            await producer.release()
+            await app.consumer.commit()
+            assert committed(stack)[source] == 5
+
+    asyncio.run(check())
+
+
+def test_a_failed_delivery_shuts_the_gate_for_good(kafka_deployment: NewDeployment, tmp_path: Path):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1), input_partitions=1)
+    stack.produce(program(n, f"{n}.exe") for n in range(5))
+
+    async def check() -> None:
+        app = app_of(stack, **NO_TIMED_COMMIT)
+        producer = HoldingProducer(app, [stack.topic("observations")])
+        async with running(app):
+            await until(lambda: app.consumer.tracker.committable(TP(stack.input, 0)) == 5)
+            await producer.fail(TimeoutError("the broker did not answer"))
+            await app.consumer.commit()
+            assert isinstance(app.failure, DeliveryError)
+            assert app.failure.exit_code == 5
+        assert (stack.input, 0) not in committed(stack)
+
+    asyncio.run(check())
+
+
+def test_a_record_that_the_broker_refuses_stops_the_worker_and_is_sent_after_the_restart(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1), input_partitions=1)
+    worker = stack.start_worker()
+    worker.wait_ready()
+    observations = stack.topic("observations")
+    set_topic(stack, observations, "max.message.bytes", "500")
+    stack.produce(program(n, f"{n}.exe") for n in range(5))
+
+    assert worker.process.wait(60.0) == 5, worker.tail()
+    assert (stack.input, 0) not in committed(stack)
+
+    set_topic(stack, observations, "max.message.bytes", "2162688")
+    stack.start_worker().wait_ready()
+    wait_for(lambda: all_committed(stack))
+    assert sorted(f"{n}.exe" for n in range(5)) == sorted(executables(stack.read("alerts")))
+
+
+def set_topic(stack: Deployment, topic: str, name: str, value: str) -> None:
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient(client_config(stack.broker.bootstrap))
+    admin.incremental_alter_configs([resource])[resource].result(SECONDS)
+
+
+# -- 5. revocation, and the end of a worker
+
+
+def test_joins_and_leaves_without_a_timed_commit_do_nothing_twice(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    journal = Journal(tmp_path / "journal")
+    settings = {
+        **few_partitions(tmp_path / "topics", 4),
+        "TEST_JOURNAL": str(journal.file),
+        **NO_TIMED_COMMIT,
+    }
+    stack = kafka_deployment(settings=settings)
+    first = stack.start_worker("a", module=FAILING)
+    first.wait_ready()
+    with flow_of_events(stack, a_second=200) as produced:
+        for _ in range(2):
+            second = stack.start_worker("b", module=FAILING)
+            second.wait_ready()
+            wait_for(lambda w=second: w.metric("firstseen_records_consumed_total") > 50)
+            assert second.stop() == 0
+            before = len(produced)
+            wait_for(lambda b=before: len(produced) > b + 50)
+    wait_for(lambda: sorted(set(told(stack))) == sorted(set(produced)))
+    began = time.monotonic()
+    assert first.stop() == 0
+    assert time.monotonic() - began < 10.0
+
+    handled = journal.handled()
+    assert len(produced) == sum(n for (topic, _, _), n in handled.items() if topic == stack.input)
+    assert [] == journal.twice()
+    assert sorted(set(produced)) == sorted(told(stack))
+    assert all_committed(stack)
+
+
+# -- 6. kill -9
+
+
+@dataclass
+class Told:
+    """The alerts of one deployment by id, as often as they stand in the topic."""
+
+    values: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    executables: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    @classmethod
+    def of(cls, stack: Deployment) -> Told:
+        found = cls()
+        for message in stack.read("alerts"):
+            alert_id = message.key().decode()
+            found.values[alert_id].append(message.value())
+            found.executables[executables([message])[0]].add(alert_id)
+        return found
+
+    def repeated(self) -> set[str]:
+        """Return the executables whose alert stands in the topic more than once."""
+        return {name for name, ids in self.executables.items() for i in ids if self.times(i) > 1}
+
+    def times(self, alert_id: str) -> int:
+        return len(self.values[alert_id])
+
+
+TERMS = "ABCD"
+
+
+def chunk(gap: int) -> list[bytes]:
+    """Return four new terms, the first of which comes again before the third."""
+    order = (("A", 0), ("B", 1), ("A", 10), ("C", 11), ("D", 12))
+    return [
+        program(100 * gap + n, f"{gap}-{term}.exe", minutes=60 * gap + minute)
+        for n, (term, minute) in enumerate(order)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["kept", "deleted"])
+def test_a_kill_in_any_gap_loses_nothing_invents_nothing_and_repeats_only_what_it_must(
+    kafka_deployment: NewDeployment, tmp_path: Path, state: str
+):
+    """One life for each gap: it finishes what the last one left, then dies in its own gap."""
+    settings = {**few_partitions(tmp_path / "topics", 1), "FIRSTSEEN_KAFKA__SESSION_TIMEOUT": "3s"}
+    stack = kafka_deployment(settings=settings, input_partitions=1)
+    may_repeat: set[str] = set()
+    for gap, failpoint in enumerate(KILLS):
+        armed = tmp_path / f"armed-{gap}"
+        worker = stack.start_worker(
+            module=FAILING,
+            TEST_FAILPOINT=failpoint,
+            TEST_FAILPOINT_HIT="3",
+            TEST_FAILPOINT_ARM=str(armed),
+            # Long enough for a whole chunk to be sent and none of it acknowledged.
+            FIRSTSEEN_KAFKA__LINGER="200ms",
+        )
+        worker.wait_ready()
+        check_told(stack, gap, may_repeat)
+        armed.touch()
+        stack.produce(chunk(gap))
+        assert worker.process.wait(60.0) == -signal.SIGKILL, worker.tail()
+        if state == "deleted":
+            shutil.rmtree(stack.directory / "a" / "state")
+        if failpoint in MAY_REPEAT:
+            may_repeat |= {f"{gap}-{term}.exe" for term in TERMS}
+    stack.start_worker().wait_ready()
+    check_told(stack, len(KILLS), may_repeat)
+
+    # And no life has forgotten what an earlier one had seen.
+    before = len(stack.read("alerts"))
+    stack.produce(program(9000 + gap, f"{gap}-A.exe", minutes=900) for gap in range(len(KILLS)))
+    wait_for(lambda: all_committed(stack))
+    assert len(stack.read("alerts")) == before
+
+
+def check_told(stack: Deployment, gaps: int, may_repeat: set[str]) -> None:
+    """Check the alerts of all gaps so far, once everything is handled."""
+    wait_for(lambda: all_committed(stack))
+    alerts = Told.of(stack)
+    assert {f"{gap}-{term}.exe" for gap in range(gaps) for term in TERMS} == set(alerts.executables)
+    assert [] == [name for name, ids in alerts.executables.items() if len(ids) > 1]
+    assert alerts.repeated() <= may_repeat
+    assert [] == [alert_id for alert_id, values in alerts.values.items() if len(set(values)) > 1]
+
+
+# -- 7. what listens
+
+
+def test_a_worker_listens_on_its_own_page_only_and_serves_no_rows(kafka_deployment: NewDeployment):
+    stack = kafka_deployment()
+    worker = stack.start_worker()
+    worker.wait_ready()
+    stack.produce(program(n, f"{n}.exe") for n in range(50))
+    wait_for(lambda: len(stack.read("alerts")) == 50)
+
+    process = psutil.Process(worker.process.pid)
+    connections = process.net_connections(kind="inet")
+    listening = {c.laddr for c in connections if c.status == psutil.CONN_LISTEN}
+    assert {("127.0.0.1", worker.port)} == listening
+    assert [] == process.children()
+    pages = ["/tables/", "/tables/first-seen/", "/table/first-seen/x", "/router/", "/", "/graph"]
+    assert {404} == {worker.get(page)[0] for page in pages}
+    # All 24 partitions of both tables are open: stock Faust would reserve 48 GiB of cache for them.
+    assert worker.metric("firstseen_assigned_partitions") == 6 + 12 + 12
+    assert process.memory_info().rss < 400 << 20
+
+
+# -- 8. defaults
+
+
+def test_the_producer_is_idempotent_and_the_tables_share_one_cache(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 3))
+    stack.produce(program(n, f"{n}.exe") for n in range(30))
+
+    async def check() -> None:
+        app = app_of(stack)
+        async with running(app):
+            await until(lambda: len(stack.read("alerts")) == 30)
+            producer = app._aiokafka_producer()
+            assert producer._sender._acks == -1
+            assert producer._txn_manager is not None
+            assert producer._txn_manager.transactional_id is None
+
+            opened = [
+                table.data.database(number)
+                for table in app.state_tables.values()
+                for number in range(3)
+            ]
+            for database in opened:
+                database.flush()
+            list(opened[0].items())
+            usage = {d.property_int_value("rocksdb.block-cache-usage") for d in opened}
+            capacity = {d.property_int_value("rocksdb.block-cache-capacity") for d in opened}
+            assert {64 << 20} == capacity
+            assert len(usage) == 1
+            assert usage != {0}
+
+    asyncio.run(check())
+
+
+def test_a_damaged_table_is_set_aside_and_rebuilt_from_its_changelog(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1))
+    worker = stack.start_worker()
+    worker.wait_ready()
+    stack.produce(program(n, f"{n}.exe") for n in range(30))
+    wait_for(lambda: len(stack.read("alerts")) == 30)
+    assert worker.stop() == 0
+    damage(stack.directory / "a" / "state")
+
+    again = stack.start_worker()
+    again.wait_ready()
+    stack.produce(program(100 + n, f"{n}.exe", minutes=10) for n in range(31))
+    wait_for(lambda: all_committed(stack))
+
+    assert [f"{n}.exe" for n in range(31)] == sorted(told(stack), key=lambda n: int(n[:-4]))
+    assert again.metric("firstseen_errors_total", code="state_damaged") == 2
+    assert 2 == len(list((stack.directory / "a" / "state").rglob("*.damaged-*")))
+
+
+def damage(state: Path) -> None:
+    """Cut the manifest of every database short, as a full disk or a torn volume does."""
+    manifests = list(state.rglob("MANIFEST-*"))
+    assert manifests
+    for manifest in manifests:
+        manifest.write_bytes(manifest.read_bytes()[:20])
+
+
+def test_a_standby_goes_on_with_the_state_it_has(kafka_deployment: NewDeployment, tmp_path: Path):
+    partitions = 4
+    stack = kafka_deployment(
+        settings={
+            **few_partitions(tmp_path / "topics", partitions),
+            "FIRSTSEEN_STATE__STANDBY_REPLICAS": "1",
+            "FIRSTSEEN_KAFKA__SESSION_TIMEOUT": "3s",
+        }
+    )
+    journal = Journal(tmp_path / "journal-b")
+    first = stack.start_worker("a")
+    second = stack.start_worker("b", module=FAILING, TEST_JOURNAL=str(journal.file))
+    for worker in (first, second):
+        worker.wait_ready()
+    wait_for(lambda: shared(first) and shared(second))
+    stack.produce(program(n, f"{n}.exe") for n in range(80))
+    wait_for(lambda: all_committed(stack))
+    # What b does not write itself it has to read from the changelog, each record once or twice.
+    wait_for(lambda: has_copied(stack, journal, second))
+    copied = changelog_reads(journal)
+    first.kill()
+    wait_for(lambda: assigned(second) == 6 + 2 * partitions and second.ready())
+    stack.produce(program(100 + n, f"{n}.exe", minutes=10) for n in range(81))
+    wait_for(lambda: all_committed(stack))
+
+    assert [f"{n}.exe" for n in range(81)] == sorted(told(stack), key=lambda n: int(n[:-4]))
+    # At most the last record of each partition is read again: the state was there already.
+    assert changelog_reads(journal) - copied <= 2 * partitions
+
+
+def assigned(worker: WorkerProcess) -> float:
+    return worker.metric("firstseen_assigned_partitions")
+
+
+def shared(worker: WorkerProcess) -> bool:
+    return worker.ready() and assigned(worker) == 7
+
+
+def changelog_reads(journal: Journal) -> int:
+    return sum(n for (topic, _, _), n in journal.handled().items() if topic.endswith("-changelog"))
+
+
+def has_copied(stack: Deployment, journal: Journal, worker: WorkerProcess) -> bool:
+    changelogs = (f"{stack.prefix}-first-seen-changelog", f"{stack.prefix}-quota-changelog")
+    read = {(topic, partition) for topic, partition, _ in journal.handled()}
+    last = {(t, p, end - 1) for (t, p), end in ends(stack, *changelogs).items() if (t, p) in read}
+    return bool(last) and last <= set(journal.handled())

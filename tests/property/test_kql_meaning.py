@@ -1,0 +1,145 @@
+"""The compiled matcher means what the naive interpreter says, and never raises."""
+
+import json
+from itertools import product
+
+import pytest
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import QueryError
+from pipeline.kql import (
+    FieldTable,
+    compile_node,
+    explain,
+    required_literals,
+)
+from pipeline.kql.nodes import Is, Nested, Not, Or, Range, Text, Wildcard
+from tests import naive_kql
+from tests.strategies import (
+    FIELDS,
+    events,
+    json_documents,
+    queries,
+    selective_queries,
+    wordy_events,
+)
+
+TABLE = FieldTable.from_mapping(FIELDS)
+
+
+def _compiled(node):
+    """The matcher, or None when the query is refused (then the naive one refuses it too)."""
+    try:
+        naive_kql.check(node)
+    except naive_kql.RefusedError:
+        with pytest.raises(QueryError):
+            compile_node(node, TABLE)
+        return None
+    return compile_node(node, TABLE)
+
+
+@settings(max_examples=400)
+@given(queries(), st.lists(events(), min_size=1, max_size=5))
+@example(Is("k.caseless", Text("İ")), [{"k": "i"}])
+@example(Is("o", Wildcard(("", ""))), [{"o": {"p": {"w": 1}}}, {"o": {"n": "x"}}])
+@example(Range("o.n", "<", Text("1e3")), [{"o": {"n": 10**400}}])
+@example(Is("flat", Text("a")), [{"flat": [{"x": [["a"]]}]}, {"flat.x": {"y": "a"}}])
+def test_the_matcher_agrees_with_the_naive_interpreter(node, documents) -> None:
+    matcher = _compiled(node)
+    assume(matcher is not None)
+
+    for event in documents:
+        assert naive_kql.matches(node, event) == matcher(event)
+
+
+@given(queries(), events())
+def test_an_explanation_agrees_with_the_matcher(node, event) -> None:
+    matcher = _compiled(node)
+    assume(matcher is not None)
+
+    assert matcher(event) == explain(node, TABLE, event).matches
+
+
+@given(queries(), events())
+def test_a_negation_is_the_complement(node, event) -> None:
+    matcher = _compiled(node)
+    assume(matcher is not None)
+
+    assert (not matcher(event)) == compile_node(Not(node), TABLE)(event)
+
+
+@given(queries(), json_documents())
+@example(Is("k", Text("a")), {"k": float("inf")})
+@example(Is("o.n", Text("1")), {"o": {"n": float("nan")}})
+@example(Is("o.x", Text("1")), {"o": {"x": 10**5000}})
+@example(Is("k", Text("1")), {"k": 10**5000})
+@example(Is("t", Text("1")), {"t": float("nan")})
+def test_no_document_makes_a_matcher_raise(node, document) -> None:
+    matcher = _compiled(node)
+    assume(matcher is not None)
+
+    assert matcher(document) in {True, False}
+
+
+@given(json_documents())
+def test_no_document_makes_terms_raise(document) -> None:
+    for name in ["k", "k.caseless", "o.short", "o.n", "o.x", "b", "ip", "t", "c", "flat", "flat.a"]:
+        terms = TABLE.terms(name)(document)
+
+        assert len(set(terms)) == len(terms)
+        assert all(isinstance(term, str | int | float | bool) for term in terms)
+
+
+def _every_field_tested():
+    everything = Wildcard(("", ""))
+    names = [name for name in FIELDS if not name.startswith("nest")]
+    clauses = [Is(name, everything) for name in [*names, "k.caseless", "k.text", "flat.a", "o"]]
+    inside = Is("k", Text("x"))
+    nested = [Nested("nest", inside), Nested("nest", Nested("deep", inside))]
+    return Or(tuple(Not(node) for node in [*clauses, *nested, Is(None, Text("x"))]))
+
+
+def _deep(levels: int, key: str | None):
+    document = "x"
+    for _ in range(levels):
+        document = [document] if key is None else {key: document}
+    return document
+
+
+@pytest.mark.parametrize("key", [None, "k", "o", "nest", "flat", "dyn", "ip", "a.b"])
+@pytest.mark.parametrize("name", ["k", "o", "nest", "flat", "dyn", "ip", "geo"])
+def test_deep_documents_cost_no_stack(key: str | None, name: str) -> None:
+    matcher = compile_node(_every_field_tested(), TABLE)
+
+    assert matcher({name: _deep(100_000, key)}) in {True, False}
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.filter_too_much])
+@given(selective_queries(), st.lists(wordy_events(), min_size=1, max_size=5))
+@example(Is("k.caseless", Text("power\u212a", quoted=True)), [{"k": "POWERK"}])
+@example(Or((Is("k", Text("abcd")), Is("o.k", Text("efgh")))), [{"k": "abcd"}])
+@example(Is("k", Wildcard(("", "0000", ""))), [{"k": 1e16}])
+def test_a_matching_event_holds_a_required_literal(node, documents) -> None:
+    matcher = _compiled(node)
+    assume(matcher is not None)
+    literals = required_literals(node, TABLE)
+    assume(literals is not None)
+
+    for event in documents:
+        if matcher(event):
+            for spelling in _spellings(event):
+                lowered = spelling.lower()
+                assert any(text in spelling for text in literals.exact) or any(
+                    text in lowered for text in literals.caseless
+                )
+
+
+def _spellings(event):
+    """JSON texts of an event that differ in what writers are free to choose."""
+    for ascii_only, spaced in product([True, False], repeat=2):
+        text = json.dumps(
+            event, ensure_ascii=ascii_only, separators=(" , ", " : ") if spaced else (",", ":")
+        )
+        yield text
+        yield text.replace("/", "\\/").replace("<", "\\u003c").replace(">", "\\u003e")

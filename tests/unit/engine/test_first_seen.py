@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from pipeline.engine.first_seen import TERM_CHARACTERS, FirstSeen, Sighting, decode_row, rows
+from pipeline.engine.tables import MemoryTable
+from pipeline.engine.wire import Observation, RuleRef, Source
+from pipeline.errors import StateError
+
+RULE = RuleRef("rule", "Rule", 1, "low", 21, 100, 300_000, ("process.executable",))
+HOUR = 3_600_000
+
+
+def observation(time_ms: int, term: str = "a.exe", history: str = "ab" * 8) -> Observation:
+    return Observation(
+        RULE, history, HOUR, (term,), time_ms, "e", "id", Source("t", 0, 0, 0), msgspec.Raw(b"{}")
+    )
+
+
+def test_an_unknown_tuple_is_new() -> None:
+    sighting = FirstSeen(MemoryTable()).observe(observation(5), 0, 0)
+
+    assert Sighting(True, False, None, 5, 5, 1) == sighting
+
+
+def test_a_tuple_is_new_again_only_after_more_than_its_history() -> None:
+    first_seen = FirstSeen(MemoryTable())
+    first_seen.observe(observation(0), 0, 0)
+
+    at_the_edge = first_seen.observe(observation(HOUR), 1, 0)
+    beyond = first_seen.observe(observation(2 * HOUR + 1), 2, 0)
+
+    assert Sighting(False, False, None, 0, HOUR, 2) == at_the_edge
+    assert Sighting(True, False, HOUR, 2 * HOUR + 1, 2 * HOUR + 1, 1) == beyond
+
+
+def test_a_late_event_is_not_new_and_does_not_move_last_seen_back() -> None:
+    first_seen = FirstSeen(MemoryTable())
+    first_seen.observe(observation(10 * HOUR), 0, 0)
+
+    late = first_seen.observe(observation(HOUR), 1, 0)
+    known = first_seen.observe(observation(11 * HOUR), 2, 0)
+
+    assert Sighting(False, False, None, HOUR, 10 * HOUR, 2) == late
+    assert not known.new
+
+
+def test_histories_do_not_share_what_they_have_seen() -> None:
+    first_seen = FirstSeen(MemoryTable())
+    first_seen.observe(observation(0), 0, 0)
+
+    assert first_seen.observe(observation(0, history="cd" * 8), 1, 0).new
+
+
+def test_a_replay_changes_nothing_and_writes_the_row_once_more() -> None:
+    written: list[bytes] = []
+
+    class Recorded(MemoryTable):
+        def put(self, key: bytes, value: bytes) -> None:
+            written.append(value)
+            super().put(key, value)
+
+    first_seen = FirstSeen(Recorded())
+    first_seen.observe(observation(0), 7, 0)
+
+    again = first_seen.observe(observation(0), 7, 0)
+
+    assert Sighting(True, True, None, 0, 0, 1) == again
+    assert written[0] == written[1]
+
+
+def test_stamps_live_until_they_are_below_the_committed_offset() -> None:
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+    for offset in range(3):
+        first_seen.observe(observation(offset * 2 * HOUR), offset, 0)
+    stamps = [row.stamps for _, row in rows(table)]
+
+    first_seen.observe(observation(4 * HOUR), 3, 1)
+
+    assert [((0, None), (1, 0), (2, 2 * HOUR))] == stamps
+    assert [((1, 0), (2, 2 * HOUR))] == [row.stamps for _, row in rows(table)]
+
+
+def test_a_row_keeps_the_start_of_a_long_term_and_the_key_tells_them_apart() -> None:
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+    long = "x" * (TERM_CHARACTERS + 1)
+
+    assert first_seen.observe(observation(0, long + "1"), 0, 0).new
+    assert first_seen.observe(observation(0, long + "2"), 1, 0).new
+    assert [("x" * TERM_CHARACTERS,)] * 2 == [row.terms for _, row in rows(table)]
+
+
+def test_rows_pass_over_entries_that_are_no_tuples() -> None:
+    table = MemoryTable()
+    table.put(b"other", b"thing")
+    FirstSeen(table).observe(observation(0), 0, 0)
+
+    ((key, row),) = rows(table)
+
+    assert bytes.fromhex("ab" * 8) == key[:8]
+    assert ("rule", ("a.exe",), HOUR) == (row.rule_id, row.terms, row.window_ms)
+
+
+def test_a_damaged_or_newer_row_is_a_state_error() -> None:
+    with pytest.raises(StateError, match="delete the local state folder"):
+        decode_row(b"\x00")
+    with pytest.raises(StateError, match="format 9"):
+        decode_row(msgspec.msgpack.encode([9, "r", [], 0, 0, 0, 0]))

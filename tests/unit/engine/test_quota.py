@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import msgspec
+import pytest
+
+from pipeline.engine.identity import summary_id
+from pipeline.engine.quota import Decision, Quota, Verdict
+from pipeline.engine.quota_rows import decode_window
+from pipeline.engine.tables import MemoryTable
+from pipeline.engine.wire import CloseWindow, NewTerm, RuleRef
+from pipeline.errors import StateError
+
+RULE = RuleRef("rule", "Rule", 1, "high", 73, 100, 300_000, ("process.executable",))
+T0 = 1_714_564_800_000  # a multiple of five minutes
+
+
+def candidate(number: int, rule: RuleRef = RULE) -> NewTerm:
+    return NewTerm(
+        f"alert-{number}", rule, (f"term-{number}",), 0, 5, msgspec.Raw(b'{"n":%d}' % number)
+    )
+
+
+def admit_all(quota: Quota, numbers: range, now_ms: int = T0) -> list[Decision]:
+    return [quota.admit(candidate(n), n, 0, now_ms, 0) for n in numbers]
+
+
+def test_250_new_terms_in_one_window_are_100_alerts_150_overflows_and_one_summary() -> None:
+    table = MemoryTable()
+    quota = Quota(table)
+
+    decisions = admit_all(quota, range(250))
+    ticks = quota.ended(T0 + 300_000)
+    decisions += [quota.close(tick, 250, 0, T0 + 300_000, 0) for _, tick in ticks]
+
+    outputs = [output for decision in decisions for output in decision.outputs]
+    counted = Counter((output.destination, output.summary) for output in outputs)
+    assert {("alerts", False): 100, ("overflow", False): 150, ("alerts", True): 1} == counted
+    summary = json.loads(outputs[-1].value)
+    overflow = summary["detection"]["overflow"]
+    assert (250, 150, 100) == (overflow["total"], overflow["count"], overflow["limit"])
+    assert [f"term-{n}" for n in range(100, 110)] == [
+        each["new_terms"][0]["value"] for each in overflow["sample"]
+    ]
+    assert outputs[-1].key == summary_id("rule", T0).encode()
+    assert outputs[-1].source_timestamp_ms is None
+
+
+def test_a_window_closes_the_same_by_a_tick_and_by_the_next_candidate() -> None:
+    by_tick, by_candidate = Quota(MemoryTable()), Quota(MemoryTable())
+    admit_all(by_tick, range(101))
+    admit_all(by_candidate, range(101))
+
+    ticked = by_tick.close(CloseWindow(RULE, T0), 101, 0, T0 + 400_000, 0)
+    followed = by_candidate.admit(candidate(101), 101, 0, T0 + 900_000, 0)
+
+    assert ticked.outputs[0] == followed.outputs[0]
+    assert [True, False] == [output.summary for output in followed.outputs]
+    # Whichever comes second finds it told.
+    assert () == by_candidate.close(CloseWindow(RULE, T0), 102, 0, T0 + 999_999, 0).outputs
+    late = by_tick.admit(candidate(102), 102, 0, T0 + 900_000, 0)
+    assert [False] == [output.summary for output in late.outputs]
+
+
+def test_a_window_within_its_quota_has_no_summary() -> None:
+    quota = Quota(MemoryTable())
+    admit_all(quota, range(100))
+
+    assert [] == quota.ended(T0 + 300_000)
+    assert 1 == len(quota.admit(candidate(100), 100, 0, T0 + 300_000, 0).outputs)
+
+
+def test_an_id_that_was_decided_is_a_duplicate_without_output() -> None:
+    quota = Quota(MemoryTable())
+    quota.admit(candidate(1), 0, 0, T0, 0)
+
+    decision = quota.admit(candidate(1), 1, 0, T0, 0)
+
+    assert Decision(Verdict.DUPLICATE, repeated=False, outputs=(), changed=False) == decision
+
+
+def test_ids_expire_a_few_with_each_candidate_once_they_are_old_and_committed() -> None:
+    table = MemoryTable()
+    quota = Quota(table, dedupe_ms=1_000)
+    for number in range(5):
+        quota.admit(candidate(number), number, 0, T0, 0)
+
+    quota.admit(candidate(5), 5, 0, T0 + 1_000, 3)
+    after_one = [f"alert-{n}" for n in range(5) if table.get(b"ialert-%d" % n)]
+    quota.admit(candidate(6), 6, 0, T0 + 1_000, 3)
+    after_two = [f"alert-{n}" for n in range(5) if table.get(b"ialert-%d" % n)]
+
+    assert ["alert-2", "alert-3", "alert-4"] == after_one
+    assert ["alert-3", "alert-4"] == after_two  # not committed yet
+    assert Verdict.ALERT is quota.admit(candidate(0), 7, 0, T0 + 1_000, 3).verdict
+
+
+def test_a_recovered_quota_expires_ids_and_knows_its_open_windows() -> None:
+    table = MemoryTable()
+    admit_all(Quota(table, dedupe_ms=1_000), range(101))
+    quota = Quota(table, dedupe_ms=1_000)
+
+    quota.recover(3, table.items())
+
+    assert [(3, CloseWindow(RULE, T0))] == quota.ended(T0 + 300_000)
+    assert [] == quota.ended(T0 + 299_999)
+    quota.admit(candidate(500), 500, 3, T0 + 2_000, 400)
+    assert table.get(b"ialert-0") is None
+    quota.forget(3)
+    assert [] == quota.ended(T0 + 300_000)
+
+
+def test_partitions_expire_their_own_ids_only() -> None:
+    table = MemoryTable()
+    quota = Quota(table, dedupe_ms=1_000)
+    quota.admit(candidate(0), 0, 0, T0, 0)
+
+    quota.admit(candidate(1), 0, 1, T0 + 5_000, 10)
+
+    assert table.get(b"ialert-0") is not None
+
+
+def test_rules_have_quotas_of_their_own() -> None:
+    quota = Quota(MemoryTable())
+    other = msgspec.structs.replace(RULE, id="other", max_signals=1)
+    admit_all(quota, range(100))
+
+    verdicts = [quota.admit(candidate(n, other), n, 0, T0, 0).verdict for n in (200, 201)]
+
+    assert [Verdict.ALERT, Verdict.OVERFLOW] == verdicts
+
+
+def test_a_clock_that_is_behind_does_not_enter_an_earlier_window_again() -> None:
+    table = MemoryTable()
+    quota = Quota(table)
+    quota.admit(candidate(0), 0, 0, T0, 0)
+
+    quota.admit(candidate(1), 1, 0, T0 - 900_000, 0)
+
+    window = decode_window(table.get(b"wrule") or b"")
+    assert (T0, 2) == (window.start_ms, window.alerted)
+
+
+def test_after_a_tick_a_clock_that_is_behind_begins_the_next_window() -> None:
+    table = MemoryTable()
+    quota = Quota(table)
+    admit_all(quota, range(101))
+    quota.close(CloseWindow(RULE, T0), 101, 0, T0 + 300_000, 0)
+
+    decision = quota.admit(candidate(102), 102, 0, T0 + 299_990, 0)
+
+    window = decode_window(table.get(b"wrule") or b"")
+    assert Verdict.ALERT is decision.verdict
+    assert (T0 + 300_000, T0 + 600_000, 1) == (window.start_ms, window.end_ms, window.alerted)
+
+
+def test_a_changed_interval_begins_after_the_running_window() -> None:
+    table = MemoryTable()
+    quota = Quota(table)
+    start_ms = T0 + 600_000
+    quota.admit(candidate(0), 0, 0, start_ms, 0)
+    hourly = msgspec.structs.replace(RULE, interval_ms=3_600_000)
+
+    quota.admit(candidate(1, hourly), 1, 0, start_ms + 300_000, 0)
+
+    window = decode_window(table.get(b"wrule") or b"")
+    assert (start_ms + 300_000, T0 + 3_600_000) == (window.start_ms, window.end_ms)
+
+
+def test_a_replayed_candidate_has_its_outputs_again_with_the_summary_it_raised() -> None:
+    table = MemoryTable()
+    quota = Quota(table)
+    admit_all(quota, range(101))
+    first = quota.admit(candidate(101), 101, 0, T0 + 300_000, 0)
+    quota.admit(candidate(102), 102, 0, T0 + 300_000, 0)
+
+    again = Quota(table).admit(candidate(101), 101, 0, T0 + 990_000, 0)
+
+    assert (first.verdict, first.outputs) == (again.verdict, again.outputs)
+    assert (2, True, True) == (len(again.outputs), again.repeated, again.changed)
+
+
+def test_a_replay_puts_the_rows_again_and_the_window_row_only_where_it_stands() -> None:
+    """Case 3: the table is a local copy whose last writes the changelog may lack."""
+    written: list[bytes] = []
+
+    class Recorded(MemoryTable):
+        def put(self, key: bytes, value: bytes) -> None:
+            written.append(key)
+            super().put(key, value)
+
+    table = Recorded()
+    narrow = msgspec.structs.replace(RULE, max_signals=0)
+    quota = Quota(table)
+    summary = b"i" + summary_id("rule", T0).encode()
+    next_summary = b"i" + summary_id("rule", T0 + 300_000).encode()
+    for number, now_ms in enumerate((T0, T0 + 300_000)):
+        quota.admit(candidate(number, narrow), number, 0, now_ms, 0)
+    written.clear()
+
+    quota.admit(candidate(0, narrow), 0, 0, T0, 0)
+    quota.admit(candidate(1, narrow), 1, 0, T0, 0)
+    replayed_candidates = written.copy()
+    tick = CloseWindow(narrow, T0 + 300_000)
+    quota.close(tick, 2, 0, T0 + 600_000, 0)
+    written.clear()
+    quota.close(tick, 2, 0, T0 + 600_000, 0)
+
+    assert [b"ialert-0", summary, b"ialert-1", b"wrule"] == replayed_candidates
+    assert [next_summary, b"wrule"] == written
+
+
+def test_a_crash_between_the_id_row_and_the_window_row_counts_the_candidate_once() -> None:
+    """Case 2 of the module's argument, where the candidate opened a window."""
+    table, cut = MemoryTable(), MemoryTable()
+    quota = Quota(table)
+    admit_all(quota, range(101))
+    before = table.get(b"wrule")
+    first = quota.admit(candidate(101), 101, 0, T0 + 300_000, 0)
+    for key, value in table.items():
+        cut.put(key, value)
+    cut.put(b"wrule", before or b"")
+
+    again = Quota(cut).admit(candidate(101), 101, 0, T0 + 990_000, 0)
+
+    assert first.outputs == again.outputs
+    assert table.get(b"wrule") == cut.get(b"wrule")
+
+
+def test_a_crash_between_the_rows_of_a_tick_closes_the_window_once() -> None:
+    table, cut = MemoryTable(), MemoryTable()
+    quota = Quota(table)
+    admit_all(quota, range(101))
+    before = table.get(b"wrule")
+    first = quota.close(CloseWindow(RULE, T0), 101, 0, T0 + 300_000, 0)
+    for key, value in table.items():
+        cut.put(key, value)
+    cut.put(b"wrule", before or b"")
+
+    again = Quota(cut).close(CloseWindow(RULE, T0), 101, 0, T0, 0)
+
+    assert first.outputs == again.outputs
+    assert table.get(b"wrule") == cut.get(b"wrule")
+
+
+@pytest.mark.parametrize("value", [b"", b"\xc1", b"\x93\x63", msgspec.msgpack.encode([1, 2])])
+@pytest.mark.parametrize("key", [b"wrule", b"ialert-0"])
+def test_a_damaged_row_is_a_state_error_that_says_what_to_do(key: bytes, value: bytes) -> None:
+    table = MemoryTable()
+    table.put(key, value)
+
+    with pytest.raises(StateError, match="delete the local state folder"):
+        Quota(table).admit(candidate(0), 0, 0, T0, 0)
+
+
+def test_a_row_of_a_newer_format_is_a_state_error() -> None:
+    table = MemoryTable()
+    table.put(b"ialert-0", msgspec.msgpack.encode([2, 0, "alert", 0, 0, 0]))
+
+    with pytest.raises(StateError, match="format 2"):
+        Quota(table).admit(candidate(0), 0, 0, T0, 0)
+
+
+def test_a_term_of_any_length_fits_the_window_row() -> None:
+    table = MemoryTable()
+    quota = Quota(table)
+    narrow = msgspec.structs.replace(RULE, max_signals=0)
+    for number in range(12):
+        long = msgspec.structs.replace(candidate(number, narrow), terms=("x" * 100_000, 7))
+        quota.admit(long, number, 0, T0, 0)
+
+    assert len(table.get(b"wrule") or b"") < 10_000

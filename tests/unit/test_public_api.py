@@ -1,0 +1,33 @@
+"""The package itself offers one function and its error."""
+
+from types import MappingProxyType
+
+import pytest
+
+import pipeline
+
+
+def test_a_query_is_compiled_to_a_function_of_an_event() -> None:
+    matcher = pipeline.compile_query('process.name.caseless:"cmd.exe" and process.pid > 3')
+
+    assert matcher({"process": {"name": "CMD.EXE", "pid": 4}})
+    assert not matcher({"process": {"name": "CMD.EXE"}})
+
+
+def test_fields_may_be_given_as_a_mapping() -> None:
+    fields = {"x": {"type": "keyword", "multi_fields": {"text": "match_only_text"}}}
+
+    assert pipeline.compile_query("x.text:b", fields)({"x": "a b"})
+
+
+def test_any_mapping_is_an_event_and_anything_else_an_empty_one() -> None:
+    matcher = pipeline.compile_query("not process.name:x")
+
+    assert not matcher(MappingProxyType({"process.name": "x"}))
+    for odd in [None, 1, "x", [], [{"process.name": "x"}]]:
+        assert matcher(odd)
+
+
+def test_a_bad_query_raises_the_error_of_the_package() -> None:
+    with pytest.raises(pipeline.QueryError):
+        pipeline.compile_query("a:")
