@@ -52,8 +52,8 @@ class WorkerProcess:
                 command,
                 env={
                     **os.environ,
-                    **env,
                     "FIRSTSEEN_STATE__DIRECTORY": str(directory / "state"),
+                    **env,
                     "FIRSTSEEN_WEB__PORT": str(self.port),
                 },
                 stdin=subprocess.DEVNULL,
@@ -138,6 +138,9 @@ class Deployment:
         env |= {f"FIRSTSEEN_TOPICS__{n.upper()}": f"{self.prefix}-{n}" for n in names}
         if not self.broker.is_apache:
             env["FIRSTSEEN_KAFKA__ENABLE_IDEMPOTENCE"] = "false"
+            # It lets a member join after half of its session timeout.
+            env["FIRSTSEEN_KAFKA__SESSION_TIMEOUT"] = "3s"
+            env["FIRSTSEEN_KAFKA__HEARTBEAT_INTERVAL"] = "500ms"
         return env | self.settings
 
     def topic(self, name: str) -> str:

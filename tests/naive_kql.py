@@ -231,7 +231,7 @@ def _indexed(kind: str, value):
     if kind in {"wildcard", "flattened"}:
         return text
     if kind == "text":
-        return None if text is None else re.findall(r"\w+", _lower(text))
+        return None if text is None else _words(text)
     if kind == "geo":
         return True
     return {"boolean": _boolean, "ip": _ip, "date": _date, "long": _long, "double": _double}[kind](
@@ -247,6 +247,11 @@ def str_of(value) -> str | None:
 
 def _lower(text: str) -> str:
     return "".join("i" if c == "İ" else c.lower() for c in text)
+
+
+def _words(text: str) -> list[str]:
+    spaced = re.sub("([\u4e00-\u9fff])", r" \1 ", _lower(text))
+    return re.findall(r"\w+", spaced)
 
 
 def _boolean(value):
@@ -364,7 +369,7 @@ def _equality_test(text: str, kind: str, *, phrase: bool):
     if kind == "ip" and "/" in text:
         return _network_test(text)
     if kind == "text":
-        wanted = re.findall(r"\w+", _lower(text))
+        wanted = _words(text)
         if not phrase:
             return lambda words: any(word in words for word in wanted)
         size = len(wanted)

@@ -19,7 +19,8 @@ from tests.deployment import START_SECONDS, Deployment
 
 def app_of(deployment: Deployment, **settings: str) -> App:
     """Return an app that has not been started, with the settings of the deployment's workers."""
-    state = {"FIRSTSEEN_STATE__DIRECTORY": str(deployment.directory / "in-process" / "state")}
+    deployment.directory.mkdir(exist_ok=True)
+    state = {"FIRSTSEEN_STATE__DIRECTORY": str(deployment.directory / "state")}
     loaded = Settings.load(environ={**os.environ, **deployment.env, **state, **settings})
     ruleset, _ = RuleSet.compile(load_rules(None).rules, FieldTable.builtin())
     return build_app(loaded, ruleset, Metrics())

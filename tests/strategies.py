@@ -53,7 +53,24 @@ FIELDS = {
 }
 """A table with a field of every kind; the strategies below speak of its fields."""
 
-WORDS = ["", "a", "ab", "A", "b", "aB c", "ab cd", "1", "2", "1.0", "true", "é", "Σ", "İ", "K"]
+WORDS = [
+    "",
+    "a",
+    "ab",
+    "A",
+    "b",
+    "aB c",
+    "ab cd",
+    "1",
+    "2",
+    "1.0",
+    "true",
+    "é",
+    "Σ",
+    "İ",
+    "K",
+    "攻a击",
+]
 NAMES = [
     *[name for name in FIELDS if "." not in name],
     *["k.caseless", "k.text", "o", "o.k", "o.short", "o.p", "o.p.w", "o.msg", "o.n", "o.x"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -13,6 +14,11 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line and leave with its exit code (docs/reference/exit-codes.md)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What the terminal's encoding or UTF-8 cannot say (a file name of stray bytes) is
+            # written out; it must not end a command in the middle.
+            stream.reconfigure(errors="backslashreplace")
     try:
         firstseen.main(prog_name="firstseen")
     except SystemExit as ended:

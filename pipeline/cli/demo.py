@@ -16,7 +16,7 @@ import orjson
 
 from pipeline.cli.alerts import show_alert
 from pipeline.cli.demo_stack import DemoStack, demo_stack
-from pipeline.cli.loading import load_ruleset
+from pipeline.cli.loading import load_rules_to_run
 from pipeline.cli.options import EVENTS_FILE, rules_option
 from pipeline.cli.status_line import StatusLine
 from pipeline.cli.topic_reader import TopicReader
@@ -64,7 +64,9 @@ def demo(
       firstseen demo
       firstseen demo --events events.ndjson.zst --once
     """
-    load_ruleset(rule_paths, FieldTable.builtin())  # says what is wrong with rules of one's own
+    load_rules_to_run(
+        rule_paths, FieldTable.builtin()
+    )  # says what is wrong with rules of one's own
     signal.signal(signal.SIGTERM, _terminate)
     status = StatusLine()
     status.show("starting a broker and a worker ...")

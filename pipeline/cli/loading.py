@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.cli.exits import say_error, say_warning
 from pipeline.errors import FieldTypesError, RuleError
 from pipeline.kql import FieldTable
 from pipeline.rules import Issue, RuleSet, load_rules
+
+_NAMED_RULES = 5
 
 
 def load_fields(path: Path | None) -> FieldTable:
@@ -35,22 +38,77 @@ def load_fields(path: Path | None) -> FieldTable:
         raise FieldTypesError(f"{path}: {error}") from error
 
 
-def load_ruleset(paths: Sequence[Path], fields: FieldTable) -> RuleSet:
-    """Load and compile rules; each one that cannot be used is reported, the rest is returned.
+class LoadedRules(NamedTuple):
+    """The rules that can be used, and everything there is to say about the others."""
+
+    ruleset: RuleSet
+    issues: tuple[Issue, ...]
+
+    @property
+    def invalid(self) -> int:
+        """How many rules, or files that should hold one, have an error."""
+        errors = {(i.path, i.rule_id) for i in self.issues if i.severity == "error"}
+        return len(errors)
+
+    @property
+    def skipped(self) -> dict[str, list[str]]:
+        """Ids of the rules that are not run, by the reason."""
+        by_reason: dict[str, list[str]] = {}
+        for rule, reason in self.ruleset.skipped:
+            by_reason.setdefault(reason, []).append(rule.rule_id)
+        return by_reason
+
+
+def read_rules(paths: Sequence[Path], fields: FieldTable) -> LoadedRules:
+    """Load and compile rules, and say nothing.
 
     Args:
         paths: rule files and folders; none for the built-in rules.
         fields: types of the fields that they name.
-
-    Raises:
-        RuleError: none of them can be used.
     """
     loaded = load_rules(list(paths) or None)
     ruleset, issues = RuleSet.compile(loaded.rules, fields)
-    report_issues([*loaded.issues, *issues])
-    if not ruleset.rules:
-        raise RuleError("no rule can be used: `firstseen rules check` says why")
-    return ruleset
+    return LoadedRules(ruleset, (*loaded.issues, *issues))
+
+
+def load_rules_to_run(paths: Sequence[Path], fields: FieldTable) -> RuleSet:
+    """Load rules; say on stderr which are not run, and why.
+
+    Raises:
+        RuleError: not one of them can be run.
+    """
+    loaded = read_rules(paths, fields)
+    report_issues(loaded.issues)
+    for reason, ids in loaded.skipped.items():
+        say_warning(_skipped_text(reason, ids))
+    check_runnable(loaded.ruleset)
+    return loaded.ruleset
+
+
+def load_rules_to_judge(paths: Sequence[Path], fields: FieldTable) -> RuleSet:
+    """Load rules whose queries are asked alone; say on stderr which cannot be.
+
+    Raises:
+        RuleError: not one of them can be.
+    """
+    loaded = read_rules(paths, fields)
+    report_issues(loaded.issues)
+    if not loaded.ruleset.judged:
+        raise RuleError("no rule can be judged: `firstseen rules list` says why")
+    return loaded.ruleset
+
+
+def check_runnable(ruleset: RuleSet) -> None:
+    """Raise RuleError when a rule set has nothing to run."""
+    if not ruleset.runnable:
+        raise RuleError("no rule can be run: `firstseen rules list` says why")
+
+
+def _skipped_text(reason: str, ids: Sequence[str]) -> str:
+    """One line for all rules that are not run for one reason."""
+    named = ", ".join(ids[:_NAMED_RULES])
+    more = f" and {len(ids) - _NAMED_RULES} more" if len(ids) > _NAMED_RULES else ""
+    return f"not run: {named}{more}: {reason}"
 
 
 def report_issues(issues: Sequence[Issue]) -> None:

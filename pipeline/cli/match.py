@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.events import Line, read_lines
-from pipeline.cli.loading import load_fields, load_ruleset
+from pipeline.cli.loading import load_fields, load_rules_to_judge
 from pipeline.cli.options import EVENTS_FILE, fields_option, rules_option
 from pipeline.cli.output import write_json_line
 from pipeline.engine.index import index_of
@@ -38,7 +38,7 @@ def match(
       firstseen match events.ndjson
       firstseen match --rules my-rules/ - < events.ndjson
     """
-    ruleset = load_ruleset(rule_paths, load_fields(fields_file))
+    ruleset = load_rules_to_judge(rule_paths, load_fields(fields_file))
     for line in read_lines([events]):
         if line.error is not None:
             verdict: dict[str, object] = {"line": line.number, "error": line.error.reason}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.loading import load_fields, load_ruleset
+from pipeline.cli.loading import load_fields, load_rules_to_run
 from pipeline.cli.options import EVENTS_FILE, fields_option, rules_option
 from pipeline.cli.output import table, write_json_line
 from pipeline.cli.progress import ReadingProgress
@@ -46,7 +46,7 @@ from pipeline.rules import RuleSet
     "--json",
     "as_json",
     is_flag=True,
-    help="Write the summary on stderr as one line of JSON, without progress. "
+    help="Write the summary as JSON, the last line on stderr, and no progress. "
     "Alerts are JSON either way.",
 )
 def replay(
@@ -70,7 +70,7 @@ def replay(
       firstseen replay events.ndjson.zst > alerts.ndjson
       firstseen replay --rules my-rules/ --state ./seen monday.ndjson tuesday.ndjson
     """
-    ruleset = load_ruleset(rule_paths, load_fields(fields_file))
+    ruleset = load_rules_to_run(rule_paths, load_fields(fields_file))
     settings = ReplaySettings(match_index=not ignore_index, prefilter=not strict)
     with RocksTable(state_directory) if state_directory else nullcontext(MemoryTable()) as state:
         run = Replay(ruleset, state, settings)

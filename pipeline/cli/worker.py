@@ -35,7 +35,7 @@ def worker(settings_flags: SettingsFlags, rule_paths: tuple[Path, ...], embedded
 
 def _run(settings: Settings, *, embedded: bool) -> int:
     # Faust takes a second to import: help and wrong settings need not wait for it.
-    from pipeline.cli.loading import load_fields, load_ruleset  # noqa: PLC0415
+    from pipeline.cli.worker_rules import load_worker_rules  # noqa: PLC0415
     from pipeline.embedded.highwater import EmbeddedTransport  # noqa: PLC0415
     from pipeline.stream.transport import Transport  # noqa: PLC0415
     from pipeline.stream.worker import Worker  # noqa: PLC0415
@@ -43,11 +43,11 @@ def _run(settings: Settings, *, embedded: bool) -> int:
     from pipeline.telemetry.metrics import Metrics  # noqa: PLC0415
 
     logging.configure(settings.log)
-    ruleset = load_ruleset(settings.rules.paths, load_fields(settings.rules.fields))
-
+    metrics = Metrics()
+    ruleset = load_worker_rules(settings, metrics)
     transport = EmbeddedTransport if embedded else Transport
 
     async def run() -> int:
-        return await Worker(settings, ruleset, Metrics(), transport_class=transport).run()
+        return await Worker(settings, ruleset, metrics, transport_class=transport).run()
 
     return asyncio.run(run())

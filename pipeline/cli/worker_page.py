@@ -32,6 +32,34 @@ class Counters(NamedTuple):
         return self.lag == 0 and self.forwarded == self.sightings and decided >= self.new_terms
 
 
+def read_counters(exposition: str) -> Counters:
+    """Read the counters from a worker's metrics in Prometheus' text format."""
+    series = [found.groups(default="") for found in _SERIES.finditer(exposition)]
+
+    def total(name: str, label: str = "") -> int:
+        return round(
+            sum(
+                float(value)
+                for found, labels, value in series
+                if found == f"firstseen_{name}" and label in labels
+            )
+        )
+
+    return Counters(
+        records=total("records_processed_total"),
+        matched=total("rule_matches_total"),
+        forwarded=total("observations_total", 'result="forwarded"'),
+        sightings=total("sightings_total"),
+        new_terms=total("new_terms_total"),
+        alerts=total("alerts_total"),
+        overflow=total("alerts_overflow_total"),
+        duplicates=total("alerts_duplicate_total"),
+        summaries=total("alert_summaries_total"),
+        dead_letters=total("dead_letters_total"),
+        lag=total("consumer_lag_records"),
+    )
+
+
 class WorkerPage:
     """The pages of a worker on this machine."""
 
@@ -50,32 +78,7 @@ class WorkerPage:
     def counters(self) -> Counters | None:
         """Read its metrics; None while it does not answer."""
         text = self._get("/metrics")
-        if text is None:
-            return None
-        series = [found.groups(default="") for found in _SERIES.finditer(text)]
-
-        def total(name: str, label: str = "") -> int:
-            return round(
-                sum(
-                    float(value)
-                    for found, labels, value in series
-                    if found == f"firstseen_{name}" and label in labels
-                )
-            )
-
-        return Counters(
-            records=total("records_processed_total"),
-            matched=total("rule_matches_total"),
-            forwarded=total("observations_total", 'result="forwarded"'),
-            sightings=total("sightings_total"),
-            new_terms=total("new_terms_total"),
-            alerts=total("alerts_total"),
-            overflow=total("alerts_overflow_total"),
-            duplicates=total("alerts_duplicate_total"),
-            summaries=total("alert_summaries_total"),
-            dead_letters=total("dead_letters_total"),
-            lag=total("consumer_lag_records"),
-        )
+        return None if text is None else read_counters(text)
 
     def _get(self, path: str) -> str | None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT_SECONDS)

@@ -9,7 +9,8 @@ from pipeline.errors import UnmappedFieldError
 from pipeline.kql.compiler import compile_node, compile_query
 from pipeline.kql.explain import Explanation, explain
 from pipeline.kql.field_names import field_names
-from pipeline.kql.field_table import FieldTable, FieldType
+from pipeline.kql.field_table import FieldTable
+from pipeline.kql.field_type import FieldType
 from pipeline.kql.literals import Literals, required_literals
 from pipeline.kql.nodes import Node
 from pipeline.kql.parser import parse

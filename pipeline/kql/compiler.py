@@ -10,16 +10,28 @@ as Elasticsearch does; docs/query-language.md tells it in full.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 from pipeline.errors import QueryTypeError, Span
 from pipeline.kql.dates import Clock
-from pipeline.kql.field_table import Entry, FieldTable, FieldType
-from pipeline.kql.fields import Read, as_dict, as_list, object_reader
+from pipeline.kql.field_table import FieldTable
+from pipeline.kql.field_type import Entry, FieldType
+from pipeline.kql.fields import as_dict, object_reader
 from pipeline.kql.free_text import free_text, mapped_leaves, part_predicate, pattern_parts
 from pipeline.kql.limits import MAX_CLAUSES, check_depth, too_many_clauses
+from pipeline.kql.matching import (
+    ALWAYS,
+    NEVER,
+    WALK_COST,
+    Leaf,
+    Part,
+    Test,
+    all_of,
+    any_of,
+    join,
+    leaf_part,
+)
 from pipeline.kql.nodes import (
     MATCH_ALL,
     And,
@@ -37,10 +49,8 @@ from pipeline.kql.nodes import (
 from pipeline.kql.parser import parse
 from pipeline.kql.printer import format_query
 from pipeline.kql.values import KeywordType, Operand, Predicate, ValueRefused
-from pipeline.kql.values.folding import is_longer, lower
+from pipeline.kql.values.folding import is_longer
 from pipeline.types import Event, Matcher
-
-Test: TypeAlias = Callable[[dict[str, Any]], bool]
 
 
 def compile_query(
@@ -101,36 +111,6 @@ def compile_part(
     return _Compiler(table, clock, None).part(node, nested).test
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A compiled node. A conjunction asks the cheap and selective ones first."""
-
-    test: Test
-    cost: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Leaf:
-    """Tests of one field, any of which may hold for any of its values.
-
-    Attributes:
-        exact: indexed forms that are equal to a wanted one.
-        predicates: any other tests of an indexed value.
-    """
-
-    field: FieldType
-    exact: frozenset[str] = frozenset()
-    predicates: tuple[Predicate, ...] = ()
-
-    def joined(self, other: _Leaf) -> _Leaf:
-        return _Leaf(self.field, self.exact | other.exact, self.predicates + other.predicates)
-
-
-_FREE_TEXT_COST = 1000
-_NEVER = _Part(lambda _: False, 0)
-_ALWAYS = _Part(lambda _: True, 0)
-
-
 class _Compiler:
     def __init__(self, table: FieldTable, clock: Clock | None, text: str | None) -> None:
         self._table = table
@@ -138,41 +118,40 @@ class _Compiler:
         self._text = text
         self._clauses = 0
 
-    def part(self, node: Node, nested: str | None) -> _Part:
+    def part(self, node: Node, nested: str | None) -> Part:
         match node:
             case And():
-                return _all([self.part(child, nested) for child in node.children])
+                return all_of([self.part(child, nested) for child in node.children])
             case Or():
                 return self._any(node, nested)
             case Not():
                 child = self.part(node.child, nested)
                 test = child.test
-                return _Part(lambda event: not test(event), child.cost + 1)
+                return Part(lambda event: not test(event), child.cost + 1)
             case Nested():
                 return self._nested(node, nested)
             case Is() | Range():
                 compiled = self._clause(node, nested)
-                return _leaf_part(compiled, nested) if isinstance(compiled, _Leaf) else compiled
+                return leaf_part(compiled, nested) if isinstance(compiled, Leaf) else compiled
 
-    def _any(self, node: Or, nested: str | None) -> _Part:
+    def _any(self, node: Or, nested: str | None) -> Part:
         """An `or`; tests of the same field are joined, so that its values are read once."""
-        leaves: dict[str, _Leaf] = {}
-        others: list[_Part] = []
+        leaves: dict[str, list[Leaf]] = {}
+        parts: list[Part] = []
         for child in node.children:
             compiled = (
                 self._clause(child, nested)
                 if isinstance(child, Is | Range)
                 else self.part(child, nested)
             )
-            if isinstance(compiled, _Part):
-                others.append(compiled)
-            elif compiled.field.name in leaves:
-                leaves[compiled.field.name] = leaves[compiled.field.name].joined(compiled)
+            if isinstance(compiled, Part):
+                parts.append(compiled)
             else:
-                leaves[compiled.field.name] = compiled
-        return _some([*(_leaf_part(leaf, nested) for leaf in leaves.values()), *others])
+                leaves.setdefault(compiled.field.name, []).append(compiled)
+        joined = (join(same) for same in leaves.values())
+        return any_of([*(leaf_part(leaf, nested) for leaf in joined), *parts])
 
-    def _nested(self, node: Nested, nested: str | None) -> _Part:
+    def _nested(self, node: Nested, nested: str | None) -> Part:
         path = _full(node.path, nested)
         found = self._table.get(path)
         if found is None or found.type != "nested":
@@ -181,9 +160,9 @@ class _Compiler:
         read = object_reader(node.path)
         child = self.part(node.child, path)
         test = child.test
-        return _Part(lambda event: any(test(o) for o in read(event)), child.cost + 20)
+        return Part(lambda event: any(test(o) for o in read(event)), child.cost + 20)
 
-    def _clause(self, node: Is | Range, nested: str | None) -> _Leaf | _Part:
+    def _clause(self, node: Is | Range, nested: str | None) -> Leaf | Part:
         if isinstance(node.value, Null):
             raise self._refused(
                 node,
@@ -192,54 +171,54 @@ class _Compiler:
             )
         if node.field is None:
             self._count(node)
-            return _Part(free_text(node.value, self._table, nested), _FREE_TEXT_COST)
+            return Part(free_text(node.value, self._table, nested), WALK_COST)
         if node == MATCH_ALL and nested is None:
             self._count(node)
-            return _ALWAYS
+            return ALWAYS
         if isinstance(node.field, Wildcard):
             found = self._table.expand(_full_pattern(node.field, nested))
-            parts = [_leaf_part(self._leaf(node, f), nested) for f in found]
-            return _some(parts)
+            parts = [leaf_part(self._leaf(node, f), nested) for f in found]
+            return any_of(parts)
         return self._named(node, node.field, nested)
 
-    def _named(self, node: Is | Range, name: str, nested: str | None) -> _Leaf | _Part:
+    def _named(self, node: Is | Range, name: str, nested: str | None) -> Leaf | Part:
         found = self._table.get(_full(name, nested))
         if found is None:
             self._count(node)
-            return _NEVER
+            return NEVER
         if found.nested != nested or found.type == "nested":
             raise self._needs_braces(node, found, nested)
         if not found.is_container:
             return self._leaf(node, found)
         self._count(node)
         if not _is_exists(node):
-            return _NEVER
+            return NEVER
         return _exists_below(found.name, self._table, nested)
 
-    def _leaf(self, node: Is | Range, found: FieldType) -> _Leaf:
+    def _leaf(self, node: Is | Range, found: FieldType) -> Leaf:
         self._count(node)
         try:
             if isinstance(node, Range):
                 operand = Operand(literal_text(node.value), clock=self._clock)
                 test = found.values.compares(node.operator, operand)
-                return _Leaf(found, predicates=(test,))
+                return Leaf(found, predicates=(test,))
             if isinstance(node.value, Wildcard):
-                return _Leaf(found, predicates=self._pattern(node.value, found))
+                return Leaf(found, predicates=self._pattern(node.value, found))
             return self._equal(node, found)
         except ValueRefused as refused:
             message = f"{refused.message} (`{found.name}` is of type {found.type})"
             raise self._refused(node, message, refused.hint) from refused
 
-    def _equal(self, node: Is, found: FieldType) -> _Leaf:
+    def _equal(self, node: Is, found: FieldType) -> Leaf:
         text = literal_text(node.value)
         values = found.values
         if isinstance(values, KeywordType):
             limit = values.ignore_above
             if limit is not None and is_longer(text, limit):
-                return _Leaf(found)  # no value of this length is indexed
-            return _Leaf(found, exact=frozenset({values.normal(text)}))
+                return Leaf(found)  # no value of this length is indexed
+            return Leaf(found, exact=frozenset({values.normal(text)}))
         phrase = isinstance(node.value, Text) and node.value.quoted
-        return _Leaf(found, predicates=(values.equals(Operand(text, phrase, self._clock)),))
+        return Leaf(found, predicates=(values.equals(Operand(text, phrase, self._clock)),))
 
     def _pattern(self, value: Wildcard, found: FieldType) -> tuple[Predicate, ...]:
         if value.is_lone:
@@ -302,93 +281,11 @@ def _full_pattern(name: Wildcard, nested: str | None) -> Wildcard:
     return Wildcard((f"{nested}.{name.parts[0]}", *name.parts[1:]))
 
 
-def _exists_below(path: str, table: FieldTable, nested: str | None) -> _Part:
+def _exists_below(path: str, table: FieldTable, nested: str | None) -> Part:
     """Whether an object has any indexed value in any field below it."""
 
     def test(event: dict[str, Any]) -> bool:
         found = mapped_leaves(event, table, nested, below=path)
         return any(f.values.index(raw) is not None for f, raw in found)
 
-    return _Part(test, _FREE_TEXT_COST)
-
-
-def _all(parts: list[_Part]) -> _Part:
-    tests = tuple(part.test for part in sorted(parts, key=lambda part: part.cost))
-
-    def test(event: dict[str, Any]) -> bool:
-        for one in tests:  # noqa: SIM110  (a generator would double the cost of a match)
-            if not one(event):
-                return False
-        return True
-
-    return _Part(test, min(part.cost for part in parts))
-
-
-def _some(parts: Sequence[_Part]) -> _Part:
-    if not parts:
-        return _NEVER
-    if len(parts) == 1:
-        return parts[0]
-    tests = tuple(part.test for part in parts)
-
-    def test(event: dict[str, Any]) -> bool:
-        for one in tests:  # noqa: SIM110  (as above)
-            if one(event):
-                return True
-        return False
-
-    return _Part(test, sum(part.cost for part in parts))
-
-
-def _leaf_part(leaf: _Leaf, nested: str | None) -> _Part:
-    read = leaf.field.reader(nested)
-    values = leaf.field.values
-    if leaf.exact and not leaf.predicates and isinstance(values, KeywordType):
-        return _Part(_exact_test(read, values, leaf.exact), _exact_cost(leaf.exact))
-    return _Part(_general_test(read, leaf), 20 + 5 * len(leaf.predicates))
-
-
-def _exact_cost(exact: frozenset[str]) -> int:
-    """Long values are rarely equal by chance: they decide most events, so they are asked first."""
-    return 20 - min(20, *map(len, exact))
-
-
-def _exact_test(read: Read, values: KeywordType, wanted: frozenset[str]) -> Test:
-    # Nothing in `wanted` is longer than ignore_above, so a value that is equal is indexed.
-    index = values.index
-    if values.caseless:
-
-        def test(event: dict[str, Any]) -> bool:
-            raw = read(event)
-            if type(raw) is str:
-                return lower(raw) in wanted
-            return raw is not None and any(index(value) in wanted for value in as_list(raw))
-
-    else:
-
-        def test(event: dict[str, Any]) -> bool:
-            raw = read(event)
-            if type(raw) is str:
-                return raw in wanted
-            return raw is not None and any(index(value) in wanted for value in as_list(raw))
-
-    return test
-
-
-def _general_test(read: Read, leaf: _Leaf) -> Test:
-    index = leaf.field.values.index
-    predicates = leaf.predicates
-    if leaf.exact:
-        predicates = (leaf.exact.__contains__, *predicates)
-
-    def holds(raw: Any) -> bool:
-        value = index(raw)
-        return value is not None and any(predicate(value) for predicate in predicates)
-
-    def test(event: dict[str, Any]) -> bool:
-        raw = read(event)
-        if type(raw) is list:
-            return any(holds(value) for value in raw)
-        return raw is not None and holds(raw)
-
-    return test
+    return Part(test, WALK_COST)

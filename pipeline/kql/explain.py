@@ -8,7 +8,8 @@ from typing import Any
 
 from pipeline.kql.compiler import compile_part
 from pipeline.kql.dates import Clock
-from pipeline.kql.field_table import FieldTable, FieldType
+from pipeline.kql.field_table import FieldTable
+from pipeline.kql.field_type import FieldType
 from pipeline.kql.fields import as_dict, as_list, object_reader
 from pipeline.kql.limits import check_depth
 from pipeline.kql.nodes import And, Is, Nested, Node, Not, Or, Range, Wildcard

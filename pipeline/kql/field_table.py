@@ -10,150 +10,17 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import cache, lru_cache
+from functools import cache
 from importlib.resources import files
-from typing import Any, TypeAlias
+from typing import Any
 
-from pipeline.errors import FieldTypesError, UnmappedFieldError
-from pipeline.kql.fields import Read, as_dict, as_list, leaf_reader, scalar_reader
+from pipeline.errors import UnmappedFieldError
+from pipeline.kql.field_type import Entry, FieldType, is_too_deep, read_entry
+from pipeline.kql.fields import as_dict, as_list
 from pipeline.kql.nodes import Wildcard
 from pipeline.kql.patterns import compile_pattern
-from pipeline.kql.values import (
-    BooleanType,
-    DateType,
-    FloatType,
-    IntegerType,
-    IpType,
-    KeywordType,
-    TextType,
-    UnsupportedType,
-    ValueType,
-)
+from pipeline.kql.values import TextType, UnsupportedType, ValueType
 from pipeline.types import Event, Term
-
-Entry: TypeAlias = str | Mapping[str, Any]
-
-IGNORE_ABOVE = 1024
-"""What ECS and the integrations set on keyword fields; Elasticsearch's own default is no limit."""
-
-_TYPES: dict[str, ValueType] = {
-    "boolean": BooleanType(),
-    "byte": IntegerType("byte", -(2**7), 2**7 - 1),
-    "constant_keyword": KeywordType("constant_keyword"),
-    "date": DateType(),
-    "date_nanos": DateType("date_nanos"),
-    "double": FloatType("double"),
-    "flattened": KeywordType("flattened"),
-    "float": FloatType("float", pack="<f"),
-    "half_float": FloatType("half_float", pack="<e"),
-    "integer": IntegerType("integer", -(2**31), 2**31 - 1),
-    "ip": IpType(),
-    "keyword": KeywordType("keyword", ignore_above=IGNORE_ABOVE),
-    "long": IntegerType("long", -(2**63), 2**63 - 1),
-    "match_only_text": TextType("match_only_text"),
-    "scaled_float": FloatType("scaled_float"),
-    "short": IntegerType("short", -(2**15), 2**15 - 1),
-    "text": TextType("text"),
-    "unsigned_long": IntegerType("unsigned_long", 0, 2**64 - 1, cuts_fractions=False),
-    "wildcard": KeywordType("wildcard"),
-}
-_CONTAINERS = frozenset({"object", "nested"})
-_UNSUPPORTED = frozenset(
-    {
-        "aggregate_metric_double",
-        "alias",
-        "annotated_text",
-        "binary",
-        "completion",
-        "counted_keyword",
-        "date_range",
-        "dense_vector",
-        "double_range",
-        "float_range",
-        "geo_point",
-        "geo_shape",
-        "histogram",
-        "integer_range",
-        "ip_range",
-        "join",
-        "long_range",
-        "murmur3",
-        "passthrough",
-        "percolator",
-        "point",
-        "rank_feature",
-        "rank_features",
-        "search_as_you_type",
-        "semantic_text",
-        "shape",
-        "sparse_vector",
-        "token_count",
-        "version",
-    }
-)
-_KNOWN = frozenset(_TYPES) | _CONTAINERS | _UNSUPPORTED
-_OPTIONS = frozenset(
-    {"type", "multi_fields", "normalizer", "ignore_above", "object_type", "scaling_factor"}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class FieldType:
-    """One field of a table.
-
-    Attributes:
-        name: the full dotted name.
-        type: the Elasticsearch type.
-        source: the path of its values in an event; a multi-field reads its parent's.
-        nested: the path of the closest `nested` object above it, if there is one.
-        keyed: True for a single path below a flattened field.
-    """
-
-    name: str
-    type: str
-    source: str
-    nested: str | None = None
-    keyed: bool = False
-    caseless: bool = False
-    ignore_above: int | None = None
-    scaling_factor: float | None = None
-    object_type: str | None = None
-
-    @property
-    def is_container(self) -> bool:
-        """True for `object` and `nested`, which have fields instead of values."""
-        return self.type in _CONTAINERS
-
-    @property
-    def values(self) -> ValueType:
-        """How its values are indexed and compared."""
-        return _value_type(self.type, self.caseless, self.ignore_above, self.scaling_factor)
-
-    def reader(self, within: str | None = None) -> Read:
-        """A reader of its raw values.
-
-        Args:
-            within: the nested path whose objects are read instead of whole events.
-        """
-        path = self.source if within is None else self.source[len(within) + 1 :]
-        if (self.type == "flattened" and not self.keyed) or self.type in _UNSUPPORTED:
-            return leaf_reader(path)
-        return scalar_reader(path)
-
-
-@lru_cache(maxsize=1024)
-def _value_type(
-    name: str, caseless: bool, ignore_above: int | None, scaling_factor: float | None
-) -> ValueType:
-    values = _TYPES.get(name)
-    if values is None:
-        return UnsupportedType(name)
-    if isinstance(values, KeywordType) and (caseless or ignore_above is not None):
-        limit = values.ignore_above if ignore_above is None else ignore_above
-        return replace(values, caseless=caseless, ignore_above=limit)
-    if isinstance(values, FloatType) and scaling_factor is not None:
-        return replace(values, scaling_factor=scaling_factor)
-    return values
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,6 +30,8 @@ class FieldTable:
     _fields: Mapping[str, FieldType]
     _objects: frozenset[str]
     _views: Mapping[str, tuple[FieldType, ...]] = field(repr=False)
+    value_types: frozenset[ValueType] = field(repr=False)
+    """Every way of indexing that occurs in the table."""
 
     @staticmethod
     def builtin() -> FieldTable:
@@ -192,7 +61,7 @@ class FieldTable:
         if found is not None:
             return found
         if name in self._objects:
-            return FieldType(name, "object", name, self._nested_above(name))
+            return FieldType(name, "object", name, _nested_above(name, self._fields))
         return self._dynamic(name)
 
     def expand(self, pattern: Wildcard) -> tuple[FieldType, ...]:
@@ -225,12 +94,6 @@ class FieldTable:
         if found is None:
             return self._dynamic(path) is not None
         return found.is_container or found.type == "flattened"
-
-    def value_types(self) -> frozenset[ValueType]:
-        """Every way of indexing that occurs in the table."""
-        own = {f.values for f in self._fields.values() if not f.is_container}
-        dynamic = {_TYPES[f.object_type] for f in self._fields.values() if f.object_type}
-        return frozenset(own | dynamic)
 
     def values(self, name: str) -> Callable[[Event], tuple[Any, ...]]:
         """A reader of a field's raw JSON values, in order of occurrence.
@@ -280,6 +143,8 @@ class FieldTable:
 
     def _dynamic(self, name: str) -> FieldType | None:
         """A path below a flattened field, or below an object that maps whatever comes."""
+        if is_too_deep(name):
+            return None
         for above in _above(name):
             found = self._fields.get(above)
             if found is None:
@@ -289,9 +154,6 @@ class FieldTable:
             if found.object_type is not None:
                 return FieldType(name, found.object_type, name, found.nested)
         return None
-
-    def _nested_above(self, name: str) -> str | None:
-        return _nested_above(name, self._fields)
 
 
 def _above(name: str) -> Iterator[str]:
@@ -315,14 +177,20 @@ def _build(base: Mapping[str, FieldType], mapping: Mapping[str, Entry]) -> Field
         stale = [n for n, f in base.items() if f.source == name and n != name]
         for old in stale:
             fields.pop(old, None)
-        fields.update({f.name: f for f in _entry(name, entry)})
+        fields.update({f.name: f for f in read_entry(name, entry)})
     resolved = {name: _resolved(f, fields) for name, f in fields.items()}
     objects = {above for f in resolved.values() for above in _above(f.source)}
     views: dict[str, tuple[FieldType, ...]] = {}
     for found in resolved.values():
         if not found.is_container:
             views[found.source] = (*views.get(found.source, ()), found)
-    return FieldTable(resolved, frozenset(objects - set(views)), views)
+    return FieldTable(resolved, frozenset(objects - set(views)), views, _value_types(resolved))
+
+
+def _value_types(fields: Mapping[str, FieldType]) -> frozenset[ValueType]:
+    own = {f.values for f in fields.values() if not f.is_container}
+    dynamic = {FieldType("", f.object_type, "").values for f in fields.values() if f.object_type}
+    return frozenset(own | dynamic)
 
 
 def _resolved(found: FieldType, fields: Mapping[str, FieldType]) -> FieldType:
@@ -341,63 +209,3 @@ def _nested_above(name: str, fields: Mapping[str, FieldType]) -> str | None:
         if found is not None and found.type == "nested":
             return above
     return None
-
-
-def _entry(name: str, entry: Any) -> Iterator[FieldType]:
-    # A mapping comes from a person's file: it can hold anything.
-    options: Any = {"type": entry} if isinstance(entry, str) else entry
-    if not isinstance(options, Mapping) or not isinstance(options.get("type"), str):
-        raise FieldTypesError(f"field `{name}`: give a type, or a table with a `type`")
-    unknown = [str(option) for option in options if option not in _OPTIONS]
-    if unknown:
-        raise FieldTypesError(f"field `{name}`: unknown option `{unknown[0]}`")
-    yield FieldType(
-        name,
-        _known_type(name, options["type"]),
-        name,
-        caseless=_is_caseless(name, options),
-        ignore_above=_positive(name, options, "ignore_above"),
-        scaling_factor=_positive(name, options, "scaling_factor"),
-        object_type=_object_type(name, options),
-    )
-    multi_fields = options.get("multi_fields", {})
-    if not isinstance(multi_fields, Mapping):
-        raise FieldTypesError(f"field `{name}`: `multi_fields` must be a table")
-    for suffix, view in multi_fields.items():
-        for found in _entry(f"{name}.{suffix}", view):
-            yield replace(found, source=name)
-
-
-def _known_type(name: str, kind: str) -> str:
-    if kind not in _KNOWN:
-        close = get_close_matches(kind, _KNOWN, n=1)
-        question = f"; did you mean `{close[0]}`?" if close else ""
-        raise FieldTypesError(f"field `{name}`: unknown type `{kind}`{question}")
-    return kind
-
-
-def _is_caseless(name: str, options: Mapping[str, Any]) -> bool:
-    normalizer = options.get("normalizer")
-    if normalizer is not None and normalizer != "lowercase":
-        raise FieldTypesError(f"field `{name}`: only the normalizer `lowercase` is known")
-    if normalizer is not None and options["type"] != "keyword":
-        raise FieldTypesError(f"field `{name}`: only a keyword has a normalizer")
-    return normalizer is not None
-
-
-def _positive(name: str, options: Mapping[str, Any], option: str) -> Any:
-    value = options.get(option)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise FieldTypesError(f"field `{name}`: `{option}` must be a positive number")
-    return value
-
-
-def _object_type(name: str, options: Mapping[str, Any]) -> str | None:
-    kind = options.get("object_type")
-    if kind is None:
-        return None
-    if not isinstance(kind, str) or kind not in _TYPES or options["type"] != "object":
-        raise FieldTypesError(f"field `{name}`: `object_type` is the type of an object's values")
-    return kind

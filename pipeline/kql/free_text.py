@@ -12,7 +12,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from pipeline.kql.field_table import FieldTable, FieldType
+from pipeline.kql.field_table import FieldTable
+from pipeline.kql.field_type import FieldType
 from pipeline.kql.fields import flatten
 from pipeline.kql.nodes import Boolean, Text, Wildcard, literal_text
 from pipeline.kql.values import Operand, Predicate, ValueRefused, ValueType
@@ -27,13 +28,10 @@ def pattern_parts(wildcard: Wildcard) -> Iterator[tuple[str, ...]]:
     A part of one text holds no star: it is an ordinary value.
     """
     part: list[str] = []
-    for i, text in enumerate(wildcard.parts):
-        pieces = _split(text)
-        if i:
-            part.append(pieces[0])
-        else:
-            part = [pieces[0]]
-        for piece in pieces[1:]:
+    for text in wildcard.parts:
+        first, *rest = _split(text)
+        part.append(first)
+        for piece in rest:
             if part != [""]:
                 yield tuple(part)
             part = [piece]
@@ -60,7 +58,7 @@ def free_text(
     """A test of whole events, or of the objects of a nested path."""
     if isinstance(value, Wildcard) and value.is_lone:
         return lambda _: True
-    tests = {values: _tests(values, value) for values in table.value_types()}
+    tests = {values: _tests(values, value) for values in table.value_types}
 
     def matches(event: dict[str, Any]) -> bool:
         return any(_holds(found, raw, tests) for found, raw in mapped_leaves(event, table, nested))

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from pipeline.kql.field_table import FieldTable, FieldType
+from pipeline.kql.field_table import FieldTable
+from pipeline.kql.field_type import FieldType
 from pipeline.kql.free_text import pattern_parts
 from pipeline.kql.nodes import (
     And,

@@ -7,11 +7,12 @@ import logging
 import signal
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 from faust.types import TP
 
 from pipeline.config import Settings
-from pipeline.errors import EXIT_OK, EXIT_STOPPED, FirstseenError
+from pipeline.errors import EXIT_OK, EXIT_STOPPED, ConfigError, FirstseenError
 from pipeline.kafka.topics import check_topology
 from pipeline.rules import RuleSet
 from pipeline.stream.app import App, build_app
@@ -74,12 +75,13 @@ class Worker:
         """Run until stopped; return the process's exit code.
 
         Raises:
-            ConfigError: the web endpoints cannot listen.
+            ConfigError: the web endpoints cannot listen, or the state folder cannot be made.
             BrokerError: no broker answers, or topics are not as they should be.
         """
         if self._settings.log.level != "debug":
             _quieten(logging.WARNING)
         await asyncio.to_thread(check_topology, self._settings)
+        _make_folder(self._settings.state.directory)
         app = build_app(
             self._settings, self._ruleset, self._metrics, transport_class=self._transport_class
         )
@@ -189,6 +191,17 @@ class Worker:
             inputs=list(self._settings.topics.inputs),
             web=port,
         )
+
+
+def _make_folder(directory: Path) -> None:
+    # Faust makes the last folder only, and the default is one inside another.
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot make the state folder {directory}: {exc.strerror}; set state.directory to a "
+            f"folder that this user may write to"
+        ) from exc
 
 
 def _quieten(level: int) -> None:

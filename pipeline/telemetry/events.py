@@ -19,6 +19,13 @@ class LogEvent(NamedTuple):
 
 LOG_EVENTS: tuple[LogEvent, ...] = (
     LogEvent("worker_starting", "info", "A worker starts, with these rules and inputs."),
+    LogEvent(
+        "rule_not_used",
+        "error",
+        "A rule has an error and does not run; the others do. `firstseen rules check` shows it.",
+    ),
+    LogEvent("rule_doubtful", "warning", "A rule runs, but may not do what it seems to say."),
+    LogEvent("rules_skipped", "info", "Rules of a type that is not run, or not enabled."),
     LogEvent("worker_stopping", "info", "It was told to stop and finishes what it has begun."),
     LogEvent("worker_stopped", "info", "It has stopped; everything it did is committed."),
     LogEvent(

@@ -29,7 +29,7 @@ def test_the_check_as_json(run):
 
 
 def test_a_field_without_a_type_is_pointed_out(run):
-    result = run("query", "check", "proces.name:x")
+    result = run("query", "check", "process.names:x")
 
     assert "not mapped" in result.stdout
     assert "process.name" in result.stdout

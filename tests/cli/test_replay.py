@@ -102,6 +102,30 @@ def test_without_a_usable_rule_there_is_nothing_to_replay(run, events, tmp_path)
     assert run("replay", "--rules", bad, events).exit_code == 4
 
 
+def threshold(rule: str) -> str:
+    kind = 'type = "threshold"\nthreshold = { field = ["user.id"], value = 9 }'
+    return rule.replace('type = "query"', kind).replace("ann-1", "ann-2").partition("[[tests]]")[0]
+
+
+def test_rules_of_a_type_that_is_not_run_are_named_with_the_reason(
+    run, events, rule_file, tmp_path
+):
+    other = tmp_path / "threshold.toml"
+    other.write_text(threshold(rule_file.read_text()))
+    result = run("replay", "--rules", rule_file, "--rules", other, events)
+
+    assert result.exit_code == 0
+    assert "Warning: not run: ann-2: threshold rules count matches" in result.stderr
+
+
+def test_with_nothing_to_run_a_replay_cannot_start(run, events, rule_file):
+    rule_file.write_text(threshold(rule_file.read_text()))
+    result = run("replay", "--rules", rule_file, events)
+
+    assert result.exit_code == 4
+    assert "no rule can be run" in result.stderr
+
+
 def test_index_patterns_count_unless_told_otherwise(run, tmp_path):
     event = library_event()
     event["data_stream"]["dataset"] = "other"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -97,7 +98,7 @@ def test_the_version_is_the_package_s(run):
     ("arguments", "meant"),
     [
         (["replya"], "'replay'"),
-        (["rules", "chek"], "'check'"),
+        (["rules", "checks"], "'check'"),
         (["replay", "--rule", "x", "-"], "--rules"),
     ],
 )
@@ -122,7 +123,6 @@ def test_the_module_is_the_command(start):
 
 
 def test_the_shell_gets_completions(start):
-    import os
 
     env = {
         **os.environ,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 POWERSHELL = "852c1f19-68e8-43a6-9dce-340771fe1be3"
 
@@ -79,7 +80,7 @@ def test_a_wrong_query_is_shown_with_a_caret_and_its_hint_once(run, rule_file):
 
 
 def test_warnings_alone_are_no_failure(run, rule_file):
-    rule_file.write_text(rule_file.read_text().replace("user.name:ann", "user.nam:ann"))
+    rule_file.write_text(rule_file.read_text().replace("user.name:ann", "user.names:ann"))
     result = run("rules", "check", "--json", rule_file)
 
     found = json.loads(result.stdout)
@@ -89,9 +90,9 @@ def test_warnings_alone_are_no_failure(run, rule_file):
 
 
 def test_field_types_may_be_added(run, rule_file, tmp_path):
-    rule_file.write_text(rule_file.read_text().replace("user.name:ann", "user.nam:ann"))
+    rule_file.write_text(rule_file.read_text().replace("user.name:ann", "user.names:ann"))
     types = tmp_path / "types.json"
-    types.write_text('{"user.nam": "keyword"}')
+    types.write_text('{"user.names": "keyword"}')
     result = run("rules", "check", "--json", "--fields", types, rule_file)
 
     assert "unmapped_field" not in result.stdout
@@ -171,3 +172,14 @@ def test_one_rule_may_be_picked_by_its_id(run):
 
     result = run("rules", "show", "--id", "nope")
     assert (result.exit_code, result.stderr) == (4, "Error: no rule has the id nope\n")
+
+
+def test_a_file_name_of_stray_bytes_ends_no_command_in_the_middle(start, rule_file, tmp_path):
+    stray = rule_file.rename(tmp_path / os.fsdecode(b"\xff.toml"))
+    as_json, as_text = start("rules", "list", "--json", stray), start("rules", "show", stray)
+    out, err = as_json.communicate()
+    text, _ = as_text.communicate()
+
+    assert (as_json.returncode, err, as_text.returncode) == (0, b"", 0)
+    assert json.loads(out)[0]["path"] == str(stray)
+    assert b"\\udcff.toml" in text

@@ -31,3 +31,10 @@ def test_any_mapping_is_an_event_and_anything_else_an_empty_one() -> None:
 def test_a_bad_query_raises_the_error_of_the_package() -> None:
     with pytest.raises(pipeline.QueryError):
         pipeline.compile_query("a:")
+
+
+def test_python_values_that_json_does_not_have_are_no_values() -> None:
+    odd = {1: "x", "process": {"name": {1, 2}, "pid": object(), 2: {}}, "@timestamp": b"2024"}
+    query = "not (process.name:x or process.pid:1 or @timestamp:2024 or x or process:*)"
+
+    assert pipeline.compile_query(query)(odd)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_WORD = re.compile(r"\w+")
+# Hiragana and ideographs are words by themselves, as in Unicode's word boundaries (UAX 29).
+_ALONE = "\u3040-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"[{_ALONE}]|[^\W{_ALONE}]+")
 
 # Jackson, Elasticsearch's JSON reader, takes no number of more than 1,000 characters.
 _LONGEST_NUMBER_BITS = 3_321
@@ -23,7 +25,11 @@ def lower(text: str) -> str:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The tokens of an analysed text: lower-cased runs of word characters."""
+    """The tokens of an analysed text: lower-cased runs of letters, digits and underscores.
+
+    Elasticsearch's standard analyser differs in what it keeps together: `cmd.exe` and `don't` are
+    one token there, two here.
+    """
     return tuple(_WORD.findall(lower(text)))
 
 

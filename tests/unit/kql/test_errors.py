@@ -3,7 +3,7 @@ import pytest
 from pipeline.errors import QueryError, QueryLimitError, QuerySyntaxError, QueryTypeError
 from pipeline.kql import FieldTable, compile_node, compile_query, format_query, parse
 from pipeline.kql.limits import MAX_CLAUSES, MAX_DEPTH
-from pipeline.kql.nodes import And, Is, Not, Or, Text, Wildcard
+from pipeline.kql.nodes import And, Boolean, Is, Not, Null, Or, Text, Wildcard, literal_text
 
 
 def _error(text: str, **options) -> QueryError:
@@ -79,9 +79,9 @@ def test_a_tree_made_by_hand_is_held_to_the_same_depth() -> None:
 
 
 def test_a_query_may_not_have_too_many_clauses() -> None:
-    text = " or ".join(["process.name:a"] * MAX_CLAUSES)
+    text = " or ".join(f"process.name:{i}" for i in range(MAX_CLAUSES))
 
-    assert compile_query(text)({"process": {"name": "a"}})
+    assert compile_query(text)({"process": {"name": "19999"}})
     assert isinstance(_error(text + " or process.name:a"), QueryLimitError)
 
 
@@ -120,3 +120,17 @@ def test_a_node_knows_its_place_in_the_text() -> None:
     assert text[first.span.start : first.span.end].strip() == "a:b"
     assert text[second.child.span.start : second.child.span.end] == 'c : "d e"'
     assert text[second.child.value.span.start : second.child.value.span.end] == '"d e"'
+
+
+def test_a_misspelled_nested_path_gets_a_suggestion() -> None:
+    assert _error("dl.Ext.code_signature:{ trusted:true }").hint == (
+        "did you mean `dll.Ext.code_signature`?"
+    )
+
+
+def test_every_literal_has_a_text() -> None:
+    assert [literal_text(value) for value in [Null(), Boolean(False), Wildcard(("a", "b"))]] == [
+        "null",
+        "false",
+        "a*b",
+    ]

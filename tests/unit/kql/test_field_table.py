@@ -167,6 +167,16 @@ def test_the_builtin_table_knows_the_fields_of_rules(name: str, kind: str) -> No
     assert kind == found.type
 
 
+def test_names_have_a_limited_number_of_segments() -> None:
+    deep = ".".join(["flat"] + ["a"] * 63)
+
+    assert TABLE.get(deep) is not None
+    assert TABLE.get(deep + ".a") is None
+    assert TABLE.get("flat" + ".a" * 100_000) is None
+    with pytest.raises(FieldTypesError, match="levels"):
+        FieldTable.from_mapping({".".join("a" * 65): "keyword"})
+
+
 def test_the_builtin_table_is_loaded_once() -> None:
     assert FieldTable.builtin() is FieldTable.builtin()
 
@@ -176,3 +186,9 @@ def test_the_builtin_table_is_sorted_and_has_every_type_known() -> None:
 
     assert sorted(data) == list(data)
     assert len(list(FieldTable.builtin().names())) > len(data)
+
+
+@pytest.mark.parametrize("name", ["", None, 7, ("a",)])
+def test_a_field_has_a_name(name: object) -> None:
+    with pytest.raises(FieldTypesError, match="no name of a field"):
+        FieldTable.from_mapping({name: "keyword"})

@@ -48,6 +48,7 @@ def caseless(*texts: str) -> Literals:
         ("message:quick dog", None),
         ('message:"quick event dog"', caseless("event")),
         ("message:*event*", None),
+        ('message:"a b c"', None),
         # What gives nothing.
         ("dll.name:*", None),
         ("dll.name > amsi.dll", None),

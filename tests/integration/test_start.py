@@ -1,0 +1,85 @@
+"""A worker that cannot start says in one line what to do, and with which exit code."""
+
+import subprocess
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from pipeline.embedded.process import free_ports
+from tests.clients import client_config, create_topic
+from tests.deployment import Deployment, NewDeployment
+
+
+def start(stack: Deployment, **settings: str) -> subprocess.CompletedProcess[str]:
+    stack.settings.update(settings)
+    return stack.command("worker", "--set", "web.port=0", check=False)
+
+
+def test_a_misspelt_setting_is_refused_with_the_right_name(new_deployment: NewDeployment):
+    done = start(new_deployment(), FIRSTSEEN_KAFKA__BOOTSTRAP_SERVER="localhost:9092")
+
+    assert done.returncode == 3
+    assert "FIRSTSEEN_KAFKA__BOOTSTRAP_SERVERS" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_broker_that_is_not_there_is_named_with_its_setting(new_deployment: NewDeployment):
+    (port,) = free_ports(1)
+    done = start(
+        new_deployment(), FIRSTSEEN_KAFKA__BOOTSTRAP_SERVERS=f"127.0.0.1:{port}"
+    )
+
+    assert done.returncode == 4
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert "kafka.bootstrap_servers" in done.stderr
+    assert error_lines(done) == 1
+
+
+def test_a_missing_topic_is_named_with_the_command_that_makes_it(
+    new_deployment: NewDeployment,
+):
+    stack = new_deployment()
+    delete_topic(stack, stack.topic("observations"))
+    done = start(stack)
+
+    assert done.returncode == 4
+    assert stack.topic("observations") in done.stderr
+    assert "firstseen topics apply" in done.stderr
+    assert error_lines(done) == 1
+
+
+def test_a_wrong_partition_count_is_told_with_both_numbers(new_deployment: NewDeployment):
+    stack = new_deployment()
+    changelog = f"{stack.prefix}-quota-changelog"
+    delete_topic(stack, changelog)
+    create_topic(
+        stack.broker.bootstrap, changelog, partitions=3, configs={"cleanup.policy": "compact"}
+    )
+    done = start(stack)
+
+    assert done.returncode == 4
+    assert changelog in done.stderr
+    assert " 3 " in done.stderr
+    assert " 12" in done.stderr
+    assert error_lines(done) == 1
+
+
+def test_rules_that_do_not_load_keep_the_worker_from_starting(
+    new_deployment: NewDeployment, tmp_path_factory: pytest.TempPathFactory
+):
+    rule = tmp_path_factory.mktemp("rules") / "broken.toml"
+    rule.write_text('[rule]\nname = "x"\n')
+    done = start(new_deployment(), FIRSTSEEN_RULES__PATHS=str(rule))
+
+    assert done.returncode == 4
+    assert "broken.toml" in done.stderr
+
+
+def error_lines(done: subprocess.CompletedProcess[str]) -> int:
+    """Return how many lines of standard error are no log lines."""
+    return sum(not line.startswith("{") for line in done.stderr.strip().splitlines())
+
+
+def delete_topic(stack: Deployment, name: str) -> None:
+    admin = AdminClient(client_config(stack.broker.bootstrap))
+    admin.delete_topics([name])[name].result(30)
