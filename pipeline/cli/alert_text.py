@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli.terminal import printable
+from pipeline.terminal import printable
 
 _COLOURS = {"low": "blue", "medium": "yellow", "high": "red", "critical": "magenta"}
 _SHOWN_CHARACTERS = 300

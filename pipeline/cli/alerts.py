@@ -9,8 +9,8 @@ from pipeline.cli.alert_text import alert_text
 from pipeline.cli.lazy import SuggestingGroup
 from pipeline.cli.options import SettingsFlags, json_option, settings_options
 from pipeline.cli.output import write_json_line
-from pipeline.cli.terminal import printable
 from pipeline.cli.topic_reader import TopicReader
+from pipeline.terminal import printable
 
 
 @click.group(cls=SuggestingGroup)

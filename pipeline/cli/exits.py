@@ -16,8 +16,8 @@ from typing import Any, Final
 import click
 
 from pipeline.cli.lazy import LazyGroup
-from pipeline.cli.terminal import printable_lines
 from pipeline.errors import EXIT_FINDINGS, EXIT_OK, FirstseenError
+from pipeline.terminal import printable_lines
 
 EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141

@@ -9,7 +9,7 @@ from typing import Any, Literal, TextIO
 
 import click
 
-from pipeline.cli.terminal import printable, printable_json
+from pipeline.terminal import printable, printable_json
 
 # Off a terminal nothing is wrapped: the next program wants whole lines.
 _WIDE = 100_000

@@ -13,7 +13,6 @@ from pipeline.cli.lazy import SuggestingGroup
 from pipeline.cli.loading import load_fields
 from pipeline.cli.options import EVENTS_FILE, fields_option, json_option
 from pipeline.cli.output import table, write_json, write_json_line
-from pipeline.cli.terminal import printable
 from pipeline.kql import (
     Explanation,
     FieldTable,
@@ -23,6 +22,7 @@ from pipeline.kql import (
     format_query,
     parse,
 )
+from pipeline.terminal import printable
 
 query_argument = click.argument("text", metavar="QUERY")
 events_argument = click.argument("events", metavar="EVENTS", type=EVENTS_FILE)

@@ -15,11 +15,11 @@ from pipeline.cli.options import EVENTS_FILE, fields_option, rules_option
 from pipeline.cli.output import table, write_json_line
 from pipeline.cli.progress import ReadingProgress
 from pipeline.cli.status_line import StatusLine
-from pipeline.cli.terminal import printable
 from pipeline.engine.tables import MemoryTable
 from pipeline.errors import EXIT_FINDINGS, EXIT_OK
 from pipeline.replay import EventLine, Replay, ReplaySettings, ReplayStats, RocksTable, read_events
 from pipeline.rules import RuleSet
+from pipeline.terminal import printable
 
 
 @click.command()

@@ -14,9 +14,9 @@ from pipeline.cli.loading import load_fields, report_issues
 from pipeline.cli.options import EXISTING_PATH, fields_option, json_option
 from pipeline.cli.output import table, write_json
 from pipeline.cli.rule_text import rule_document, rule_text
-from pipeline.cli.terminal import printable, printable_lines
 from pipeline.errors import EXIT_FINDINGS, EXIT_OK, RuleError
 from pipeline.rules import Issue, Rule, RuleSet, TestResult, load_rules, run_tests
+from pipeline.terminal import printable, printable_lines
 
 paths_argument = click.argument("paths", metavar="[PATH]...", nargs=-1, type=EXISTING_PATH)
 

@@ -11,7 +11,6 @@ import click
 from pipeline.cli.lazy import SuggestingGroup
 from pipeline.cli.options import SettingsFlags, json_option, settings_options
 from pipeline.cli.output import write_json
-from pipeline.cli.terminal import printable_lines
 from pipeline.errors import EXIT_CANNOT_START, EXIT_FINDINGS, EXIT_OK
 from pipeline.kafka.clients import admin_client
 from pipeline.kafka.topics import (
@@ -24,6 +23,7 @@ from pipeline.kafka.topics import (
     plan,
     render_strimzi,
 )
+from pipeline.terminal import printable_lines
 
 directory_option = click.option(
     "--directory",

@@ -110,7 +110,7 @@ class QuotaAgent:
 
         def acknowledged(_: Delivery) -> None:
             if overflow:
-                self._metrics.alerts_overflow.labels(output.rule_id, "quota").inc()
+                self._metrics.alerts_overflow.labels(output.rule_id, "max_signals").inc()
                 return
             if output.summary:
                 self._metrics.alert_summaries.inc()

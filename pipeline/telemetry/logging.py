@@ -22,6 +22,7 @@ import structlog
 from pipeline import __version__
 from pipeline.config import LogSettings
 from pipeline.errors import FirstseenError, RecordError
+from pipeline.terminal import printable
 
 ECS_VERSION = "8.11.0"
 REPEAT_SECONDS = 10.0
@@ -252,12 +253,3 @@ def _render_console(_: Any, __: str, event: EventDict) -> str:
 
 def _indent(text: str) -> str:
     return "\n".join(f"    {printable(line)}" for line in text.splitlines())
-
-
-def printable(text: str) -> str:
-    r"""Write what a terminal would obey (ANSI escapes, line breaks, bidi marks) as ``\x1b``."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.cli.terminal import printable, printable_json, printable_lines
+from pipeline.terminal import printable, printable_json, printable_lines
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
 

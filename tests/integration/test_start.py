@@ -25,9 +25,7 @@ def test_a_misspelt_setting_is_refused_with_the_right_name(new_deployment: NewDe
 
 def test_a_broker_that_is_not_there_is_named_with_its_setting(new_deployment: NewDeployment):
     (port,) = free_ports(1)
-    done = start(
-        new_deployment(), FIRSTSEEN_KAFKA__BOOTSTRAP_SERVERS=f"127.0.0.1:{port}"
-    )
+    done = start(new_deployment(), FIRSTSEEN_KAFKA__BOOTSTRAP_SERVERS=f"127.0.0.1:{port}")
 
     assert done.returncode == 4
     assert f"127.0.0.1:{port}" in done.stderr
