@@ -288,6 +288,7 @@ class ApacheKafka:
             "num.io.threads": "4",
             "num.network.threads": "2",
             "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
+            "log.cleaner.backoff.ms": "1000",
             "log.initial.task.delay.ms": "1000",
         }
         configs |= self._configs

@@ -172,8 +172,9 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
         "producer_max_request_size": kafka.message_max_bytes,
         "producer_max_batch_size": 65_536,
         "store": "rocksdb://",
-        "datadir": str(state.directory),
-        "tabledir": str(state.directory),
+        # Absolute: Faust would look for a relative tabledir inside its folder of the app's version.
+        "datadir": str(state.directory.absolute()),
+        "tabledir": str(state.directory.absolute()),
         "Table": StateTable,
         "TableManager": SafeTableManager,
         "table_standby_replicas": state.standby_replicas,

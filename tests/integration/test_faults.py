@@ -458,7 +458,7 @@ def test_a_kill_in_any_gap_loses_nothing_invents_nothing_and_repeats_only_what_i
     kafka_deployment: NewDeployment, tmp_path: Path, state: str
 ):
     """One life for each gap: it finishes what the last one left, then dies in its own gap."""
-    settings = {**few_partitions(tmp_path / "topics", 1), "FIRSTSEEN_KAFKA__SESSION_TIMEOUT": "3s"}
+    settings = {**few_partitions(tmp_path / "topics", 1), "FIRSTSEEN_KAFKA__GROUP_INSTANCE_ID": "a"}
     stack = kafka_deployment(settings=settings, input_partitions=1)
     may_repeat: set[str] = set()
     for gap, failpoint in enumerate(KILLS):
@@ -525,18 +525,18 @@ def test_a_worker_listens_on_its_own_page_only_and_serves_no_rows(
 
 
 def test_a_worker_with_all_partitions_makes_its_folders_and_stays_small(
-    kafka_deployment: NewDeployment, tmp_path: Path
+    kafka_deployment: NewDeployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Stock Faust would reserve 48 GiB of block cache for these 24 databases."""
     stack = kafka_deployment()
-    state = tmp_path / "not" / "there" / "yet"
-    worker = stack.start_worker(FIRSTSEEN_STATE__DIRECTORY=str(state))
+    monkeypatch.chdir(tmp_path)  # the default folder is a relative one, too
+    worker = stack.start_worker(FIRSTSEEN_STATE__DIRECTORY="not/there/yet")
     worker.wait_ready()
     stack.produce(program(n, f"{n}.exe") for n in range(90))
     wait_for(lambda: len(stack.read("alerts")) == 90)
     wait_for(lambda: assigned(worker) == 6 + 12 + 12)
 
-    assert 24 == len(list(state.rglob("*.db")))
+    assert 24 == len(list(Path("not/there/yet").rglob("*.db")))
     assert psutil.Process(worker.process.pid).memory_info().rss < 400 << 20
 
 
