@@ -145,6 +145,13 @@ class StreamSettings(Section):
     buffer_records: int = Field(
         default=4096, ge=1, description="Matched records that wait in memory, per stage."
     )
+    filter_depth: Annotated[
+        Literal["batch", "record", "event", "agent"], BeforeValidator(_lower)
+    ] = Field(
+        default="batch",
+        description="Where records that match nothing are dropped: by a search of the whole record "
+        "batch, of each value, after decoding, or only by the agent. The verdicts are the same.",
+    )
     fetch_max_bytes: Size = Field(
         default=16 << 20, ge=1 << 16, description="Largest answer to one fetch, per broker."
     )

@@ -180,8 +180,9 @@ class MatchStage:
     def process(self, record: Record) -> Outcome:
         """Return what becomes of a record. Never raises."""
         value = record.value
-        prefilter = self._prefilter
-        if prefilter and value and not prefilter.may_match(value) and not value.isspace():
+        # A value without any literal is not read at all, be it empty or no JSON: nothing in it can
+        # match, and a whole batch of such values is passed over without parsing its records.
+        if self._prefilter is not None and not self._prefilter.may_match(value or b""):
             return SKIPPED
         decoded = decode(value, self._limits)
         findings = _Findings(error=decoded.error)

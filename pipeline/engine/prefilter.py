@@ -3,29 +3,32 @@ r"""The search on raw bytes that spares decoding: no literal of any rule, no mat
 Each rule's query demands that one of a few texts stand in the event (`pipeline.kql.Literals`). They
 are texts that JSON has one way to write, but for one: any character may be given as an escape,
 ``\u0061``. A value with an escape that could spell a character of a literal is therefore not
-judged here.
+judged here. The same holds for the two non-ASCII characters whose lower case is ASCII (the Kelvin
+sign and the dotted capital I), where a literal is searched without regard to case.
 
-The search works on one value as on a whole decompressed batch of them.
+All texts of all rules are one database of Hyperscan, so the search costs one pass over the bytes
+whether there is one rule or hundreds (docs/adr/0004-filter-below-faust.md has the figures). It
+works on one value as on a whole decompressed batch of them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
+
+import hyperscan
 
 from pipeline.rules.ruleset import RuleSet
 
-MAX_NEEDLES: Final = 48
-"""Each needle is one pass over the value, 0.1 to 0.2 microseconds; beyond this number, decoding
-is not much dearer than searching."""
-
-# Escapes of printable ASCII, which includes all that a literal may hold.
-_SPELLED = re.compile(rb"\\u00[2-7][0-9A-Fa-f]")
+# An escape of a printable ASCII character, which includes all that a literal may hold.
+_SPELLED: Final = rb"\\u00[2-7][0-9A-Fa-f]"
+# Characters outside ASCII that lower-case to ASCII letters, as UTF-8 and as escapes.
+_FOLDED: Final = rb"\xe2\x84\xaa|\xc4\xb0|\\u212[aA]|\\u0130"
 
 
 class Prefilter:
-    """A multi-literal search.
+    """A multi-literal search. Not for two threads at once: the search has one scratch space.
 
     Attributes:
         enabled: whether it can tell anything; if not, `may_match` is always true.
@@ -34,7 +37,7 @@ class Prefilter:
         unselective: ids of the rules that have no literal, each of which disables the search.
     """
 
-    __slots__ = ("caseless_needles", "enabled", "needles", "unselective")
+    __slots__ = ("_database", "caseless_needles", "enabled", "needles", "unselective")
 
     def __init__(
         self,
@@ -50,8 +53,8 @@ class Prefilter:
             if not any(other in needle.lower() for other in self.caseless_needles)
         )
         self.unselective = tuple(unselective)
-        number = len(self.needles) + len(self.caseless_needles)
-        self.enabled = not self.unselective and 0 < number <= MAX_NEEDLES
+        self.enabled = not self.unselective and bool(self.needles or self.caseless_needles)
+        self._database = self._compile() if self.enabled else None
 
     @classmethod
     def from_ruleset(cls, ruleset: RuleSet) -> Prefilter:
@@ -67,19 +70,37 @@ class Prefilter:
             caseless |= compiled.literals.caseless
         return cls(exact, caseless, unselective)
 
-    def may_match(self, value: bytes) -> bool:
-        """Return False only if no rule can match an event in `value`."""
-        if not self.enabled:
+    def may_match(self, data: bytes | bytearray | memoryview) -> bool:
+        """Return False only if no rule can match an event in `data`."""
+        if self._database is None:
             return True
-        for needle in self.needles:
-            if needle in value:
-                return True
+        try:
+            self._database.scan(data, match_event_handler=_stop)
+        except hyperscan.ScanTerminated:
+            return True
+        return False
+
+    def _compile(self) -> Any:
+        patterns = [(re.escape(needle), 0) for needle in self.needles]
+        patterns += [
+            (re.escape(needle), hyperscan.HS_FLAG_CASELESS) for needle in self.caseless_needles
+        ]
+        patterns.append((_SPELLED, 0))
         if self.caseless_needles:
-            lowered = value.lower()
-            for needle in self.caseless_needles:
-                if needle in lowered:
-                    return True
-        return b"\\u00" in value and _SPELLED.search(value) is not None
+            patterns.append((_FOLDED, 0))
+        database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+        database.compile(
+            expressions=[pattern for pattern, _ in patterns],
+            ids=list(range(len(patterns))),
+            elements=len(patterns),
+            flags=[flags | hyperscan.HS_FLAG_SINGLEMATCH for _, flags in patterns],
+        )
+        return database
+
+
+def _stop(*_: object) -> bool:
+    """Tell Hyperscan that one match is enough."""
+    return True
 
 
 def _shortest(texts: set[bytes]) -> tuple[bytes, ...]:

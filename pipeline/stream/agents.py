@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.stream.context import Context
 from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.match import MatchAgent
+from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.quota import QuotaAgent
 from pipeline.stream.tables import StateTable
 
@@ -23,11 +24,18 @@ Handle = Callable[[Any], Awaitable[None]]
 class Agents:
     """Declares the agents on a Faust app and holds what they share."""
 
-    def __init__(self, context: Context, *, first_seen: StateTable, quota: StateTable) -> None:
+    def __init__(
+        self,
+        context: Context,
+        match_filter: MatchFilter,
+        *,
+        first_seen: StateTable,
+        quota: StateTable,
+    ) -> None:
         self._app = context.app
         self._topics = context.settings.topics
         self._deadline = context.settings.stream.event_deadline.total_seconds()
-        self.match = MatchAgent(context)
+        self.match = MatchAgent(context, match_filter)
         self.first_seen = FirstSeenAgent(context, first_seen)
         self.quota = QuotaAgent(context, quota)
 

@@ -5,7 +5,7 @@ Nothing is made at import time: `build_app` is called by the worker, and tests c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any, cast
 
@@ -22,10 +22,11 @@ from pipeline.rules import RuleSet
 from pipeline.stream.agents import Agents
 from pipeline.stream.context import Context
 from pipeline.stream.dead_letters import DeadLetters
+from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.recovery import SafeTableManager
 from pipeline.stream.tables import SharedCacheOptions, StateTable, StoreOptions
-from pipeline.stream.transport import Transport, TransportOptions
+from pipeline.stream.transport import Depth, Transport, TransportOptions
 from pipeline.telemetry.metrics import Metrics
 
 FIRST_SEEN_TABLE = "first-seen"
@@ -40,12 +41,14 @@ class App(faust.App):
         *args: Any,
         transport_class: type[Transport],
         transport_options: TransportOptions,
+        match_filter: MatchFilter,
         metrics: Metrics,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._transport_class = transport_class
         self._transport_options = transport_options
+        self.match_filter = match_filter
         self.metrics = metrics
         self.failure: BaseException | None = None
         self.on_failure: Callable[[], None] = lambda: None
@@ -55,8 +58,12 @@ class App(faust.App):
         self._rebalance_started_at = monotonic()
 
     def _new_transport(self) -> Transport:
-        options = self._transport_options
-        return self._transport_class(self.conf.broker_consumer, self, options=options)
+        return self._transport_class(
+            self.conf.broker_consumer,
+            self,
+            options=self._transport_options,
+            record_filter=self.match_filter,
+        )
 
     def _new_producer_transport(self) -> Transport:
         return cast("Transport", self.transport)
@@ -83,6 +90,10 @@ class App(faust.App):
         """Called by the consumer: ``success``, ``failure`` or ``held``."""
         self.metrics.commits.labels(result).inc()
         self.metrics.commit_seconds.observe(seconds)
+
+    def on_let_go(self, revoked: Iterable[TP]) -> None:
+        """Called by the consumer when partitions are no longer ours."""
+        self.match_filter.forget((tp.topic, tp.partition) for tp in revoked)
 
     def on_damaged_state(self, table: str) -> None:
         stage = "first_seen" if table == FIRST_SEEN_TABLE else "quota"
@@ -114,14 +125,17 @@ def build_app(
         metrics: the catalogue's metrics.
         transport_class: `Transport`, or the embedded broker's.
     """
+    match_filter = MatchFilter(settings, ruleset, metrics)
     app = App(
         settings.kafka.group_id,
+        match_filter=match_filter,
         transport_class=transport_class,
         metrics=metrics,
         transport_options=TransportOptions(
             isolation_level=settings.kafka.isolation_level,
             enable_idempotence=settings.kafka.enable_idempotence,
             fetch_max_bytes=settings.stream.fetch_max_bytes,
+            depth=Depth[settings.stream.filter_depth.upper()],
             settle_seconds=settings.kafka.delivery_timeout.total_seconds(),
             revoke_seconds=settings.kafka.rebalance_timeout.total_seconds() / 2,
         ),
@@ -136,6 +150,7 @@ def build_app(
     dead_letters = DeadLetters(app.outbox, settings, ruleset.digest, metrics)
     app.stages = Agents(
         Context(app, settings, ruleset, metrics, dead_letters),
+        match_filter,
         first_seen=app.state_tables[FIRST_SEEN_TABLE],
         quota=app.state_tables[QUOTA_TABLE],
     )

@@ -65,6 +65,38 @@ MEMBERS: tuple[Member, ...] = (
     Member(f"{_DRIVER}:Producer._ensure_producer", ("self",)),
     Member(f"{_DRIVER}:Transport.Consumer"),
     Member(f"{_DRIVER}:Transport.Producer"),
+    # transport.filtering
+    Member(
+        "aiokafka.consumer.fetcher:Fetcher._proc_fetch_request",
+        ("self", "assignment", "node_id", "request"),
+    ),
+    Member("aiokafka.consumer.fetcher:FetchResult.getall", ("self", "max_records")),
+    Member("aiokafka.consumer.fetcher:PartitionRecords._unpack_records", ("self",)),
+    Member("aiokafka.consumer.fetcher:PartitionRecords._consumer_record", ("self", "tp", "record")),
+    Member(
+        "aiokafka.consumer.fetcher:PartitionRecords._consume_aborted_up_to",
+        ("self", "batch_offset"),
+    ),
+    Member(
+        "aiokafka.consumer.fetcher:PartitionRecords._contains_abort_marker",
+        ("self", "next_batch"),
+    ),
+    Member(
+        "aiokafka.consumer.fetcher:PartitionRecords.__init__",
+        (
+            "self",
+            "tp",
+            "records",
+            "aborted_transactions",
+            "fetch_offset",
+            "key_deserializer",
+            "value_deserializer",
+            "check_crcs",
+            "isolation_level",
+        ),
+    ),
+    Member("aiokafka.record.default_records:DefaultRecordBatch.validate_crc"),
+    Member("aiokafka.codec:snappy_decode"),
     # recovery
     Member(f"{_RECOVERY}.on_recovery_completed", ("self", "generation_id")),
     Member(f"{_RECOVERY}._seek_offsets", ("self", "consumer", "tps", "offsets", "title")),

@@ -74,6 +74,13 @@ class DeadLetters:
         )
         self._metrics.errors.labels(stage, code).inc()
 
+    def judge_good(self, records: int) -> None:
+        """Count records that were dropped before they reached an agent."""
+        if records > 0:
+            self._consecutive = 0
+            for _ in range(min(records, self._limits.ratio_records)):
+                self._remember(bad=False)
+
     def judge(self, *, bad: bool) -> None:
         """Count one input record as good or bad.
 
@@ -81,10 +88,7 @@ class DeadLetters:
             DeadLetterLimitError: too many were bad.
         """
         self._consecutive = self._consecutive + 1 if bad else 0
-        if len(self._latest) == self._latest.maxlen:
-            self._bad_among_latest -= self._latest[0]
-        self._latest.append(bad)
-        self._bad_among_latest += bad
+        self._remember(bad=bad)
         limits = self._limits
         if limits.max_consecutive is not None and self._consecutive >= limits.max_consecutive:
             raise DeadLetterLimitError(
@@ -99,3 +103,9 @@ class DeadLetters:
                     f"{ratio:.0%} of the last {len(self._latest)} records could not be processed; "
                     f"look at {self._topic}, mend the input or raise dead_letters.max_ratio"
                 )
+
+    def _remember(self, *, bad: bool) -> None:
+        if len(self._latest) == self._latest.maxlen:
+            self._bad_among_latest -= self._latest[0]
+        self._latest.append(bad)
+        self._bad_among_latest += bad

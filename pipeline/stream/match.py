@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.forwarded import ForwardedCache
-from pipeline.engine.match import Disposition, MatchStage, Outcome
+from pipeline.engine.match import Disposition, Outcome
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.wire import Observation, encode
 from pipeline.errors import RecordError
 from pipeline.stream.context import Context
+from pipeline.stream.match_filter import MatchFilter, match_stage
 from pipeline.stream.records import RECORD_OVERHEAD_BYTES, record_of
-from pipeline.types import Record
+from pipeline.types import Position, Record
 
 STAGE = "match"
 
@@ -24,34 +24,32 @@ class MatchAgent:
     through the same outbox before, so it is acknowledged before this record can be committed.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, match_filter: MatchFilter) -> None:
         settings, ruleset = context.settings, context.ruleset
         self._app = context.app
         self._topics = settings.topics
         self._max_bytes = settings.kafka.message_max_bytes
         self._metrics = context.metrics
         self._dead_letters = context.dead_letters
-        self._stage = MatchStage(
-            ruleset,
-            limits=DecodeLimits(
-                max_bytes=settings.stream.max_event_bytes,
-                max_depth=settings.stream.max_depth,
-                max_documents=settings.stream.max_documents,
-            ),
-            max_future_ms=round(settings.state.max_future.total_seconds() * 1000),
-            prefilter=Prefilter.from_ruleset(ruleset),
-            match_index=settings.rules.match_index,
-            include_event=settings.alerts.include_event,
-        )
+        self._filter = match_filter
+        self._dropped = 0
+        # For records that reach the agent unjudged: all of them at `Depth.AGENT`. The filter's own
+        # stage and search belong to the consumer's thread.
+        self._stage = match_stage(settings, ruleset, Prefilter.from_ruleset(ruleset))
         self._forwarded = ForwardedCache(
             max_entries=settings.state.forwarded_entries,
             granularity_ms=round(settings.state.granularity.total_seconds() * 1000),
         )
 
     async def handle(self, message: Any) -> None:
-        record = record_of(message)
+        position = Position(message.topic, message.partition, message.offset)
+        judged = self._filter.take(position)
+        if judged is None:
+            record = record_of(message)
+            outcome = self._stage.process(record)
+        else:
+            record, outcome = judged
         self._metrics.records_consumed.labels(message.topic).inc()
-        outcome = self._stage.process(record)
         error = outcome.error
         for observation in outcome.observations:
             error = await self._forward(observation) or error
@@ -61,8 +59,15 @@ class MatchAgent:
         if error is not None:
             await self._dead_letters.write(record, code=error.reason, stage=STAGE, text=str(error))
         self._count(record, outcome, error)
-        self._dead_letters.judge(bad=error is not None)
+        self._judge(bad=error is not None)
         self._app.consumer.acknowledge(message)
+
+    def _judge(self, *, bad: bool) -> None:
+        """Count this record, and those the filter dropped before it, for the dead letter limit."""
+        dropped = self._filter.dropped
+        self._dead_letters.judge_good(dropped - self._dropped)
+        self._dropped = dropped
+        self._dead_letters.judge(bad=bad)
 
     async def _forward(self, observation: Observation) -> RecordError | None:
         """Send an observation, unless a sighting just before says the same."""

@@ -36,3 +36,16 @@ def record_of(message: Any) -> Record:
         timestamp_ms=timestamp_ms,
         arrival_ms=timestamp_ms if stamped else now_ms(),
     )
+
+
+def record_of_consumer(record: Any) -> Record:
+    """Return the record of an aiokafka ``ConsumerRecord``; see `record_of`."""
+    timestamp_ms = record.timestamp or 0
+    return Record(
+        position=Position(record.topic, record.partition, record.offset),
+        key=record.key,
+        value=record.value,
+        headers=tuple((name, value or b"") for name, value in record.headers),
+        timestamp_ms=timestamp_ms,
+        arrival_ms=timestamp_ms if record.timestamp_type == LOG_APPEND_TIME else now_ms(),
+    )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.engine.match import MatchStage
-from pipeline.engine.prefilter import MAX_NEEDLES, Prefilter
+from pipeline.engine.prefilter import Prefilter
 from pipeline.kql import FieldTable
 from pipeline.rules.model import NewTerms, Rule, RuleType, Severity
 from pipeline.rules.ruleset import RuleSet
@@ -98,11 +98,6 @@ def test_a_rule_without_a_literal_switches_the_search_off_and_is_named() -> None
     assert not prefilter.enabled
     assert ("r1",) == prefilter.unselective
     assert prefilter.may_match(b"anything")
-
-
-def test_no_rules_and_too_many_needles_switch_the_search_off() -> None:
-    assert not Prefilter().enabled
-    assert not Prefilter(f"needle-{n:03}" for n in range(MAX_NEEDLES + 1)).enabled
 
 
 def test_a_needle_that_contains_another_one_is_not_searched() -> None:

@@ -106,17 +106,24 @@ def test_records_without_a_match_share_one_outcome() -> None:
 @pytest.mark.parametrize(
     ("value", "reason"), [(None, "null_value"), (b"", "empty"), (b" \n ", "empty")]
 )
-def test_a_record_without_content_is_a_dead_letter_even_with_the_prefilter(
+def test_a_record_without_content_is_a_dead_letter_where_every_record_is_read(
     value: bytes | None, reason: str
 ) -> None:
-    rules = ruleset(rule())
-    stage = MatchStage(rules, prefilter=Prefilter.from_ruleset(rules))
-
-    outcome = stage.process(record(value=value))
+    outcome = MatchStage(ruleset(rule())).process(record(value=value))
 
     assert outcome.disposition is Disposition.DEAD_LETTER
     assert outcome.error is not None
     assert reason == outcome.error.reason
+
+
+@pytest.mark.parametrize("value", [None, b"", b" \n ", b"no json"])
+def test_a_record_that_holds_no_literal_is_skipped_whatever_else_it_is(
+    value: bytes | None,
+) -> None:
+    rules = ruleset(rule())
+    stage = MatchStage(rules, prefilter=Prefilter.from_ruleset(rules))
+
+    assert stage.process(record(value=value)) is SKIPPED
 
 
 def test_a_dead_letter_keeps_the_observations_of_its_good_documents() -> None:

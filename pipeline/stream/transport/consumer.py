@@ -1,7 +1,6 @@
-"""Faust's aiokafka transport with its commits, its seeks and its producer mended.
+"""The consumer: what it has scanned, what may be committed, what is let go at a rebalance.
 
-By subclassing only; no module is patched. What stock Faust 0.15 does wrong and what stands here
-instead (each has a test on Apache Kafka, the reasons are in docs/adr/0003-faust-mends.md):
+What stock Faust 0.15 does wrong, and what stands here instead (each has a test on Apache Kafka):
 
 * a commit passes records in flight and stumbles over gaps -> `OffsetTracker`;
 * a commit does not wait for what was produced -> the gate in `Consumer._commit_offsets`;
@@ -9,17 +8,13 @@ instead (each has a test on Apache Kafka, the reasons are in docs/adr/0003-faust
 * a record fetched before a rebalance and dropped after it is acknowledged -> acknowledgements
   come from our agents alone (`Consumer.acknowledge`), never from Faust's streams;
 * a partition without a committed offset is not sought back -> `ConsumerThread.seek_to_committed`;
-* the isolation level and the fetch sizes are fixed -> `ConsumerThread._create_worker_consumer`;
-* idempotence has no setting -> `Producer`.
-
-Members of Faust and aiokafka that this relies on are listed in `pipeline.stream.contract`.
+* the isolation level and the fetch sizes are fixed -> `ConsumerThread._create_worker_consumer`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -33,18 +28,8 @@ from mode.utils.futures import notify
 from pipeline.errors import DeliveryError
 from pipeline.stream.offsets import OffsetTracker
 from pipeline.stream.outbox import Outbox
-
-
-@dataclass(frozen=True, slots=True)
-class TransportOptions:
-    """What Faust has no setting for; seconds and bytes."""
-
-    isolation_level: str = "read_committed"
-    enable_idempotence: bool = True
-    fetch_max_wait_seconds: float = 0.25
-    fetch_max_bytes: int = 16 << 20
-    settle_seconds: float = 30.0
-    revoke_seconds: float = 20.0
+from pipeline.stream.transport.filtering import FilteringFetcher
+from pipeline.stream.transport.options import Depth, TransportOptions
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -57,6 +42,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     @property
     def options(self) -> TransportOptions:
         return self.transport.options
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        record_filter, depth = self.transport.record_filter, self.options.depth
+        if record_filter is not None and depth > Depth.AGENT:
+            fetcher = self._ensure_consumer()._fetcher  # noqa: SLF001
+            FilteringFetcher.adopt(fetcher, record_filter, depth)
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         conf = self.app.conf
@@ -272,6 +264,7 @@ class Consumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             self.tracker.forget(ensure_TP(tp))
+        self.app.on_let_go(revoked)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109
         async for tp, message in super().getmany(timeout):
@@ -286,26 +279,5 @@ class Consumer(driver.Consumer):
         return self.app.topics.acks_enabled_for(tp.topic)
 
 
-class Producer(driver.Producer):
-    """Faust's producer, idempotent unless the broker cannot do it (the embedded one)."""
-
-    def _settings_extra(self) -> Mapping[str, Any]:
-        return {"acks": "all", "enable_idempotence": self.transport.options.enable_idempotence}
-
-
-class Transport(driver.Transport):
-    """Makes the classes above; given to Faust by `App._new_transport`."""
-
-    Consumer = Consumer
-    Producer = Producer
-
-    def __init__(self, *args: Any, options: TransportOptions, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.options = options
-
-
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
-
-
-__all__ = ["Consumer", "ConsumerThread", "Producer", "Transport", "TransportOptions"]

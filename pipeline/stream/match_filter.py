@@ -1,0 +1,86 @@
+"""The match stage below Faust: drops what no rule can match, keeps the rest with its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.config import Settings
+from pipeline.engine.decode import DecodeLimits
+from pipeline.engine.match import Disposition, MatchStage, Outcome
+from pipeline.engine.prefilter import Prefilter
+from pipeline.rules import RuleSet
+from pipeline.stream.records import record_of_consumer
+from pipeline.telemetry.metrics import Metrics
+from pipeline.types import Position, Record
+
+
+def match_stage(
+    settings: Settings, ruleset: RuleSet, prefilter: Prefilter | None = None
+) -> MatchStage:
+    """Return the match stage of a rule set under these settings."""
+    return MatchStage(
+        ruleset,
+        limits=DecodeLimits(
+            max_bytes=settings.stream.max_event_bytes,
+            max_depth=settings.stream.max_depth,
+            max_documents=settings.stream.max_documents,
+        ),
+        max_future_ms=round(settings.state.max_future.total_seconds() * 1000),
+        prefilter=prefilter,
+        match_index=settings.rules.match_index,
+        include_event=settings.alerts.include_event,
+    )
+
+
+class MatchFilter:
+    """A `pipeline.stream.transport.RecordFilter` that runs the match stage.
+
+    It works in the consumer's thread. What it keeps waits here, judged, until the agent takes it,
+    so no record is decoded twice. What it drops, it counts.
+    """
+
+    def __init__(self, settings: Settings, ruleset: RuleSet, metrics: Metrics) -> None:
+        self.topics = frozenset(settings.topics.inputs)
+        prefilter = Prefilter.from_ruleset(ruleset)
+        self.may_match = prefilter.may_match
+        self._stage = match_stage(settings, ruleset)
+        self._metrics = metrics
+        self._judged: dict[Position, tuple[Record, Outcome]] = {}
+        self.dropped = 0
+        """Records dropped so far, unread or not matching: good ones, all of them."""
+
+    def keep(self, record: Any) -> bool:
+        judged = record_of_consumer(record)
+        outcome = self._stage.process(judged)
+        if outcome.disposition is Disposition.NO_MATCH and not outcome.failures:
+            self._count(judged.position.topic, Disposition.NO_MATCH, 1)
+            self._metrics.events_decoded.labels(judged.position.topic).inc(outcome.documents)
+            self._stamp(judged.position.topic, judged.position.partition, judged.timestamp_ms)
+            return False
+        self._judged[judged.position] = (judged, outcome)
+        return True
+
+    def passed_over(self, tp: Any, records: int, timestamp_ms: int) -> None:
+        self._count(tp.topic, Disposition.SKIPPED, records)
+        self._stamp(tp.topic, tp.partition, timestamp_ms)
+
+    def take(self, position: Position) -> tuple[Record, Outcome] | None:
+        """Return and forget the outcome of a kept record; None if it was not filtered here."""
+        return self._judged.pop(position, None)
+
+    def forget(self, partitions: Iterable[tuple[str, int]]) -> None:
+        """Drop what waits for an agent that will not get it: its partition is another's now."""
+        gone = set(partitions)
+        for position in list(self._judged):
+            if (position.topic, position.partition) in gone:
+                self._judged.pop(position, None)
+
+    def _count(self, topic: str, disposition: Disposition, records: int) -> None:
+        self.dropped += records
+        self._metrics.records_consumed.labels(topic).inc(records)
+        self._metrics.records_processed.labels(topic, disposition).inc(records)
+
+    def _stamp(self, topic: str, partition: int, timestamp_ms: int) -> None:
+        last = self._metrics.last_record_timestamp.labels(topic, str(partition))
+        last.set(timestamp_ms / 1000)

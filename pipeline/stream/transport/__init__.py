@@ -1,0 +1,24 @@
+"""Faust's aiokafka transport: its faults mended, and a filter below it.
+
+By subclassing only; no module is patched. `consumer` commits, seeks and lets go of partitions
+exactly, `filtering` drops records that match nothing before Faust sees them, `producer` is
+idempotent. Members of Faust and aiokafka that this relies on are listed in
+`pipeline.stream.contract`; the reasons are in docs/adr/0003-faust-mends.md and
+docs/adr/0004-filter-below-faust.md.
+"""
+
+from __future__ import annotations
+
+from pipeline.stream.transport.consumer import Consumer, ConsumerThread
+from pipeline.stream.transport.driver import Transport
+from pipeline.stream.transport.filtering import RecordFilter
+from pipeline.stream.transport.options import Depth, TransportOptions
+
+__all__ = [
+    "Consumer",
+    "ConsumerThread",
+    "Depth",
+    "RecordFilter",
+    "Transport",
+    "TransportOptions",
+]

@@ -1,0 +1,182 @@
+"""Record batches of Kafka's format 2, as they come in a fetch response.
+
+Kafka's documentation ("Record Batch") has the layout. Only what the filter needs is read here:
+where a batch ends, which offsets it covers, whether it holds control records or a transaction, and
+its decompressed records section as one piece of bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import cramjam
+import zstandard
+from aiokafka.codec import snappy_decode
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
+from aiokafka.record.default_records import DefaultRecordBatch
+
+MAGIC_OFFSET: Final = 16
+_HEADER: Final = struct.Struct(">qiibIhiqqqhii")
+HEADER_BYTES: Final = _HEADER.size
+_LENGTH_OVERHEAD: Final = 12  # base offset and length itself are not part of the length
+_ATTRIBUTES_OFFSET: Final = 21
+
+_CODEC_MASK: Final = 0x07
+_TRANSACTIONAL: Final = 0x10
+_CONTROL: Final = 0x20
+
+MAX_BATCH_BYTES: Final = 512 << 20
+"""A batch that decompresses to more is refused: it would be a bomb, not telemetry."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchHeader:
+    """What the header of a batch says, and where the batch stands in the response."""
+
+    start: int
+    end: int
+    base_offset: int
+    next_offset: int
+    magic: int
+    attributes: int
+    max_timestamp_ms: int
+    producer_id: int
+    records: int
+
+    @property
+    def codec(self) -> int:
+        return self.attributes & _CODEC_MASK
+
+    @property
+    def is_control(self) -> bool:
+        return bool(self.attributes & _CONTROL)
+
+    @property
+    def is_transactional(self) -> bool:
+        return bool(self.attributes & _TRANSACTIONAL)
+
+
+def batch_headers(data: bytes) -> Iterator[BatchHeader | None]:
+    """Yield the header of each complete batch.
+
+    None stands for a message set of the old formats (magic 0 and 1), which only aiokafka's own
+    reader understands; nothing follows it. A broker may cut the last batch off: it is left out,
+    and fetched again.
+    """
+    position, size = 0, len(data)
+    while size - position >= HEADER_BYTES:
+        if data[position + MAGIC_OFFSET] < 2:
+            yield None
+            return
+        (
+            base,
+            length,
+            _,
+            magic,
+            _,
+            attributes,
+            last_delta,
+            _,
+            max_timestamp,
+            producer,
+            _,
+            _,
+            count,
+        ) = _HEADER.unpack_from(data, position)
+        end = position + _LENGTH_OVERHEAD + length
+        if end > size:
+            return
+        yield BatchHeader(
+            start=position,
+            end=end,
+            base_offset=base,
+            next_offset=base + last_delta + 1,
+            magic=magic,
+            attributes=attributes,
+            max_timestamp_ms=max_timestamp,
+            producer_id=producer,
+            records=count,
+        )
+        position = end
+
+
+def check_crc(data: bytes, header: BatchHeader) -> None:
+    """Compare a batch with its checksum.
+
+    Raises:
+        CorruptRecordException: they differ.
+    """
+    batch = DefaultRecordBatch(memoryview(data)[header.start : header.end])
+    if not batch.validate_crc():
+        raise CorruptRecordException(f"Invalid CRC of the batch at offset {header.base_offset}")
+
+
+def decompress(data: bytes, header: BatchHeader) -> bytes | memoryview:
+    """Return the records section of a batch, decompressed.
+
+    Raises:
+        CorruptRecordException: it does not decompress, or to more than `MAX_BATCH_BYTES`.
+        UnsupportedCodecError: a codec that Kafka does not have.
+    """
+    section = memoryview(data)[header.start + HEADER_BYTES : header.end]
+    decoder = _DECODERS.get(header.codec)
+    if decoder is None:
+        raise UnsupportedCodecError(f"unknown compression codec {header.codec}")
+    try:
+        return decoder(section)
+    except Exception as exc:
+        raise CorruptRecordException(
+            f"the batch at offset {header.base_offset} does not decompress: {exc}"
+        ) from exc
+
+
+def parse(data: bytes, header: BatchHeader, payload: bytes | memoryview) -> DefaultRecordBatch:
+    """Return a batch whose records can be iterated, without decompressing it once more."""
+    if header.codec == 0:
+        return DefaultRecordBatch(memoryview(data)[header.start : header.end])
+    plain = bytearray(data[header.start : header.start + HEADER_BYTES])
+    attributes = header.attributes & ~_CODEC_MASK
+    struct.pack_into(">h", plain, _ATTRIBUTES_OFFSET, attributes)
+    plain += payload
+    return DefaultRecordBatch(bytes(plain))
+
+
+def _plain(section: memoryview) -> memoryview:
+    return section
+
+
+def _gzip(section: memoryview) -> bytes:
+    return bytes(cramjam.gzip.decompress(section))
+
+
+def _snappy(section: memoryview) -> bytes:
+    return bytes(snappy_decode(section.tobytes()))
+
+
+def _lz4(section: memoryview) -> bytes:
+    return bytes(cramjam.lz4.decompress(section))
+
+
+_zstd_context = zstandard.ZstdDecompressor()
+
+
+def _zstd(section: memoryview) -> bytes:
+    # librdkafka and Java write the size of the content; without it the output is grown as needed.
+    if zstandard.frame_content_size(section) > MAX_BATCH_BYTES:
+        raise ValueError(f"more than {MAX_BATCH_BYTES} bytes")
+    try:
+        return _zstd_context.decompress(section, max_output_size=32 * len(section))
+    except zstandard.ZstdError:
+        return _zstd_context.decompress(section, max_output_size=MAX_BATCH_BYTES)
+
+
+_DECODERS: Final[dict[int, Callable[[memoryview], bytes | memoryview]]] = {
+    0: _plain,
+    1: _gzip,
+    2: _snappy,
+    3: _lz4,
+    4: _zstd,
+}
