@@ -1,0 +1,259 @@
+"""The filtering iterator against aiokafka's own: the same records, the same next position."""
+
+import struct
+from dataclasses import dataclass, field
+
+import pytest
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, PartitionRecords
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c
+from aiokafka.structs import TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.stream.transport.filtering import FilteredRecords
+from pipeline.stream.transport.options import Depth
+
+TP = TopicPartition("events", 3)
+NEEDLE = b"needle"
+CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+
+@dataclass
+class NeedleFilter:
+    """Keeps records whose value holds the needle and ends with ``!``."""
+
+    topics: frozenset[str] = frozenset({"events"})
+    unread: int = 0
+    judged: list[int] = field(default_factory=list)
+
+    def may_match(self, data) -> bool:
+        return NEEDLE in bytes(data)
+
+    def keep(self, record) -> bool:
+        self.judged.append(record.offset)
+        return matches(record.value)
+
+    def passed_over(self, tp, records, timestamp_ms) -> None:
+        self.unread += records
+
+
+def matches(value: bytes | None) -> bool:
+    return value is not None and NEEDLE in value and value.endswith(b"!")
+
+
+@dataclass(frozen=True)
+class Batch:
+    values: tuple[bytes | None, ...]
+    codec: str = "none"
+    gaps: tuple[int, ...] = ()
+    producer: int = -1
+    transactional: bool = False
+    control: str | None = None
+    tail_gap: int = 0
+
+
+def encode(batches: list[Batch], start: int = 0) -> tuple[bytes, list[tuple[int, int]]]:
+    """Return the bytes of a fetch response and its list of aborted transactions."""
+    data, offset, aborted = b"", start, []
+    open_since: dict[int, int] = {}
+    for batch in batches:
+        if batch.transactional and batch.control is None:
+            open_since.setdefault(batch.producer, offset)
+        if batch.control == "abort" and batch.producer in open_since:
+            aborted.append((batch.producer, open_since[batch.producer]))
+        if batch.control is not None:
+            open_since.pop(batch.producer, None)
+        encoded, offset = _encode_batch(batch, offset)
+        data += encoded
+    # What is still open at the end stays unread; brokers do not send it to committed readers.
+    return data, aborted
+
+
+def _encode_batch(batch: Batch, offset: int) -> tuple[bytes, int]:
+    builder = DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=CODECS[batch.codec],
+        is_transactional=int(batch.transactional),
+        producer_id=batch.producer,
+        producer_epoch=0,
+        base_sequence=0,
+        batch_size=1 << 20,
+    )
+    delta = 0
+    values = batch.values
+    if batch.control is not None:
+        values = (b"",)
+    for number, value in enumerate(values):
+        delta += batch.gaps[number] if number < len(batch.gaps) else 0
+        key = None
+        if batch.control is not None:
+            key = struct.pack(">hh", 0, 0 if batch.control == "abort" else 1)
+        headers = [("h", b"v")] if number % 2 else []
+        builder.append(delta, 1_700_000_000_000 + delta, key, value, headers)
+        delta += 1
+    encoded = bytearray(builder.build())
+    struct.pack_into(">q", encoded, 0, offset)
+    struct.pack_into(">i", encoded, 23, delta - 1 + batch.tail_gap)
+    if batch.control is not None:
+        (attributes,) = struct.unpack_from(">h", encoded, 21)
+        struct.pack_into(">h", encoded, 21, attributes | 0x20)
+    struct.pack_into(">I", encoded, 17, calc_crc32c(memoryview(encoded)[21:]))
+    return bytes(encoded), offset + delta + batch.tail_gap
+
+
+def read(
+    data: bytes, aborted: list[tuple[int, int]], *, position: int, isolation: int
+) -> PartitionRecords:
+    return PartitionRecords(TP, MemoryRecords(data), aborted, position, None, None, True, isolation)
+
+
+def read_filtered(data, aborted, *, position, isolation, depth, needle_filter):
+    records = read(data, aborted, position=position, isolation=isolation)
+    FilteredRecords.adopt(records, needle_filter, depth, data)
+    return records
+
+
+values = st.one_of(
+    st.none(),
+    st.sampled_from([b"", b"hay", b"needle", b"a needle!", b"needle in hay!", b"x" * 300]),
+)
+
+
+@st.composite
+def batch_lists(draw: st.DrawFn) -> list[Batch]:
+    batches = []
+    open_transactions: set[int] = set()
+    for _ in range(draw(st.integers(1, 8))):
+        kind = draw(st.sampled_from(["plain", "idempotent", "transaction", "end"]))
+        producer = draw(st.integers(1, 3))
+        if kind == "end" and producer in open_transactions:
+            open_transactions.discard(producer)
+            end = draw(st.sampled_from(["commit", "abort"]))
+            batches.append(Batch((), producer=producer, transactional=True, control=end))
+            continue
+        if kind == "transaction":
+            open_transactions.add(producer)
+        size = draw(st.integers(1, 6))
+        batches.append(
+            Batch(
+                tuple(draw(st.lists(values, min_size=size, max_size=size))),
+                codec=draw(st.sampled_from(sorted(CODECS))),
+                gaps=tuple(draw(st.lists(st.integers(0, 3), max_size=size))),
+                producer=-1 if kind in {"plain", "end"} else producer + 10 * (kind == "idempotent"),
+                transactional=kind == "transaction",
+                tail_gap=draw(st.integers(0, 3)),
+            )
+        )
+    for producer in sorted(open_transactions):
+        batches.append(Batch((), producer=producer, transactional=True, control="commit"))
+    return batches
+
+
+@given(
+    batch_lists(),
+    st.integers(0, 12),
+    st.sampled_from([READ_COMMITTED, READ_UNCOMMITTED]),
+    st.sampled_from([Depth.EVENT, Depth.RECORD, Depth.BATCH]),
+)
+def test_every_depth_yields_what_filtering_afterwards_yields(batches, position, isolation, depth):
+    data, aborted = encode(batches)
+    # A broker sends no batch that ends before the position.
+    position %= _encode_batch(batches[0], 0)[1]
+    plain = read(data, aborted, position=position, isolation=isolation)
+    expected = [record for record in plain if matches(record.value)]
+    needle_filter = NeedleFilter()
+
+    filtered = read_filtered(
+        data,
+        aborted,
+        position=position,
+        isolation=isolation,
+        depth=depth,
+        needle_filter=needle_filter,
+    )
+
+    assert list(filtered) == expected
+    assert filtered.next_fetch_offset == plain.next_fetch_offset
+
+
+@given(batch_lists(), st.sampled_from([Depth.RECORD, Depth.BATCH]))
+def test_every_visible_record_is_judged_or_counted_as_passed_over(batches, depth):
+    data, aborted = encode(batches)
+    visible = list(read(data, aborted, position=0, isolation=READ_COMMITTED))
+    needle_filter = NeedleFilter()
+
+    list(
+        read_filtered(
+            data,
+            aborted,
+            position=0,
+            isolation=READ_COMMITTED,
+            depth=depth,
+            needle_filter=needle_filter,
+        )
+    )
+
+    assert len(needle_filter.judged) + needle_filter.unread == len(visible)
+
+
+def test_a_cut_off_last_batch_is_fetched_again():
+    data, _ = encode([Batch((b"needle!",)), Batch((b"needle!",))])
+    filtered = read_filtered(
+        data[:-5],
+        [],
+        position=0,
+        isolation=READ_COMMITTED,
+        depth=Depth.BATCH,
+        needle_filter=NeedleFilter(),
+    )
+
+    assert [record.offset for record in filtered] == [0]
+    assert filtered.next_fetch_offset == 1
+
+
+@pytest.mark.parametrize("depth", [Depth.EVENT, Depth.RECORD, Depth.BATCH])
+def test_a_batch_with_a_wrong_checksum_is_refused(depth):
+    data, _ = encode([Batch((b"needle!", b"hay"), codec="zstd")])
+    broken = data[:-1] + bytes([data[-1] ^ 1])
+    filtered = read_filtered(
+        broken,
+        [],
+        position=0,
+        isolation=READ_COMMITTED,
+        depth=depth,
+        needle_filter=NeedleFilter(),
+    )
+
+    with pytest.raises(CorruptRecordException):
+        list(filtered)
+
+
+@pytest.mark.parametrize(
+    ("magic", "codec"), [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (1, 3)]
+)
+def test_message_sets_of_the_old_formats_go_the_long_way(magic, codec):
+    builder = LegacyRecordBatchBuilder(magic=magic, compression_type=codec, batch_size=1 << 20)
+    for offset, value in enumerate([b"hay", b"needle!", b"needle", b"a needle!"]):
+        builder.append(offset, timestamp=1_700_000_000_000, key=None, value=value)
+    data = bytearray(builder.build())
+    if codec:  # the broker gives the wrapping message the offset of the last one in it
+        struct.pack_into(">q", data, 0, 3)
+    data = bytes(data)
+    needle_filter = NeedleFilter()
+
+    filtered = read_filtered(
+        data,
+        [],
+        position=0,
+        isolation=READ_COMMITTED,
+        depth=Depth.BATCH,
+        needle_filter=needle_filter,
+    )
+
+    assert [record.value for record in filtered] == [b"needle!", b"a needle!"]
+    assert filtered.next_fetch_offset == 4
+    assert len(needle_filter.judged) + needle_filter.unread == 4
