@@ -21,10 +21,15 @@ import hyperscan
 
 from pipeline.rules.ruleset import RuleSet
 
-# An escape of a printable ASCII character, which includes all that a literal may hold.
-_SPELLED: Final = rb"\\u00[2-7][0-9A-Fa-f]"
+# An escape of a printable ASCII character, which includes all that a literal may hold. The search
+# looks for its fixed beginning; only where that stands is the rest looked at.
+_ESCAPE: Final = rb"\u00"
+_SPELLED: Final = re.compile(rb"\\u00[2-7][0-9A-Fa-f]")
 # Characters outside ASCII that lower-case to ASCII letters, as UTF-8 and as escapes.
-_FOLDED: Final = rb"\xe2\x84\xaa|\xc4\xb0|\\u212[aA]|\\u0130"
+_FOLDED: Final = (b"\xe2\x84\xaa", b"\xc4\xb0", rb"\u212a", rb"\u212A", rb"\u0130")
+
+_MIN_COMMON: Final = 12
+"""Texts that begin alike for so many bytes are searched by what they have in common."""
 
 
 class Prefilter:
@@ -37,7 +42,16 @@ class Prefilter:
         unselective: ids of the rules that have no literal, each of which disables the search.
     """
 
-    __slots__ = ("_database", "caseless_needles", "enabled", "needles", "unselective")
+    __slots__ = (
+        "_all",
+        "_any",
+        "_escaped",
+        "_positions",
+        "caseless_needles",
+        "enabled",
+        "needles",
+        "unselective",
+    )
 
     def __init__(
         self,
@@ -45,16 +59,19 @@ class Prefilter:
         caseless_needles: Iterable[str] = (),
         unselective: Iterable[str] = (),
     ) -> None:
-        self.caseless_needles = _shortest({text.lower().encode() for text in caseless_needles})
+        self.caseless_needles = _fewest({text.lower().encode() for text in caseless_needles})
         # What a caseless needle finds anyway need not be searched twice.
         self.needles = tuple(
             needle
-            for needle in _shortest({text.encode() for text in needles})
+            for needle in _fewest({text.encode() for text in needles})
             if not any(other in needle.lower() for other in self.caseless_needles)
         )
         self.unselective = tuple(unselective)
         self.enabled = not self.unselective and bool(self.needles or self.caseless_needles)
-        self._database = self._compile() if self.enabled else None
+        self._escaped = False
+        self._positions: list[int] = []
+        self._any = self._compile(hyperscan.HS_FLAG_SINGLEMATCH) if self.enabled else None
+        self._all = self._compile(0) if self.enabled else None
 
     @classmethod
     def from_ruleset(cls, ruleset: RuleSet) -> Prefilter:
@@ -72,41 +89,74 @@ class Prefilter:
 
     def may_match(self, data: bytes | bytearray | memoryview) -> bool:
         """Return False only if no rule can match an event in `data`."""
-        if self._database is None:
+        if self._any is None:
             return True
+        self._escaped = False
         try:
-            self._database.scan(data, match_event_handler=_stop)
+            self._any.scan(data, match_event_handler=self._found)
         except hyperscan.ScanTerminated:
             return True
-        return False
+        return self._escaped and _SPELLED.search(data) is not None
 
-    def _compile(self) -> Any:
-        patterns = [(re.escape(needle), 0) for needle in self.needles]
-        patterns += [
-            (re.escape(needle), hyperscan.HS_FLAG_CASELESS) for needle in self.caseless_needles
-        ]
-        patterns.append((_SPELLED, 0))
+    def positions(self, data: bytes | bytearray | memoryview) -> list[int]:
+        """Return where in `data` something stands that makes `may_match` true, or might.
+
+        Each position is that of the last byte of a literal or of the beginning of an escape. Where
+        none lies in an event's text, no rule can match it. A search that is not `enabled` has no
+        positions to tell, so do not ask it.
+        """
+        self._positions = []
+        if self._all is not None:
+            self._all.scan(data, match_event_handler=self._found_at)
+        return self._positions
+
+    def _found_at(self, _number: int, _start: int, end: int, *_: object) -> None:
+        self._positions.append(end - 1)
+
+    def _found(self, number: int, *_: object) -> bool:
+        """Note what was found; return whether that is enough."""
+        if number == 0:
+            self._escaped = True
+            return False
+        return True
+
+    def _compile(self, exact: int) -> Any:
+        caseless = exact | hyperscan.HS_FLAG_CASELESS
+        literals = [(_ESCAPE, exact), *((needle, exact) for needle in self.needles)]
+        literals += [(needle, caseless) for needle in self.caseless_needles]
         if self.caseless_needles:
-            patterns.append((_FOLDED, 0))
+            literals += [(text, exact) for text in _FOLDED]
         database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
         database.compile(
-            expressions=[pattern for pattern, _ in patterns],
-            ids=list(range(len(patterns))),
-            elements=len(patterns),
-            flags=[flags | hyperscan.HS_FLAG_SINGLEMATCH for _, flags in patterns],
+            expressions=[text for text, _ in literals],
+            ids=list(range(len(literals))),
+            elements=len(literals),
+            flags=[flags for _, flags in literals],
+            literal=True,
         )
         return database
 
 
-def _stop(*_: object) -> bool:
-    """Tell Hyperscan that one match is enough."""
-    return True
-
-
-def _shortest(texts: set[bytes]) -> tuple[bytes, ...]:
-    """Return the texts without those that contain another one, in a stable order."""
+def _fewest(texts: set[bytes]) -> tuple[bytes, ...]:
+    """Return fewer texts, one of which stands wherever one of the given ones does."""
     kept: list[bytes] = []
     for text in sorted(texts, key=lambda text: (len(text), text)):
         if not any(other in text for other in kept):
             kept.append(text)
-    return tuple(kept)
+    merged: list[bytes] = []
+    for text in sorted(kept):
+        common = _common_start(merged[-1], text) if merged else b""
+        if len(common) >= _MIN_COMMON:
+            merged[-1] = common
+        else:
+            merged.append(text)
+    return tuple(merged)
+
+
+def _common_start(one: bytes, other: bytes) -> bytes:
+    length = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        length += 1
+    return one[:length]

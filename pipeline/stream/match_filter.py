@@ -43,7 +43,9 @@ class MatchFilter:
     def __init__(self, settings: Settings, ruleset: RuleSet, metrics: Metrics) -> None:
         self.topics = frozenset(settings.topics.inputs)
         prefilter = Prefilter.from_ruleset(ruleset)
+        self.searches = prefilter.enabled
         self.may_match = prefilter.may_match
+        self.positions = prefilter.positions
         self._stage = match_stage(settings, ruleset)
         self._metrics = metrics
         self._judged: dict[Position, tuple[Record, Outcome]] = {}

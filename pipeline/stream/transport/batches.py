@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import cramjam
+import google_crc32c
 import zstandard
 from aiokafka.codec import snappy_decode
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
@@ -23,6 +24,7 @@ _HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES: Final = _HEADER.size
 _LENGTH_OVERHEAD: Final = 12  # base offset and length itself are not part of the length
 _ATTRIBUTES_OFFSET: Final = 21
+_RECORDS_OFFSET: Final = 57
 
 _CODEC_MASK: Final = 0x07
 _TRANSACTIONAL: Final = 0x10
@@ -40,7 +42,7 @@ class BatchHeader:
     end: int
     base_offset: int
     next_offset: int
-    magic: int
+    crc: int
     attributes: int
     max_timestamp_ms: int
     producer_id: int
@@ -71,21 +73,8 @@ def batch_headers(data: bytes) -> Iterator[BatchHeader | None]:
         if data[position + MAGIC_OFFSET] < 2:
             yield None
             return
-        (
-            base,
-            length,
-            _,
-            magic,
-            _,
-            attributes,
-            last_delta,
-            _,
-            max_timestamp,
-            producer,
-            _,
-            _,
-            count,
-        ) = _HEADER.unpack_from(data, position)
+        fields = _HEADER.unpack_from(data, position)
+        base, length, _, _, crc, attributes, last_delta, _, max_timestamp, producer = fields[:10]
         end = position + _LENGTH_OVERHEAD + length
         if end > size:
             return
@@ -94,11 +83,11 @@ def batch_headers(data: bytes) -> Iterator[BatchHeader | None]:
             end=end,
             base_offset=base,
             next_offset=base + last_delta + 1,
-            magic=magic,
+            crc=crc,
             attributes=attributes,
             max_timestamp_ms=max_timestamp,
             producer_id=producer,
-            records=count,
+            records=fields[12],
         )
         position = end
 
@@ -109,8 +98,9 @@ def check_crc(data: bytes, header: BatchHeader) -> None:
     Raises:
         CorruptRecordException: they differ.
     """
-    batch = DefaultRecordBatch(memoryview(data)[header.start : header.end])
-    if not batch.validate_crc():
+    # In hardware: aiokafka's own takes a tenth of what decompressing the batch takes.
+    checksum = google_crc32c.value(data[header.start + _ATTRIBUTES_OFFSET : header.end])
+    if checksum != header.crc:
         raise CorruptRecordException(f"Invalid CRC of the batch at offset {header.base_offset}")
 
 
@@ -137,11 +127,50 @@ def parse(data: bytes, header: BatchHeader, payload: bytes | memoryview) -> Defa
     """Return a batch whose records can be iterated, without decompressing it once more."""
     if header.codec == 0:
         return DefaultRecordBatch(memoryview(data)[header.start : header.end])
-    plain = bytearray(data[header.start : header.start + HEADER_BYTES])
-    attributes = header.attributes & ~_CODEC_MASK
-    struct.pack_into(">h", plain, _ATTRIBUTES_OFFSET, attributes)
+    plain = _plain_header(data, header)
     plain += payload
     return DefaultRecordBatch(bytes(plain))
+
+
+def record_spans(payload: bytes | memoryview, records: int) -> Iterator[tuple[int, int]]:
+    """Yield where each record of a decompressed records section starts and ends.
+
+    Raises:
+        CorruptRecordException: the lengths do not add up.
+    """
+    start, size = 0, len(payload)
+    for _ in range(records):
+        # The length: a variable-length integer in zigzag form, low groups of seven bits first.
+        position, shift, length, byte = start, 0, 0, 0x80
+        while byte & 0x80 and position < size:
+            byte = payload[position]
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            position += 1
+        end = position + (length >> 1)
+        if length & 1 or end > size:
+            raise CorruptRecordException(f"a record at byte {start} of {size} has a wrong length")
+        yield start, end
+        start = end
+    if start != size:
+        raise CorruptRecordException(f"{size - start} bytes follow the last record of a batch")
+
+
+def parse_one(
+    data: bytes, header: BatchHeader, payload: bytes | memoryview, span: tuple[int, int]
+) -> DefaultRecordBatch:
+    """Return a batch that holds only the record of this span."""
+    plain = _plain_header(data, header)
+    struct.pack_into(">i", plain, _RECORDS_OFFSET, 1)
+    plain += payload[span[0] : span[1]]
+    return DefaultRecordBatch(bytes(plain))
+
+
+def _plain_header(data: bytes, header: BatchHeader) -> bytearray:
+    """Return the header of a batch as if it were not compressed."""
+    plain = bytearray(data[header.start : header.start + HEADER_BYTES])
+    struct.pack_into(">h", plain, _ATTRIBUTES_OFFSET, header.attributes & ~_CODEC_MASK)
+    return plain
 
 
 def _plain(section: memoryview) -> memoryview:

@@ -47,6 +47,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         await super().on_start()
         record_filter, depth = self.transport.record_filter, self.options.depth
         if record_filter is not None and depth > Depth.AGENT:
+            # A rule without a literal leaves nothing to search for: every record is decoded.
+            depth = depth if record_filter.searches else Depth.EVENT
             fetcher = self._ensure_consumer()._fetcher  # noqa: SLF001
             FilteringFetcher.adopt(fetcher, record_filter, depth)
 

@@ -8,8 +8,8 @@ control batches, aborted transactions and compacted holes included.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Protocol
 
 from aiokafka.consumer.fetcher import (
     READ_COMMITTED,
@@ -24,6 +24,8 @@ from pipeline.stream.transport import batches
 from pipeline.stream.transport.batches import BatchHeader
 from pipeline.stream.transport.options import Depth
 
+_NO_POSITION: Final = 1 << 62
+
 
 class RecordFilter(Protocol):
     """Decides about records in the consumer thread; must not raise."""
@@ -32,8 +34,15 @@ class RecordFilter(Protocol):
     def topics(self) -> frozenset[str]:
         """The topics whose records are filtered."""
 
-    def may_match(self, data: bytes | memoryview) -> bool:
-        """Return False only if nothing in these bytes (a value, or a whole batch) can match."""
+    @property
+    def searches(self) -> bool:
+        """Whether raw bytes can tell anything; if not, only `keep` is asked."""
+
+    def may_match(self, value: bytes) -> bool:
+        """Return False only if no event in this value can match."""
+
+    def positions(self, data: bytes | memoryview) -> Sequence[int]:
+        """Return where something stands that a match needs; a record without any cannot match."""
 
     def keep(self, record: ConsumerRecord) -> bool:
         """Judge one record whole; what is kept goes on to the agent."""
@@ -49,6 +58,8 @@ class FilteredRecords(PartitionRecords):
     depth: Depth
     data: bytes
     next_fetch_offset: int
+    _unread: int
+    _unread_ms: int
 
     @classmethod
     def adopt(
@@ -62,21 +73,18 @@ class FilteredRecords(PartitionRecords):
         records._records_iterator = records._read()  # noqa: SLF001
 
     def _read(self) -> Iterator[ConsumerRecord]:
+        self._unread, self._unread_ms = 0, 0
         for header in batches.batch_headers(self.data):
             if header is None:
                 yield from self._read_old_format()
-                return
+                break
             if self._check_crcs:
                 batches.check_crc(self.data, header)
             if not self._is_skipped(header):
                 yield from self._read_batch(header)
             self.next_fetch_offset = max(header.next_offset, self.next_fetch_offset)
-
-    def _read_old_format(self) -> Iterator[ConsumerRecord]:
-        """Read message sets of format 0 and 1 with aiokafka's reader; it skips what was read."""
-        for record in super()._unpack_records():
-            if self._keep(record):
-                yield record
+        if self._unread:
+            self.record_filter.passed_over(self._tp, self._unread, self._unread_ms)
 
     def _is_skipped(self, header: BatchHeader) -> bool:
         """Whether a batch holds no records for us: control, aborted, or read before."""
@@ -92,29 +100,59 @@ class FilteredRecords(PartitionRecords):
 
     def _read_batch(self, header: BatchHeader) -> Iterator[ConsumerRecord]:
         payload = batches.decompress(self.data, header)
-        if self.depth >= Depth.BATCH and not self.record_filter.may_match(payload):
-            self.record_filter.passed_over(self._tp, header.records, header.max_timestamp_ms)
+        if self.depth < Depth.BATCH or self.next_fetch_offset > header.base_offset:
+            # Without a search of the batch, or with a batch that was half read before a seek.
+            yield from self._read_each(header, payload)
             return
+        positions = self.record_filter.positions(payload)
+        self._count_unread(header.records, header.max_timestamp_ms)
+        if positions:
+            yield from self._read_at(header, payload, positions)
+
+    def _read_at(
+        self, header: BatchHeader, payload: bytes | memoryview, positions: Sequence[int]
+    ) -> Iterator[ConsumerRecord]:
+        """Read only the records in which one of these positions lies."""
+        wanted = iter(sorted(positions))
+        position = next(wanted)
+        for span in batches.record_spans(payload, header.records):
+            if position < span[1]:
+                (record,) = batches.parse_one(self.data, header, payload, span)
+                if self.record_filter.may_match(record.value or b""):
+                    self._count_unread(-1, 0)
+                    yield from self._judge(record)
+                while position < span[1]:
+                    position = next(wanted, _NO_POSITION)
+
+    def _read_each(
+        self, header: BatchHeader, payload: bytes | memoryview
+    ) -> Iterator[ConsumerRecord]:
         start = self.next_fetch_offset
-        dropped = 0
         for record in batches.parse(self.data, header, payload):
             if record.offset < start:
                 continue
             if self.depth >= Depth.RECORD and not self.record_filter.may_match(record.value or b""):
-                dropped += 1
-                continue
-            self.next_fetch_offset = record.offset + 1
-            kept = self._consumer_record(self._tp, record)
-            if self.record_filter.keep(kept):
-                yield kept
-        if dropped:
-            self.record_filter.passed_over(self._tp, dropped, header.max_timestamp_ms)
+                self._count_unread(1, record.timestamp or 0)
+            else:
+                yield from self._judge(record)
 
-    def _keep(self, record: ConsumerRecord) -> bool:
-        if self.depth >= Depth.RECORD and not self.record_filter.may_match(record.value or b""):
-            self.record_filter.passed_over(self._tp, 1, record.timestamp)
-            return False
-        return self.record_filter.keep(record)
+    def _read_old_format(self) -> Iterator[ConsumerRecord]:
+        """Read message sets of format 0 and 1 with aiokafka's reader; it skips what was read."""
+        for record in super()._unpack_records():
+            if self.depth >= Depth.RECORD and not self.record_filter.may_match(record.value or b""):
+                self._count_unread(1, record.timestamp or 0)
+            elif self.record_filter.keep(record):
+                yield record
+
+    def _judge(self, record: Any) -> Iterator[ConsumerRecord]:
+        self.next_fetch_offset = record.offset + 1
+        judged = self._consumer_record(self._tp, record)
+        if self.record_filter.keep(judged):
+            yield judged
+
+    def _count_unread(self, records: int, timestamp_ms: int) -> None:
+        self._unread += records
+        self._unread_ms = max(self._unread_ms, timestamp_ms)
 
 
 class _ClientTap:

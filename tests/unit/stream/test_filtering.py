@@ -1,5 +1,6 @@
 """The filtering iterator against aiokafka's own: the same records, the same next position."""
 
+import re
 import struct
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.stream.transport import batches
 from pipeline.stream.transport.filtering import FilteredRecords
 from pipeline.stream.transport.options import Depth
 
@@ -27,11 +29,16 @@ class NeedleFilter:
     """Keeps records whose value holds the needle and ends with ``!``."""
 
     topics: frozenset[str] = frozenset({"events"})
+    searches: bool = True
     unread: int = 0
     judged: list[int] = field(default_factory=list)
 
     def may_match(self, data) -> bool:
         return NEEDLE in bytes(data)
+
+    def positions(self, data) -> list[int]:
+        found = [match.end() - 1 for match in re.finditer(NEEDLE, bytes(data))]
+        return found[::-1]  # in any order
 
     def keep(self, record) -> bool:
         self.judged.append(record.offset)
@@ -257,3 +264,13 @@ def test_message_sets_of_the_old_formats_go_the_long_way(magic, codec):
     assert [record.value for record in filtered] == [b"needle!", b"a needle!"]
     assert filtered.next_fetch_offset == 4
     assert len(needle_filter.judged) + needle_filter.unread == 4
+
+
+def test_records_whose_lengths_do_not_add_up_are_refused():
+    with pytest.raises(CorruptRecordException):
+        list(batches.record_spans(b"\x04ab\x04", 2))
+    with pytest.raises(CorruptRecordException):
+        list(batches.record_spans(b"\x04abc", 1))
+    with pytest.raises(CorruptRecordException):
+        list(batches.record_spans(b"\x03abc", 1))
+    assert list(batches.record_spans(b"\x04ab\x02c", 2)) == [(0, 3), (3, 5)]
