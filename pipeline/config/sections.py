@@ -143,7 +143,14 @@ class StreamSettings(Section):
         description="A record with more documents becomes a dead letter (`too_many_documents`).",
     )
     buffer_records: int = Field(
-        default=4096, ge=1, description="Matched records that wait in memory, per stage."
+        default=4096,
+        ge=1,
+        description="Bundles of records (at most 500 each) that wait in memory, per stage.",
+    )
+    max_waiting_bytes: Size = Field(
+        default=32 << 20,
+        ge=1 << 20,
+        description="Records that wait in memory for their stage; beyond, reading pauses.",
     )
     filter_depth: Annotated[
         Literal["batch", "record", "event", "agent"], BeforeValidator(_lower)

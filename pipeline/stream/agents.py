@@ -8,7 +8,7 @@ stops the worker without a commit, and the record is read again by whoever takes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from typing import Any
 
 from pipeline.stream.context import Context
@@ -16,9 +16,11 @@ from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.quota import QuotaAgent
+from pipeline.stream.records import record_of
 from pipeline.stream.tables import StateTable
+from pipeline.types import Position
 
-Handle = Callable[[Any], Awaitable[None]]
+Handle = Callable[[Any, Sequence[Any]], Awaitable[None]]
 
 
 class Agents:
@@ -33,6 +35,7 @@ class Agents:
         quota: StateTable,
     ) -> None:
         self._app = context.app
+        self._shelf = context.app.reading.shelf
         self._topics = context.settings.topics
         self._deadline = context.settings.stream.event_deadline.total_seconds()
         self.match = MatchAgent(context, match_filter)
@@ -65,11 +68,25 @@ class Agents:
     async def _run(self, events: AsyncIterable[Any], handle: Handle) -> None:
         try:
             async for event in events:
-                async with asyncio.timeout(self._deadline):
-                    await handle(event.message)
+                items = self._items(event.message)
+                if items is not None:
+                    async with asyncio.timeout(self._deadline):
+                        await handle(event.message, items)
         except asyncio.CancelledError:
             raise
         except Exception as exc:  # noqa: BLE001 - whatever it is, the worker stops uncommitted
             self._app.fail(exc)
             # A finished agent would be started again on the next record, past the failed one.
             await asyncio.Future()
+
+    def _items(self, message: Any) -> Sequence[Any] | None:
+        """Return what the agent has to handle; None if it is to be read again.
+
+        That is the bundle that begins with this record. It is gone when its partition was let go,
+        or sought anew, after the record had been queued.
+        """
+        if not self._app.reading.bundles(message.topic):
+            return ((record_of(message), None),)
+        position = Position(message.topic, message.partition, message.offset)
+        bundle = self._shelf.take(position)
+        return None if bundle is None else bundle.items

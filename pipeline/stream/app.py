@@ -5,7 +5,7 @@ Nothing is made at import time: `build_app` is called by the worker, and tests c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.recovery import SafeTableManager
 from pipeline.stream.tables import SharedCacheOptions, StateTable, StoreOptions
-from pipeline.stream.transport import Depth, Transport, TransportOptions
+from pipeline.stream.transport import Depth, Reading, Shelf, Transport, TransportOptions
 from pipeline.telemetry.metrics import Metrics
 
 FIRST_SEEN_TABLE = "first-seen"
@@ -41,14 +41,14 @@ class App(faust.App):
         *args: Any,
         transport_class: type[Transport],
         transport_options: TransportOptions,
-        match_filter: MatchFilter,
+        reading: Reading,
         metrics: Metrics,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._transport_class = transport_class
         self._transport_options = transport_options
-        self.match_filter = match_filter
+        self.reading = reading
         self.metrics = metrics
         self.failure: BaseException | None = None
         self.on_failure: Callable[[], None] = lambda: None
@@ -62,7 +62,7 @@ class App(faust.App):
             self.conf.broker_consumer,
             self,
             options=self._transport_options,
-            record_filter=self.match_filter,
+            reading=self.reading,
         )
 
     def _new_producer_transport(self) -> Transport:
@@ -90,10 +90,6 @@ class App(faust.App):
         """Called by the consumer: ``success``, ``failure`` or ``held``."""
         self.metrics.commits.labels(result).inc()
         self.metrics.commit_seconds.observe(seconds)
-
-    def on_let_go(self, revoked: Iterable[TP]) -> None:
-        """Called by the consumer when partitions are no longer ours."""
-        self.match_filter.forget((tp.topic, tp.partition) for tp in revoked)
 
     def on_damaged_state(self, table: str) -> None:
         stage = "first_seen" if table == FIRST_SEEN_TABLE else "quota"
@@ -126,16 +122,23 @@ def build_app(
         transport_class: `Transport`, or the embedded broker's.
     """
     match_filter = MatchFilter(settings, ruleset, metrics)
+    depth = Depth[settings.stream.filter_depth.upper()]
+    if depth > Depth.EVENT and not match_filter.searches:
+        depth = Depth.EVENT  # a rule without a literal leaves nothing to search for
     app = App(
         settings.kafka.group_id,
-        match_filter=match_filter,
+        reading=Reading(
+            shelf=Shelf(settings.stream.max_waiting_bytes),
+            bundled=frozenset({settings.topics.observations, settings.topics.new_terms}),
+            record_filter=match_filter if depth > Depth.AGENT else None,
+            depth=depth,
+        ),
         transport_class=transport_class,
         metrics=metrics,
         transport_options=TransportOptions(
             isolation_level=settings.kafka.isolation_level,
             enable_idempotence=settings.kafka.enable_idempotence,
             fetch_max_bytes=settings.stream.fetch_max_bytes,
-            depth=Depth[settings.stream.filter_depth.upper()],
             settle_seconds=settings.kafka.delivery_timeout.total_seconds(),
             revoke_seconds=settings.kafka.rebalance_timeout.total_seconds() / 2,
         ),
@@ -173,7 +176,8 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
         "broker_rebalance_timeout": kafka.rebalance_timeout.total_seconds(),
         "broker_request_timeout": kafka.request_timeout.total_seconds(),
         "broker_max_poll_interval": kafka.max_poll_interval.total_seconds(),
-        "broker_max_poll_records": 500,
+        # Of bundles, where records are bundled: each may take a tenth of a second to read.
+        "broker_max_poll_records": 500 if stream.filter_depth == "agent" else 4,
         "broker_check_crcs": True,
         "broker_commit_interval": stream.commit_interval.total_seconds(),
         "broker_commit_every": 10_000,
@@ -185,7 +189,7 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
         ),
         "producer_request_timeout": kafka.delivery_timeout.total_seconds(),
         "producer_max_request_size": kafka.message_max_bytes,
-        "producer_max_batch_size": 65_536,
+        "producer_max_batch_size": 262_144,
         "store": "rocksdb://",
         # Absolute: Faust would look for a relative tabledir inside its folder of the app's version.
         "datadir": str(state.directory.absolute()),

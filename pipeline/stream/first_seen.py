@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from faust.types import TP
@@ -11,7 +13,8 @@ from pipeline.engine.first_seen import FirstSeen, Sighting
 from pipeline.engine.wire import NewTerm, Observation, decode_observation, encode
 from pipeline.errors import DecodeError
 from pipeline.stream.context import Context
-from pipeline.stream.records import RECORD_OVERHEAD_BYTES, record_of
+from pipeline.stream.outbox import Outgoing
+from pipeline.stream.records import RECORD_OVERHEAD_BYTES, record_of_consumer
 from pipeline.stream.tables import PartitionTable, StateTable
 from pipeline.types import Record
 
@@ -42,28 +45,35 @@ class FirstSeenAgent:
     async def _recovered(self) -> None:
         self._open.clear()
 
-    async def handle(self, message: Any) -> None:
-        try:
-            observation = decode_observation(message.value)
-        except DecodeError as exc:
-            await self._dead_letters.write(
-                record_of(message), code=exc.reason, stage=STAGE, text=str(exc)
-            )
-        else:
-            await self._observe(message, observation)
-        self._app.consumer.acknowledge(message)
-
-    async def _observe(self, message: Any, observation: Observation) -> None:
+    async def handle(self, message: Any, records: Sequence[Any]) -> None:
+        """Handle a bundle of observations: judge all, then write and send together."""
         table, first_seen = self._partition(message.partition)
         committed = self._app.consumer.committed(TP(message.topic, message.partition))
-        sighting = first_seen.observe(observation, message.offset, committed)
+        raised: list[Outgoing] = []
+        results: Counter[str] = Counter()
+        for record in records:
+            try:
+                observation = decode_observation(record.value or b"")
+            except DecodeError as exc:
+                await self._dead_letters.write(
+                    record_of_consumer(record), code=exc.reason, stage=STAGE, text=str(exc)
+                )
+                continue
+            sighting = first_seen.observe(observation, record.offset, committed)
+            results["repeated" if sighting.repeated else "new" if sighting.new else "known"] += 1
+            if sighting.new:
+                raised += await self._raise(record, observation, sighting)
         await table.send_changes(self._app.outbox)
-        result = "repeated" if sighting.repeated else "new" if sighting.new else "known"
-        self._metrics.sightings.labels(result).inc()
-        if sighting.new:
-            await self._raise(record_of(message), observation, sighting)
+        await self._app.outbox.send_keyed(self._topics.new_terms, raised)
+        for result, number in results.items():
+            self._metrics.sightings.labels(result).inc(number)
+        self._app.consumer.acknowledge(message)
 
-    async def _raise(self, record: Record, observation: Observation, sighting: Sighting) -> None:
+    async def _raise(
+        self, consumed: Any, observation: Observation, sighting: Sighting
+    ) -> list[Outgoing]:
+        """Return the new term to send; none if it fits no record, and is a dead letter instead."""
+        record = record_of_consumer(consumed)
         value = encode(self._alert(record, observation, sighting, event=self._include_event))
         if len(value) > self._max_bytes:
             # Better an alert without its event than none: the position leads back to the event.
@@ -76,12 +86,10 @@ class FirstSeenAgent:
                 text=f"the alert has {len(value)} bytes; raise kafka.message_max_bytes",
                 rule_id=observation.rule.id,
             )
-            return
-        await self._app.outbox.send(
-            self._topics.new_terms, key=observation.rule.id.encode(), value=value
-        )
+            return []
         if not sighting.repeated:
             self._metrics.new_terms.labels(observation.rule.id).inc()
+        return [Outgoing(observation.rule.id.encode(), value)]
 
     def _alert(
         self, record: Record, observation: Observation, sighting: Sighting, *, event: bool

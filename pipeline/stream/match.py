@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.engine.forwarded import ForwardedCache
 from pipeline.engine.match import Disposition, Outcome
 from pipeline.engine.prefilter import Prefilter
-from pipeline.engine.wire import Observation, encode
+from pipeline.engine.wire import encode
 from pipeline.errors import RecordError
 from pipeline.stream.context import Context
 from pipeline.stream.match_filter import MatchFilter, match_stage
-from pipeline.stream.records import RECORD_OVERHEAD_BYTES, record_of
-from pipeline.types import Position, Record
+from pipeline.stream.outbox import Outgoing
+from pipeline.stream.records import RECORD_OVERHEAD_BYTES
+from pipeline.types import Record
 
 STAGE = "match"
+
+
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """What a bundle gives rise to, gathered to be sent together."""
+
+    observations: list[Outgoing]
+    new_terms: list[Outgoing]
 
 
 class MatchAgent:
@@ -41,26 +52,52 @@ class MatchAgent:
             granularity_ms=round(settings.state.granularity.total_seconds() * 1000),
         )
 
-    async def handle(self, message: Any) -> None:
-        position = Position(message.topic, message.partition, message.offset)
-        judged = self._filter.take(position)
-        if judged is None:
-            record = record_of(message)
-            outcome = self._stage.process(record)
-        else:
-            record, outcome = judged
-        self._metrics.records_consumed.labels(message.topic).inc()
-        error = outcome.error
+    async def handle(self, message: Any, items: Sequence[tuple[Record, Outcome | None]]) -> None:
+        """Handle a bundle: records, with their outcomes where the filter has judged them."""
+        sending = _Sending([], [])
+        for record, judged in items:
+            self._metrics.records_consumed.labels(record.position.topic).inc()
+            outcome = self._stage.process(record) if judged is None else judged
+            error = self._take(outcome, sending) or outcome.error
+            if error is not None:
+                await self._dead_letters.write(
+                    record, code=error.reason, stage=STAGE, text=str(error)
+                )
+            self._count(record, outcome, error)
+            self._judge(bad=error is not None)
+        await self._app.outbox.send_keyed(self._topics.observations, sending.observations)
+        await self._app.outbox.send_keyed(self._topics.new_terms, sending.new_terms)
+        self._app.consumer.acknowledge(message)
+
+    def _take(self, outcome: Outcome, sending: _Sending) -> RecordError | None:
+        """Put what an outcome gives rise to among what will be sent; return what cannot be sent."""
+        error = None
         for observation in outcome.observations:
-            error = await self._forward(observation) or error
+            key = observation.key()
+            # A history no longer than the granularity could end between two sightings.
+            cached = self._forwarded.applies_to(observation.window_ms)
+            if cached and self._forwarded.covers(key, observation.time_ms):
+                self._metrics.observations.labels("covered").inc()
+                continue
+            refused = self._add(sending.observations, key, encode(observation))
+            if refused is None:
+                self._forwarded.remember(key, observation.time_ms)
+                self._metrics.observations.labels("forwarded").inc()
+            error = error or refused
         for new_term in outcome.new_terms:
             key = new_term.rule.id.encode()
-            error = await self._send(self._topics.new_terms, key, encode(new_term)) or error
-        if error is not None:
-            await self._dead_letters.write(record, code=error.reason, stage=STAGE, text=str(error))
-        self._count(record, outcome, error)
-        self._judge(bad=error is not None)
-        self._app.consumer.acknowledge(message)
+            error = error or self._add(sending.new_terms, key, encode(new_term))
+        return error
+
+    def _add(self, records: list[Outgoing], key: bytes, value: bytes) -> RecordError | None:
+        """Add a record; one that the broker would refuse becomes the reason of a dead letter."""
+        if len(value) > self._max_bytes - RECORD_OVERHEAD_BYTES:
+            return RecordError(
+                "output_too_large",
+                f"a record of {len(value)} bytes; raise kafka.message_max_bytes",
+            )
+        records.append(Outgoing(key, value))
+        return None
 
     def _judge(self, *, bad: bool) -> None:
         """Count this record, and those the filter dropped before it, for the dead letter limit."""
@@ -68,30 +105,6 @@ class MatchAgent:
         self._dead_letters.judge_good(dropped - self._dropped)
         self._dropped = dropped
         self._dead_letters.judge(bad=bad)
-
-    async def _forward(self, observation: Observation) -> RecordError | None:
-        """Send an observation, unless a sighting just before says the same."""
-        key = observation.key()
-        # A history no longer than the granularity could end between two sightings.
-        cached = self._forwarded.applies_to(observation.window_ms)
-        if cached and self._forwarded.covers(key, observation.time_ms):
-            self._metrics.observations.labels("covered").inc()
-            return None
-        error = await self._send(self._topics.observations, key, encode(observation))
-        if error is None:
-            self._forwarded.remember(key, observation.time_ms)
-            self._metrics.observations.labels("forwarded").inc()
-        return error
-
-    async def _send(self, topic: str, key: bytes, value: bytes) -> RecordError | None:
-        """Send a record; one that the broker would refuse becomes the reason of a dead letter."""
-        if len(value) > self._max_bytes - RECORD_OVERHEAD_BYTES:
-            return RecordError(
-                "output_too_large",
-                f"a record of {len(value)} bytes for {topic}; raise kafka.message_max_bytes",
-            )
-        await self._app.outbox.send(topic, key=key, value=value)
-        return None
 
     def _count(self, record: Record, outcome: Outcome, error: RecordError | None) -> None:
         metrics, position = self._metrics, record.position

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from pipeline.config import Settings
@@ -12,7 +11,7 @@ from pipeline.engine.prefilter import Prefilter
 from pipeline.rules import RuleSet
 from pipeline.stream.records import record_of_consumer
 from pipeline.telemetry.metrics import Metrics
-from pipeline.types import Position, Record
+from pipeline.types import Record
 
 
 def match_stage(
@@ -36,8 +35,8 @@ def match_stage(
 class MatchFilter:
     """A `pipeline.stream.transport.RecordFilter` that runs the match stage.
 
-    It works in the consumer's thread. What it keeps waits here, judged, until the agent takes it,
-    so no record is decoded twice. What it drops, it counts.
+    It works in the consumer's thread. What it keeps goes on with its outcome, so no record is
+    decoded twice. What it drops, it counts.
     """
 
     def __init__(self, settings: Settings, ruleset: RuleSet, metrics: Metrics) -> None:
@@ -48,35 +47,22 @@ class MatchFilter:
         self.positions = prefilter.positions
         self._stage = match_stage(settings, ruleset)
         self._metrics = metrics
-        self._judged: dict[Position, tuple[Record, Outcome]] = {}
         self.dropped = 0
         """Records dropped so far, unread or not matching: good ones, all of them."""
 
-    def keep(self, record: Any) -> bool:
+    def judge(self, record: Any) -> tuple[Record, Outcome] | None:
         judged = record_of_consumer(record)
         outcome = self._stage.process(judged)
         if outcome.disposition is Disposition.NO_MATCH and not outcome.failures:
             self._count(judged.position.topic, Disposition.NO_MATCH, 1)
             self._metrics.events_decoded.labels(judged.position.topic).inc(outcome.documents)
             self._stamp(judged.position.topic, judged.position.partition, judged.timestamp_ms)
-            return False
-        self._judged[judged.position] = (judged, outcome)
-        return True
+            return None
+        return judged, outcome
 
     def passed_over(self, tp: Any, records: int, timestamp_ms: int) -> None:
         self._count(tp.topic, Disposition.SKIPPED, records)
         self._stamp(tp.topic, tp.partition, timestamp_ms)
-
-    def take(self, position: Position) -> tuple[Record, Outcome] | None:
-        """Return and forget the outcome of a kept record; None if it was not filtered here."""
-        return self._judged.pop(position, None)
-
-    def forget(self, partitions: Iterable[tuple[str, int]]) -> None:
-        """Drop what waits for an agent that will not get it: its partition is another's now."""
-        gone = set(partitions)
-        for position in list(self._judged):
-            if (position.topic, position.partition) in gone:
-                self._judged.pop(position, None)
 
     def _count(self, topic: str, disposition: Disposition, records: int) -> None:
         self.dropped += records

@@ -11,15 +11,39 @@ work under the same ids.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from pipeline.engine.partition import partition_of
 from pipeline.errors import DeliveryError
+
+
+class BatchBuilder(Protocol):
+    """What the outbox needs of aiokafka's ``BatchBuilder``."""
+
+    def append(
+        self,
+        *,
+        timestamp: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> object | None: ...
 
 
 class AsyncProducer(Protocol):
     """What the outbox needs of `aiokafka.AIOKafkaProducer`."""
+
+    def create_batch(self) -> BatchBuilder: ...
+
+    async def send_batch(
+        self, batch: BatchBuilder, topic: str, *, partition: int
+    ) -> asyncio.Future[Any]: ...
+
+    async def partitions_for(self, topic: str) -> set[int]: ...
 
     async def send(
         self,
@@ -35,11 +59,19 @@ class AsyncProducer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Where an acknowledged record went."""
+    """Where an acknowledged record went; of several, where the last one went."""
 
     topic: str
     partition: int
     offset: int
+
+
+class Outgoing(NamedTuple):
+    """A record to produce."""
+
+    key: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Outbox:
@@ -61,13 +93,14 @@ class Outbox:
         self._producer = producer
         self._max_records = max_records
         self._on_failure = on_failure
-        self._pending: set[asyncio.Future[Any]] = set()
+        self._pending: dict[asyncio.Future[Any], int] = {}
+        self._records = 0
         self._room = asyncio.Event()
         self._room.set()
         self.failure: DeliveryError | None = None
 
     def __len__(self) -> int:
-        return len(self._pending)
+        return self._records
 
     async def send(
         self,
@@ -87,10 +120,7 @@ class Outbox:
         """
         if key is None and value is None:
             key = b""  # Kafka allows neither, aiokafka refuses it; an empty key stands in
-        while not self._room.is_set():
-            await self._room.wait()
-        if self.failure is not None:
-            raise self.failure
+        await self._wait_for_room()
         try:
             future = await self._producer().send(
                 topic,
@@ -102,11 +132,93 @@ class Outbox:
             )
         except Exception as exc:
             raise self._fail(topic, exc) from exc
-        self._pending.add(future)
-        if len(self._pending) >= self._max_records:
+        self._remember(topic, future, 1, on_acknowledged)
+        return future
+
+    async def send_keyed(
+        self,
+        topic: str,
+        records: Sequence[Outgoing],
+        on_acknowledged: Callable[[Delivery], None] | None = None,
+    ) -> list[asyncio.Future[Any]]:
+        """Send records to the partitions of their keys, in batches; order is kept by partition.
+
+        Raises:
+            DeliveryError: see `send`.
+        """
+        if not records:
+            return []
+        try:
+            partitions = len(await self._producer().partitions_for(topic))
+        except Exception as exc:
+            raise self._fail(topic, exc) from exc
+        by_partition: dict[int, list[Outgoing]] = {}
+        for record in records:
+            by_partition.setdefault(partition_of(record.key, partitions), []).append(record)
+        futures = []
+        for partition, group in by_partition.items():
+            futures += await self.send_to(topic, partition, group, on_acknowledged)
+        return futures
+
+    async def send_to(
+        self,
+        topic: str,
+        partition: int,
+        records: Sequence[Outgoing],
+        on_acknowledged: Callable[[Delivery], None] | None = None,
+    ) -> list[asyncio.Future[Any]]:
+        """Send records to one partition, in their order, in as few batches as they fit in.
+
+        Raises:
+            DeliveryError: see `send`.
+        """
+        futures = []
+        producer = self._producer()
+        rest: deque[Outgoing] = deque(records)
+        timestamp = time.time_ns() // 1_000_000
+        while rest:
+            batch = producer.create_batch()
+            count = 0
+            while rest and _append(batch, rest[0], timestamp):
+                rest.popleft()
+                count += 1
+            futures.append(await self._send_batch(topic, partition, batch, count, on_acknowledged))
+        return futures
+
+    async def _send_batch(
+        self,
+        topic: str,
+        partition: int,
+        batch: BatchBuilder,
+        count: int,
+        on_acknowledged: Callable[[Delivery], None] | None,
+    ) -> asyncio.Future[Any]:
+        await self._wait_for_room()
+        try:
+            future = await self._producer().send_batch(batch, topic, partition=partition)
+        except Exception as exc:
+            raise self._fail(topic, exc) from exc
+        self._remember(topic, future, count, on_acknowledged)
+        return future
+
+    async def _wait_for_room(self) -> None:
+        while not self._room.is_set():
+            await self._room.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    def _remember(
+        self,
+        topic: str,
+        future: asyncio.Future[Any],
+        count: int,
+        on_acknowledged: Callable[[Delivery], None] | None,
+    ) -> None:
+        self._pending[future] = count
+        self._records += count
+        if self._records >= self._max_records:
             self._room.clear()
         future.add_done_callback(lambda done: self._done(topic, done, on_acknowledged))
-        return future
 
     def _done(
         self,
@@ -114,15 +226,17 @@ class Outbox:
         future: asyncio.Future[Any],
         on_acknowledged: Callable[[Delivery], None] | None,
     ) -> None:
-        self._pending.discard(future)
-        if len(self._pending) < self._max_records:
+        count = self._pending.pop(future, 0)
+        self._records -= count
+        if self._records < self._max_records:
             self._room.set()
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
         if error is not None:
             self._fail(topic, error)
         elif on_acknowledged is not None:
             sent = future.result()
-            on_acknowledged(Delivery(sent.topic, sent.partition, sent.offset))
+            # Of a batch the broker tells the offset of its first record.
+            on_acknowledged(Delivery(sent.topic, sent.partition, sent.offset + count - 1))
 
     def _fail(self, topic: str, cause: BaseException) -> DeliveryError:
         if self.failure is None:
@@ -152,6 +266,13 @@ class Outbox:
             raise self.failure
         # A future can be done while the callback that records its failure still waits its turn.
         return all(future.done() and not _failed(future) for future in pending)
+
+
+def _append(batch: BatchBuilder, record: Outgoing, timestamp: int) -> bool:
+    added = batch.append(
+        timestamp=timestamp, key=record.key, value=record.value, headers=list(record.headers)
+    )
+    return added is not None
 
 
 def _failed(future: asyncio.Future[Any]) -> bool:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from faust.types import TP
 
-from pipeline.engine.quota import Decision, Output, Quota, Verdict
+from pipeline.engine.quota import Output, Quota, Verdict
 from pipeline.engine.wire import CloseWindow, decode_candidate, encode
 from pipeline.errors import DecodeError
 from pipeline.stream.context import Context
-from pipeline.stream.outbox import Delivery
-from pipeline.stream.records import now_ms, record_of
+from pipeline.stream.outbox import Outgoing
+from pipeline.stream.records import now_ms, record_of_consumer
 from pipeline.stream.tables import PartitionTable, StateTable
 
 STAGE = "quota"
@@ -22,10 +24,10 @@ _MAX_RELEASES = 1_000
 
 @dataclass(frozen=True, slots=True)
 class _Release:
-    """A decision whose outputs wait for the changelog records they rest on."""
+    """Decisions of a bundle whose outputs wait for the changelog records they rest on."""
 
     changelog: list[asyncio.Future[Any]]
-    outputs: tuple[Output, ...]
+    outputs: Sequence[Output]
     message: Any
 
 
@@ -66,29 +68,29 @@ class QuotaAgent:
         except Exception as exc:  # noqa: BLE001 - Faust would swallow it
             self._app.fail(exc)
 
-    async def handle(self, message: Any) -> None:
-        try:
-            candidate = decode_candidate(message.value)
-        except DecodeError as exc:
-            await self._dead_letters.write(
-                record_of(message), code=exc.reason, stage=STAGE, text=str(exc)
-            )
-            self._app.consumer.acknowledge(message)
-            return
+    async def handle(self, message: Any, records: Sequence[Any]) -> None:
+        """Handle a bundle of candidates and ticks: decide all, then write; outputs follow."""
         table, quota = self._open[message.partition]
         committed = self._app.consumer.committed(TP(message.topic, message.partition))
-        place = (message.offset, message.partition, now_ms(), committed)
-        if isinstance(candidate, CloseWindow):
-            decision = quota.close(candidate, *place)
-        else:
-            decision = quota.admit(candidate, *place)
-            if decision.verdict is Verdict.DUPLICATE:
-                self._metrics.alerts_duplicate.inc()
-        await self._release(table, decision, message)
-
-    async def _release(self, table: PartitionTable, decision: Decision, message: Any) -> None:
+        outputs: list[Output] = []
+        for record in records:
+            try:
+                candidate = decode_candidate(record.value or b"")
+            except DecodeError as exc:
+                await self._dead_letters.write(
+                    record_of_consumer(record), code=exc.reason, stage=STAGE, text=str(exc)
+                )
+                continue
+            place = (record.offset, message.partition, now_ms(), committed)
+            if isinstance(candidate, CloseWindow):
+                decision = quota.close(candidate, *place)
+            else:
+                decision = quota.admit(candidate, *place)
+                if decision.verdict is Verdict.DUPLICATE:
+                    self._metrics.alerts_duplicate.inc()
+            outputs += decision.outputs
         changelog = await table.send_changes(self._app.outbox)
-        await self._releases.put(_Release(changelog, decision.outputs, message))
+        await self._releases.put(_Release(changelog, outputs, message))
 
     async def release_outputs(self) -> None:
         """Send outputs in order, each after the rows it rests on; runs as long as the app."""
@@ -97,38 +99,46 @@ class QuotaAgent:
                 release = await self._releases.get()
                 if release.changelog:
                     await asyncio.gather(*release.changelog)
-                for output in release.outputs:
-                    await self._send(output)
+                await self._send(release.outputs)
                 self._app.consumer.acknowledge(release.message)
         except asyncio.CancelledError:
             raise
         except Exception as exc:  # noqa: BLE001 - an unacknowledged row or output: stop, replay
             self._app.fail(exc)
 
-    async def _send(self, output: Output) -> None:
-        overflow = output.destination == "overflow"
+    async def _send(self, outputs: Sequence[Output]) -> None:
+        for destination, topic in (
+            ("alerts", self._topics.alerts),
+            ("overflow", self._topics.overflow),
+        ):
+            chosen = [output for output in outputs if output.destination == destination]
+            sending = await self._app.outbox.send_keyed(
+                topic, [Outgoing(o.key, o.value, output_headers(o)) for o in chosen]
+            )
+            if sending:
+                asyncio.gather(*sending, return_exceptions=True).add_done_callback(
+                    partial(self._count, chosen)
+                )
 
-        def acknowledged(_: Delivery) -> None:
-            if overflow:
+    def _count(self, outputs: Sequence[Output], sent: asyncio.Future[list[Any]]) -> None:
+        """Count outputs that the broker has acknowledged."""
+        if sent.cancelled() or any(isinstance(one, BaseException) for one in sent.result()):
+            return  # the outbox has stopped the worker
+        for output in outputs:
+            if output.destination == "overflow":
                 self._metrics.alerts_overflow.labels(output.rule_id, "max_signals").inc()
-                return
-            if output.summary:
+            elif output.summary:
                 self._metrics.alert_summaries.inc()
-                return
-            self._metrics.alerts.labels(output.rule_id).inc()
-            compiled = self._ruleset.get(output.rule_id)
-            if compiled is not None:
-                self._metrics.alerts_by_severity.labels(compiled.rule.severity).inc()
-            if output.source_timestamp_ms is not None:
-                self._metrics.alert_latency.observe((now_ms() - output.source_timestamp_ms) / 1000)
+            else:
+                self._count_alert(output)
 
-        await self._app.outbox.send(
-            self._topics.overflow if overflow else self._topics.alerts,
-            key=output.key,
-            value=output.value,
-            headers=output_headers(output),
-            on_acknowledged=acknowledged,
-        )
+    def _count_alert(self, output: Output) -> None:
+        self._metrics.alerts.labels(output.rule_id).inc()
+        compiled = self._ruleset.get(output.rule_id)
+        if compiled is not None:
+            self._metrics.alerts_by_severity.labels(compiled.rule.severity).inc()
+        if output.source_timestamp_ms is not None:
+            self._metrics.alert_latency.observe((now_ms() - output.source_timestamp_ms) / 1000)
 
     async def close_windows(self) -> None:
         """Ask, through the topic, to close windows that ended: the log keeps the order exact."""
@@ -143,12 +153,8 @@ class QuotaAgent:
             self._app.fail(exc)
 
     async def _send_tick(self, partition: int, tick: CloseWindow) -> None:
-        await self._app.outbox.send(
-            self._topics.new_terms,
-            key=tick.rule.id.encode(),
-            value=encode(tick),
-            partition=partition,
-        )
+        record = Outgoing(tick.rule.id.encode(), encode(tick))
+        await self._app.outbox.send_to(self._topics.new_terms, partition, [record])
 
 
 def output_headers(output: Output) -> tuple[tuple[str, bytes], ...]:

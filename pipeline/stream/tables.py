@@ -28,7 +28,7 @@ from faust.types import TP
 from rocksdict import Rdict
 
 from pipeline.errors import StateError
-from pipeline.stream.outbox import Delivery, Outbox
+from pipeline.stream.outbox import Delivery, Outbox, Outgoing
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,27 +130,30 @@ class Store(rocksdb.Store):
 class PartitionTable:
     """One partition of a `StateTable`, as the engine sees it (`pipeline.engine.tables.Table`).
 
-    Writes go to RocksDB at once and wait in `changes` until `send_changes` hands them to the
-    outbox, in the order of writing: the engine's argument for the quota rests on it.
+    Writes gather in memory, where reads find them, until `send_changes`: then RocksDB gets them in
+    one atomic batch and the changelog gets one record a key, in the order of the last write to each
+    (the engine's argument for the quota rests on that order).
     """
 
     def __init__(self, table: StateTable, partition: int) -> None:
         self._table = table
         self._partition = partition
         self._db = table.data.database(partition)
-        self.changes: list[tuple[bytes, bytes | None]] = []
+        self._changes: dict[bytes, bytes | None] = {}
 
     def get(self, key: bytes) -> bytes | None:
+        if key in self._changes:
+            return self._changes[key]
         value: bytes | None = self._db.get(key)
         return value
 
     def put(self, key: bytes, value: bytes) -> None:
-        self._db.put(key, value)
-        self.changes.append((key, value))
+        self._changes.pop(key, None)
+        self._changes[key] = value
 
     def delete(self, key: bytes) -> None:
-        self._db.delete(key)
-        self.changes.append((key, None))
+        self._changes.pop(key, None)
+        self._changes[key] = None
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over the rows; finish before the next await, an open iterator keeps the lock."""
@@ -159,18 +162,27 @@ class PartitionTable:
                 yield key, value
 
     async def send_changes(self, outbox: Outbox) -> list[asyncio.Future[Any]]:
-        """Send what changed to the changelog; the futures end when it is acknowledged."""
-        changes, self.changes = self.changes, []
-        return [
-            await outbox.send(
-                self._table.changelog_name,
-                partition=self._partition,
-                key=key,
-                value=value,
-                on_acknowledged=self._table.on_changelog_acknowledged,
-            )
-            for key, value in changes
-        ]
+        """Write what changed to RocksDB and send it to the changelog.
+
+        Returns:
+            Futures that end when the changelog is acknowledged.
+        """
+        changes, self._changes = self._changes, {}
+        if not changes:
+            return []
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key, value in changes.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        self._db.write(batch)
+        return await outbox.send_to(
+            self._table.changelog_name,
+            self._partition,
+            [Outgoing(key, value) for key, value in changes.items()],
+            self._table.on_changelog_acknowledged,
+        )
 
 
 class StateTable(Table):

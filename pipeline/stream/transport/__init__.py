@@ -9,16 +9,20 @@ docs/adr/0004-filter-below-faust.md.
 
 from __future__ import annotations
 
+from pipeline.stream.transport.bundles import Bundle, Shelf
 from pipeline.stream.transport.consumer import Consumer, ConsumerThread
 from pipeline.stream.transport.driver import Transport
-from pipeline.stream.transport.filtering import RecordFilter
+from pipeline.stream.transport.filtering import Reading, RecordFilter
 from pipeline.stream.transport.options import Depth, TransportOptions
 
 __all__ = [
+    "Bundle",
     "Consumer",
     "ConsumerThread",
     "Depth",
+    "Reading",
     "RecordFilter",
+    "Shelf",
     "Transport",
     "TransportOptions",
 ]

@@ -29,7 +29,9 @@ from pipeline.errors import DeliveryError
 from pipeline.stream.offsets import OffsetTracker
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.transport.filtering import FilteringFetcher
-from pipeline.stream.transport.options import Depth, TransportOptions
+from pipeline.stream.transport.options import TransportOptions
+
+_FULL_SECONDS = 0.02
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -45,12 +47,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         await super().on_start()
-        record_filter, depth = self.transport.record_filter, self.options.depth
-        if record_filter is not None and depth > Depth.AGENT:
-            # A rule without a literal leaves nothing to search for: every record is decoded.
-            depth = depth if record_filter.searches else Depth.EVENT
-            fetcher = self._ensure_consumer()._fetcher  # noqa: SLF001
-            FilteringFetcher.adopt(fetcher, record_filter, depth)
+        FilteringFetcher.adopt(self._ensure_consumer()._fetcher, self.transport.reading)  # noqa: SLF001
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         conf = self.app.conf
@@ -87,6 +84,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
         max_records: int | None = None,
     ) -> Mapping[TP, list[Any]]:
+        # Where the agents are behind, reading pauses: memory holds what they have not taken yet.
+        shelf = self.transport.reading.shelf
+        active_partitions = {tp for tp in active_partitions if not shelf.is_full(tp.topic)}
+        if not active_partitions:
+            await asyncio.sleep(_FULL_SECONDS)
+            return {}
         records = await super()._fetch_records(
             consumer, active_partitions, timeout=timeout, max_records=max_records
         )
@@ -134,6 +137,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 continue
             committed[ensure_TP(tp)] = offset
             base = self.tracker.forget(ensure_TP(tp))
+            self.transport.reading.shelf.forget([(tp.topic, tp.partition)])
             # Without a commit aiokafka leaves the position where it is, and what was fetched but
             # not processed would be skipped: go back to where reading began.
             target = offset if offset is not None else base
@@ -266,7 +270,7 @@ class Consumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             self.tracker.forget(ensure_TP(tp))
-        self.app.on_let_go(revoked)
+        self.transport.reading.shelf.forget((tp.topic, tp.partition) for tp in revoked)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109
         async for tp, message in super().getmany(timeout):

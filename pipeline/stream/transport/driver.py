@@ -7,7 +7,7 @@ from typing import Any
 from faust.transport.drivers import aiokafka
 
 from pipeline.stream.transport.consumer import Consumer
-from pipeline.stream.transport.filtering import RecordFilter
+from pipeline.stream.transport.filtering import Reading
 from pipeline.stream.transport.options import TransportOptions
 from pipeline.stream.transport.producer import Producer
 
@@ -22,9 +22,9 @@ class Transport(aiokafka.Transport):
         self,
         *args: Any,
         options: TransportOptions,
-        record_filter: RecordFilter | None = None,
+        reading: Reading,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.options = options
-        self.record_filter = record_filter
+        self.reading = reading

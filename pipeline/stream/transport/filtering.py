@@ -9,6 +9,8 @@ control batches, aborted transactions and compacted holes included.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from aiokafka.consumer.fetcher import (
@@ -22,13 +24,21 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from pipeline.stream.transport import batches
 from pipeline.stream.transport.batches import BatchHeader
+from pipeline.stream.transport.bundles import (
+    MAX_BUNDLE_BYTES,
+    MAX_BUNDLE_RECORDS,
+    MAX_BUNDLE_SECONDS,
+    Bundle,
+    Shelf,
+)
 from pipeline.stream.transport.options import Depth
+from pipeline.types import Position
 
 _NO_POSITION: Final = 1 << 62
 
 
 class RecordFilter(Protocol):
-    """Decides about records in the consumer thread; must not raise."""
+    """Decides about the records of the input topics, in the consumer's thread; must not raise."""
 
     @property
     def topics(self) -> frozenset[str]:
@@ -36,7 +46,7 @@ class RecordFilter(Protocol):
 
     @property
     def searches(self) -> bool:
-        """Whether raw bytes can tell anything; if not, only `keep` is asked."""
+        """Whether raw bytes can tell anything; if not, only `judge` is asked."""
 
     def may_match(self, value: bytes) -> bool:
         """Return False only if no event in this value can match."""
@@ -44,35 +54,81 @@ class RecordFilter(Protocol):
     def positions(self, data: bytes | memoryview) -> Sequence[int]:
         """Return where something stands that a match needs; a record without any cannot match."""
 
-    def keep(self, record: ConsumerRecord) -> bool:
-        """Judge one record whole; what is kept goes on to the agent."""
+    def judge(self, record: ConsumerRecord) -> Any | None:
+        """Judge one record whole; what is returned goes on to the agent, None drops the record."""
 
     def passed_over(self, tp: TopicPartition, records: int, timestamp_ms: int) -> None:
         """Count records that were dropped unread; the latest of them has this timestamp."""
 
 
-class FilteredRecords(PartitionRecords):
-    """Yields the records that the filter keeps; `next_fetch_offset` passes over the others."""
+class BundledRecords(PartitionRecords):
+    """Yields the first record of each bundle and puts the bundle on the shelf."""
+
+    shelf: Shelf
+    next_fetch_offset: int
+
+    def _bundle(
+        self, items: Iterator[tuple[ConsumerRecord, Any | None]]
+    ) -> Iterator[ConsumerRecord]:
+        """Gather items; a record with None was judged and dropped."""
+        first: ConsumerRecord | None = None
+        bundle: list[Any] = []
+        size = 0
+        deadline = monotonic() + MAX_BUNDLE_SECONDS
+        for record, item in items:
+            if item is not None:
+                first = first or record
+                bundle.append(item)
+                size += len(record.value or b"") + len(record.key or b"")
+            full = len(bundle) >= MAX_BUNDLE_RECORDS or size >= MAX_BUNDLE_BYTES
+            if full or monotonic() > deadline:
+                yield self._shelve(first or record, bundle, size)
+                first, bundle, size = None, [], 0
+                deadline = monotonic() + MAX_BUNDLE_SECONDS
+        if first is not None:
+            yield self._shelve(first, bundle, size)
+
+    def _shelve(self, first: ConsumerRecord, items: list[Any], size: int) -> ConsumerRecord:
+        position = Position(first.topic, first.partition, first.offset)
+        self.shelf.put(position, Bundle(tuple(items), size))
+        return first
+
+    @classmethod
+    def adopt(cls, records: PartitionRecords, shelf: Shelf) -> None:
+        """Turn the iterator of aiokafka, which nobody has read from yet, into one of ours."""
+        records.__class__ = cls
+        records.shelf = shelf
+        unpacked = records._unpack_records()  # noqa: SLF001
+        records._records_iterator = records._bundle((r, r) for r in unpacked)  # noqa: SLF001
+
+
+class FilteredRecords(BundledRecords):
+    """Bundles the records that the filter keeps; `next_fetch_offset` passes over the others."""
 
     record_filter: RecordFilter
     depth: Depth
     data: bytes
-    next_fetch_offset: int
     _unread: int
     _unread_ms: int
 
     @classmethod
-    def adopt(
-        cls, records: PartitionRecords, record_filter: RecordFilter, depth: Depth, data: bytes
+    def adopt_filtered(
+        cls,
+        records: PartitionRecords,
+        shelf: Shelf,
+        record_filter: RecordFilter,
+        depth: Depth,
+        data: bytes,
     ) -> None:
-        """Turn the iterator of aiokafka, which nobody has read from yet, into one of ours."""
+        """As `adopt`, for a topic whose records are filtered."""
         records.__class__ = cls
+        records.shelf = shelf
         records.record_filter = record_filter
         records.depth = depth
         records.data = data
-        records._records_iterator = records._read()  # noqa: SLF001
+        records._records_iterator = records._bundle(records._read())  # noqa: SLF001
 
-    def _read(self) -> Iterator[ConsumerRecord]:
+    def _read(self) -> Iterator[tuple[ConsumerRecord, Any | None]]:
         self._unread, self._unread_ms = 0, 0
         for header in batches.batch_headers(self.data):
             if header is None:
@@ -98,7 +154,7 @@ class FilteredRecords(PartitionRecords):
                 return True
         return header.is_control or header.next_offset <= self.next_fetch_offset
 
-    def _read_batch(self, header: BatchHeader) -> Iterator[ConsumerRecord]:
+    def _read_batch(self, header: BatchHeader) -> Iterator[tuple[ConsumerRecord, Any | None]]:
         payload = batches.decompress(self.data, header)
         if self.depth < Depth.BATCH or self.next_fetch_offset > header.base_offset:
             # Without a search of the batch, or with a batch that was half read before a seek.
@@ -111,7 +167,7 @@ class FilteredRecords(PartitionRecords):
 
     def _read_at(
         self, header: BatchHeader, payload: bytes | memoryview, positions: Sequence[int]
-    ) -> Iterator[ConsumerRecord]:
+    ) -> Iterator[tuple[ConsumerRecord, Any | None]]:
         """Read only the records in which one of these positions lies."""
         wanted = iter(sorted(positions))
         position = next(wanted)
@@ -126,7 +182,7 @@ class FilteredRecords(PartitionRecords):
 
     def _read_each(
         self, header: BatchHeader, payload: bytes | memoryview
-    ) -> Iterator[ConsumerRecord]:
+    ) -> Iterator[tuple[ConsumerRecord, Any | None]]:
         start = self.next_fetch_offset
         for record in batches.parse(self.data, header, payload):
             if record.offset < start:
@@ -136,19 +192,18 @@ class FilteredRecords(PartitionRecords):
             else:
                 yield from self._judge(record)
 
-    def _read_old_format(self) -> Iterator[ConsumerRecord]:
+    def _read_old_format(self) -> Iterator[tuple[ConsumerRecord, Any | None]]:
         """Read message sets of format 0 and 1 with aiokafka's reader; it skips what was read."""
-        for record in super()._unpack_records():
+        for record in self._unpack_records():
             if self.depth >= Depth.RECORD and not self.record_filter.may_match(record.value or b""):
                 self._count_unread(1, record.timestamp or 0)
-            elif self.record_filter.keep(record):
-                yield record
+            else:
+                yield record, self.record_filter.judge(record)
 
-    def _judge(self, record: Any) -> Iterator[ConsumerRecord]:
+    def _judge(self, record: Any) -> Iterator[tuple[ConsumerRecord, Any | None]]:
         self.next_fetch_offset = record.offset + 1
         judged = self._consumer_record(self._tp, record)
-        if self.record_filter.keep(judged):
-            yield judged
+        yield judged, self.record_filter.judge(judged)
 
     def _count_unread(self, records: int, timestamp_ms: int) -> None:
         self._unread += records
@@ -172,18 +227,38 @@ class _ClientTap:
         return response
 
 
-class FilteringFetcher(Fetcher):
-    """Makes `FilteredRecords` of what a fetch brought, before anybody reads from it."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the records of each topic are read; a topic that is not named is left as it is.
 
-    record_filter: RecordFilter
+    Attributes:
+        shelf: where bundles wait for their agents.
+        bundled: topics whose records are bundled whole.
+        record_filter: the filter of the input topics, None to leave them as they are.
+        depth: where the filter drops records.
+    """
+
+    shelf: Shelf
+    bundled: frozenset[str]
+    record_filter: RecordFilter | None
     depth: Depth
 
+    def bundles(self, topic: str) -> bool:
+        """Whether records of this topic reach their agent in bundles."""
+        filtered = self.record_filter is not None and topic in self.record_filter.topics
+        return filtered or topic in self.bundled
+
+
+class FilteringFetcher(Fetcher):
+    """Makes bundles of what a fetch brought, before anybody reads from it."""
+
+    reading: Reading
+
     @classmethod
-    def adopt(cls, fetcher: Fetcher, record_filter: RecordFilter, depth: Depth) -> None:
+    def adopt(cls, fetcher: Fetcher, reading: Reading) -> None:
         """Turn a fetcher that has not fetched yet (no subscription) into one of ours."""
         fetcher.__class__ = cls
-        fetcher.record_filter = record_filter
-        fetcher.depth = depth
+        fetcher.reading = reading
         fetcher._client = _ClientTap(fetcher._client)  # noqa: SLF001
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> bool:
@@ -193,15 +268,21 @@ class FilteringFetcher(Fetcher):
             response = self._client.responses.pop(id(request), None)
         # Still in the synchronous step that filled self._records: no reader came in between.
         for topic, partitions in response.topics if response is not None else ():
-            if topic in self.record_filter.topics:
-                for partition, *_, data in partitions:
-                    self._filter(TopicPartition(topic, partition), data)
+            for partition, *_, data in partitions:
+                self._take_over(TopicPartition(topic, partition), data)
         return wake_up
 
-    def _filter(self, tp: TopicPartition, data: bytes | None) -> None:
+    def _take_over(self, tp: TopicPartition, data: bytes | None) -> None:
         result = self._records.get(tp)
-        if type(result) is FetchResult and data:
-            records = result._partition_records  # noqa: SLF001
-            # A result that waits from an earlier fetch is ours already.
-            if type(records) is PartitionRecords:
-                FilteredRecords.adopt(records, self.record_filter, self.depth, data)
+        if type(result) is not FetchResult or not data:
+            return
+        records = result._partition_records  # noqa: SLF001
+        if type(records) is not PartitionRecords:
+            return  # waits from an earlier fetch, and is ours already
+        reading = self.reading
+        if tp.topic in reading.bundled:
+            BundledRecords.adopt(records, reading.shelf)
+        elif reading.record_filter is not None and tp.topic in reading.record_filter.topics:
+            FilteredRecords.adopt_filtered(
+                records, reading.shelf, reading.record_filter, reading.depth, data
+            )

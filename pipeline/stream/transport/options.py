@@ -32,4 +32,3 @@ class TransportOptions:
     fetch_max_bytes: int = 16 << 20
     settle_seconds: float = 30.0
     revoke_seconds: float = 20.0
-    depth: Depth = Depth.BATCH

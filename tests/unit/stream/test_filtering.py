@@ -16,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.stream.transport import batches
-from pipeline.stream.transport.filtering import FilteredRecords
+from pipeline.stream.transport.bundles import MAX_BUNDLE_RECORDS, Shelf
+from pipeline.stream.transport.filtering import BundledRecords, FilteredRecords
 from pipeline.stream.transport.options import Depth
+from pipeline.types import Position
 
 TP = TopicPartition("events", 3)
 NEEDLE = b"needle"
@@ -40,9 +42,9 @@ class NeedleFilter:
         found = [match.end() - 1 for match in re.finditer(NEEDLE, bytes(data))]
         return found[::-1]  # in any order
 
-    def keep(self, record) -> bool:
+    def judge(self, record):
         self.judged.append(record.offset)
-        return matches(record.value)
+        return (record, "judged") if matches(record.value) else None
 
     def passed_over(self, tp, records, timestamp_ms) -> None:
         self.unread += records
@@ -120,8 +122,15 @@ def read(
 
 def read_filtered(data, aborted, *, position, isolation, depth, needle_filter):
     records = read(data, aborted, position=position, isolation=isolation)
-    FilteredRecords.adopt(records, needle_filter, depth, data)
+    FilteredRecords.adopt_filtered(records, Shelf(1 << 30), needle_filter, depth, data)
     return records
+
+
+def items(records) -> list:
+    """Return what the bundles hold, all together."""
+    return [
+        item for first in records for item in records.shelf.take(Position(*TP, first.offset)).items
+    ]
 
 
 values = st.one_of(
@@ -183,7 +192,7 @@ def test_every_depth_yields_what_filtering_afterwards_yields(batches, position, 
         needle_filter=needle_filter,
     )
 
-    assert list(filtered) == expected
+    assert [record for record, _ in items(filtered)] == expected
     assert filtered.next_fetch_offset == plain.next_fetch_offset
 
 
@@ -218,7 +227,7 @@ def test_a_cut_off_last_batch_is_fetched_again():
         needle_filter=NeedleFilter(),
     )
 
-    assert [record.offset for record in filtered] == [0]
+    assert [record.offset for record, _ in items(filtered)] == [0]
     assert filtered.next_fetch_offset == 1
 
 
@@ -261,7 +270,7 @@ def test_message_sets_of_the_old_formats_go_the_long_way(magic, codec):
         needle_filter=needle_filter,
     )
 
-    assert [record.value for record in filtered] == [b"needle!", b"a needle!"]
+    assert [record.value for record, _ in items(filtered)] == [b"needle!", b"a needle!"]
     assert filtered.next_fetch_offset == 4
     assert len(needle_filter.judged) + needle_filter.unread == 4
 
@@ -274,3 +283,38 @@ def test_records_whose_lengths_do_not_add_up_are_refused():
     with pytest.raises(CorruptRecordException):
         list(batches.record_spans(b"\x03abc", 1))
     assert list(batches.record_spans(b"\x04ab\x02c", 2)) == [(0, 3), (3, 5)]
+
+
+def test_a_bundle_is_delivered_as_its_first_record_and_positions_go_past_its_last():
+    count = MAX_BUNDLE_RECORDS + 10
+    data, _ = encode([Batch(tuple(b"%d" % n for n in range(count)), tail_gap=5)])
+    records = read(data, [], position=0, isolation=READ_COMMITTED)
+    BundledRecords.adopt(records, Shelf(1 << 30))
+
+    first = next(records)
+    between = records.next_fetch_offset
+    second = next(records)
+
+    assert (first.offset, between, second.offset) == (0, MAX_BUNDLE_RECORDS, MAX_BUNDLE_RECORDS)
+    assert list(records) == []
+    assert records.next_fetch_offset == count + 5
+    shelf = records.shelf
+    sizes = [len(shelf.take(Position(*TP, offset)).items) for offset in (0, MAX_BUNDLE_RECORDS)]
+    assert sizes == [MAX_BUNDLE_RECORDS, 10]
+
+
+def test_a_shelf_knows_how_full_it_is_and_forgets_what_is_let_go():
+    data, _ = encode([Batch((b"x" * 600, b"y" * 600))])
+    records = read(data, [], position=0, isolation=READ_COMMITTED)
+    shelf = Shelf(1000)
+    BundledRecords.adopt(records, shelf)
+
+    assert not shelf.is_full("events")
+    list(records)
+    assert shelf.is_full("events")
+    assert not shelf.is_full("other")
+    shelf.forget([("other", 3)])
+    assert shelf.is_full("events")
+    shelf.forget([tuple(TP)])
+    assert not shelf.is_full("events")
+    assert shelf.take(Position(*TP, 0)) is None
