@@ -133,10 +133,10 @@ def _raise_in(cls: type) -> Callable[[Failpoint], None]:
     def install(point: Failpoint) -> None:
         original = cls.handle
 
-        async def wrapped(self: Any, message: Any) -> None:
+        async def wrapped(self: Any, message: Any, *items: Any) -> None:
             if point.reached():
                 raise ZeroDivisionError("on purpose")
-            await original(self, message)
+            await original(self, message, *items)
 
         cls.handle = wrapped
 
@@ -192,9 +192,9 @@ def _keep_journal(file: Path) -> None:
     def noting(cls: type) -> None:
         original = cls.handle
 
-        async def wrapped(self: Any, message: Any) -> None:
+        async def wrapped(self: Any, message: Any, *items: Any) -> None:
             note(message)
-            await original(self, message)
+            await original(self, message, *items)
 
         cls.handle = wrapped
 

@@ -68,8 +68,17 @@ class HoldingProducer:
         self.held: list[tuple[asyncio.Future[Any], asyncio.Future[Any]]] = []
         app.outbox._producer = lambda: self
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer(), name)
+
     async def send(self, topic: str, **record: Any) -> asyncio.Future[Any]:
-        written = await self._producer().send(topic, **record)
+        return self._hold(topic, await self._producer().send(topic, **record))
+
+    async def send_batch(self, batch: Any, topic: str, *, partition: int) -> asyncio.Future[Any]:
+        sent = await self._producer().send_batch(batch, topic, partition=partition)
+        return self._hold(topic, sent)
+
+    def _hold(self, topic: str, written: asyncio.Future[Any]) -> asyncio.Future[Any]:
         if topic not in self._topics:
             return written
         told = asyncio.get_running_loop().create_future()

@@ -19,8 +19,14 @@ import random
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import accumulate, islice
 from typing import Any
+
+from confluent_kafka import Producer
+
+from tests.clients import client_config, create_topic
 
 PARTITIONS = 4
 BATCH_RECORDS = 100
@@ -139,7 +145,7 @@ def distinct_terms(corpus: Corpus) -> int:
 def events(corpus: Corpus) -> Iterator[bytes]:
     """Yield the events, in order."""
     fleet = _Fleet(random.Random(f"bytes {corpus.seed} {corpus.size}"), corpus.size)
-    step = 1.0 if corpus.distinct else 0.005
+    step = 0.9 if corpus.distinct else 0.005
     for number, choice in enumerate(choices(corpus)):
         yield fleet.event(number, START_SECONDS + number * step, choice)
 
@@ -203,7 +209,7 @@ class _Fleet:
             f'"event":{{"action":"load","category":["library"],"created":"{stamp}","dataset":'
             f'"endpoint.events.library","id":"{tail}{serial}","kind":"event",{module}'
             f'"sequence":{number % 977 * 1021 + host},"type":["start"]}},'
-            f'{self._host_json[host]},{message}'
+            f"{self._host_json[host]},{message}"
             f'"process":{{{process},"uptime":{uptime}}},{user}}}'
         ).encode()
 
@@ -281,7 +287,8 @@ class _Fleet:
         host = term % _HOSTS
         if choice.matching:
             name = f"tool-{term}.exe"
-            path, signature = rf"C:\Users\ann\AppData\Local\Temp\{name}", {"exists": False}
+            path = rf"C:\Users\ann\AppData\Local\Temp\{name}"
+            signature: dict[str, Any] = {"exists": False}
         elif term % 2:
             name = "powershell.exe"
             path = rf"{_SYSTEM}\WindowsPowerShell\v1.0\{name}"
@@ -295,7 +302,9 @@ class _Fleet:
                 "subject_name": "Vendor, Inc.",
                 "trusted": True,
             }
-        user = _dumps({"domain": "CORP", "id": f"S-1-5-21-7-{term % 977}", "name": f"u{term % 977}"})
+        user = _dumps(
+            {"domain": "CORP", "id": f"S-1-5-21-7-{term % 977}", "name": f"u{term % 977}"}
+        )
         process = self._process(host, name, path, signature, self._hash())
         return host, process, f'"user":{user}'
 
@@ -349,55 +358,51 @@ class _Fleet:
         return "".join(self._rng.choices("abcdefghiklmnoprstuvwz", k=6))
 
 
-def _clock(seconds: int, cache: dict[int, str] | None = None) -> str:
-    from datetime import UTC, datetime
-
-    memory = _CLOCK if cache is None else cache
-    text = memory.get(seconds)
-    if text is None:
-        memory.clear()
-        text = memory[seconds] = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return text
-
-
-_CLOCK: dict[int, str] = {}
+@lru_cache(maxsize=4)
+def _clock(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _dumps(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def fill(bootstrap: str, topic: str, corpus: Corpus, partitions: int = PARTITIONS) -> None:
-    """Create the topic and produce the corpus into it, in batches of about a hundred records.
+def fill(
+    bootstrap: str, topic: str, corpus: Corpus, partitions: int = PARTITIONS, first: int = 0
+) -> None:
+    """Produce the corpus into an existing topic, in batches of about a hundred records.
+
+    Args:
+        bootstrap: the broker.
+        topic: its name.
+        corpus: what to produce.
+        partitions: of the topic.
+        first: number of the first event; those before it are there already.
 
     Raises:
         RuntimeError: a record was not acknowledged.
     """
-    from confluent_kafka import Producer
-
-    from tests.clients import client_config, create_topic
-
-    create_topic(bootstrap, topic, partitions=partitions)
     failed: list[str] = []
-    producer = Producer(
-        client_config(bootstrap)
-        | {
-            "compression.type": corpus.codec,
-            "batch.num.messages": BATCH_RECORDS,
-            # A batch is closed when it is full, not by the clock.
-            "linger.ms": 1000,
-            "batch.size": 8 << 20,
-            "enable.idempotence": True,
-            "queue.buffering.max.messages": 40_000,
-            "message.timeout.ms": 120_000,
-        }
-    )
+    config: dict[str, Any] = {
+        **client_config(bootstrap),
+        "compression.type": corpus.codec,
+        "batch.num.messages": BATCH_RECORDS,
+        # A batch is closed when it is full, not by the clock.
+        "linger.ms": 1000,
+        "batch.size": 8 << 20,
+        "enable.idempotence": True,
+        "queue.buffering.max.messages": 40_000,
+        "message.timeout.ms": 120_000,
+    }
+    producer = Producer(config)
 
     def delivered(error: Any, _: Any) -> None:
         if error is not None:
             failed.append(str(error))
 
     for number, value in enumerate(events(corpus)):
+        if number < first:
+            continue
         partition = partition_of(number, partitions)
         while True:
             try:
@@ -427,6 +432,8 @@ def main() -> int:
     parser.add_argument("--bootstrap", help="produce into this cluster instead of printing")
     parser.add_argument("--topic", help="default: named after the corpus")
     parser.add_argument("--partitions", type=int, default=PARTITIONS)
+    parser.add_argument("--first", type=int, default=0, help="events before it are left out")
+    parser.add_argument("--no-create", action="store_true", help="the topic exists")
     arguments = parser.parse_args()
     corpus = Corpus(
         count=arguments.count,
@@ -438,10 +445,12 @@ def main() -> int:
     )
     if arguments.bootstrap:
         topic = arguments.topic or corpus.name
-        fill(arguments.bootstrap, topic, corpus, arguments.partitions)
-        print(topic)
+        if not arguments.no_create:
+            create_topic(arguments.bootstrap, topic, partitions=arguments.partitions)
+        fill(arguments.bootstrap, topic, corpus, arguments.partitions, arguments.first)
+        sys.stdout.write(f"{topic}\n")
     else:
-        for event in events(corpus):
+        for event in islice(events(corpus), arguments.first, None):
             sys.stdout.buffer.write(event + b"\n")
     return 0
 
