@@ -164,9 +164,11 @@ def batch_lists(draw: st.DrawFn) -> list[Batch]:
                 tail_gap=draw(st.integers(0, 3)),
             )
         )
-    for producer in sorted(open_transactions):
-        batches.append(Batch((), producer=producer, transactional=True, control="commit"))
-    return batches
+    ends = [
+        Batch((), producer=producer, transactional=True, control="commit")
+        for producer in sorted(open_transactions)
+    ]
+    return batches + ends
 
 
 @given(
