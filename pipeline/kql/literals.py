@@ -31,6 +31,16 @@ from pipeline.kql.values.folding import lower, words
 SHORTEST = 4
 """Shorter literals are found in every event."""
 
+COMMON_WORDS = frozenset(
+    {
+        *("windows", "linux", "macos", "process", "library", "file", "network", "registry"),
+        *("driver", "start", "info", "change", "creation", "endpoint", "event", "events", "host"),
+        *("user", "microsoft", "system32", "true", "false", "success", "failure", "unknown"),
+        *("trusted", "microsoft windows", "microsoft corporation", "users", "program files"),
+    }
+)
+"""What stands in most endpoint events, as a value or a field's name: it tells them not apart."""
+
 _ONE_SPELLING = re.compile(r"[ !#-%'-.0-;=?-\[\]-~]+")
 # The Kelvin sign lower-cases to k and the dotted capital I to i: in a caseless field these two
 # letters may stand in the raw text as something that is not ASCII.
@@ -59,10 +69,11 @@ class Literals:
         return Literals(self.exact | other.exact, self.caseless | other.caseless)
 
     @property
-    def strength(self) -> tuple[int, int]:
-        """The order of usefulness: a longer shortest alternative is rarer in other events."""
+    def strength(self) -> tuple[bool, int, int]:
+        """The order of usefulness: nothing that most events hold, then the longer the rarer."""
         texts = self.alternatives
-        return min(len(text) for text in texts), -len(texts)
+        common = any(text.lower() in COMMON_WORDS for text in texts)
+        return not common, min(len(text) for text in texts), -len(texts)
 
 
 def required_literals(

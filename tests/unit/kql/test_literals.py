@@ -71,3 +71,12 @@ def test_alternatives_are_all_texts() -> None:
 
     assert literals is not None
     assert literals.alternatives == {"amsi.dll", "powershell.exe"}
+
+
+def test_a_text_that_most_events_hold_is_taken_only_when_there_is_no_other() -> None:
+    table = FieldTable.builtin()
+    both = parse("event.category:process and process.name:ab.exe")
+    alone = parse("event.category:process and process.pid:5")
+
+    assert required_literals(both, table) == exact("ab.exe")
+    assert required_literals(alone, table) == exact("process")
