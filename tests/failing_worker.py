@@ -4,10 +4,13 @@
 
 The product knows nothing of this: methods of the stages are wrapped before the command runs.
 
-    TEST_JOURNAL        file for a line "topic partition offset" for each record handled
-    TEST_FAILPOINT      a name of `FAILPOINTS`: where to fail
-    TEST_FAILPOINT_HIT  at the how-manyth time, from 1
-    TEST_FAILPOINT_ARM  file whose existence arms it; from then on nothing is committed either
+    TEST_JOURNAL         file for a line "topic partition offset bundle" for each record that a
+                         stage begins with; `bundle` is the offset of the first one of its bundle
+    TEST_REVOCATIONS     file for a line at each revocation: how many bundles wait for their agents
+    TEST_FAILPOINT       a name of `FAILPOINTS`: where to fail
+    TEST_FAILPOINT_ARM   file whose existence arms it; from then on nothing is committed either
+    TEST_BUNDLE_RECORDS  largest number of records in a bundle
+    TEST_BUNDLE_DELAY    seconds that each stage waits before each bundle
 """
 
 from __future__ import annotations
@@ -15,19 +18,27 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.cli import main
+from pipeline.engine.first_seen import FirstSeen
+from pipeline.engine.quota import Quota
+from pipeline.stream import app as stream_app
 from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.quota import QuotaAgent
-from pipeline.stream.tables import PartitionTable, StateTable
-from pipeline.stream.transport import Consumer
+from pipeline.stream.tables import StateTable
+from pipeline.stream.transport import Consumer, filtering
+from pipeline.types import Record
 
-_FIRST_SEEN, _QUOTA = "first-seen", "quota"
+OBSERVATIONS, NEW_TERMS, ALERTS = "-observations", "-new_terms", "-alerts"
+FIRST_SEEN_CHANGELOG, QUOTA_CHANGELOG = "-first-seen-changelog", "-quota-changelog"
+
+STAGES = (MatchAgent, FirstSeenAgent, QuotaAgent)
 
 
 class Failpoint:
@@ -55,122 +66,204 @@ def die() -> NoReturn:
     raise AssertionError("still alive")
 
 
-async def acknowledged(agent: Any) -> None:
-    """Wait until everything that was sent is acknowledged."""
-    await agent._app.outbox.settle(30.0)
+Install = Callable[[Failpoint], None]
 
 
-def _kill_after(cls: type, name: str, *, when_acknowledged: bool = False) -> Callable[..., None]:
-    """Die after a method of an agent, or once all it has sent is acknowledged."""
+@dataclass(frozen=True)
+class Kill:
+    """A gap to die in.
+
+    Attributes:
+        install: wraps what leads to the gap.
+        hit: at which passage to die, counted from when it was armed.
+        held: once armed, this method waits for ever: nothing gets further than the gap, so that
+            what the dead process has told is known.
+        split: every produced record is a batch of its own.
+    """
+
+    install: Install
+    hit: int
+    held: tuple[type, str] | None = None
+    split: bool = False
+
+
+# -- where to die
+
+
+def _before_item(cls: type, name: str) -> Install:
+    """Die before a record in the middle of a bundle is judged; others of the bundle have been."""
 
     def install(point: Failpoint) -> None:
         original = getattr(cls, name)
 
-        async def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-            result = await original(self, *args, **kwargs)
+        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
             if point.reached():
-                if when_acknowledged:
-                    await acknowledged(self)
                 die()
-            return result
+            return original(self, *args, **kwargs)
 
         setattr(cls, name, wrapped)
 
     return install
 
 
-def _kill_before_output(point: Failpoint) -> None:
-    original = QuotaAgent._send
-
-    async def wrapped(self: QuotaAgent, output: Any) -> None:
-        if point.reached():
-            die()
-        await original(self, output)
-
-    QuotaAgent._send = wrapped
-
-
-def _kill_after_put(table: str, key_start: bytes) -> Callable[[Failpoint], None]:
-    """Die when a row is in RocksDB and its changelog record is not even sent."""
+def _before_sending(topic: str) -> Install:
+    """Die before a bundle's records for a topic are sent; all that was sent is acknowledged."""
 
     def install(point: Failpoint) -> None:
-        original = PartitionTable.put
+        original = Outbox.send_to
 
-        def wrapped(self: PartitionTable, key: bytes, value: bytes) -> None:
-            original(self, key, value)
-            if self._table.name == table and key.startswith(key_start) and point.reached():
+        async def wrapped(
+            self: Outbox, name: str, partition: int, records: Sequence[Any], *args: Any
+        ) -> Any:
+            if name.endswith(topic) and records and point.reached():
+                await self.settle(30.0)
                 die()
+            return await original(self, name, partition, records, *args)
 
-        PartitionTable.put = wrapped
+        Outbox.send_to = wrapped
 
     return install
 
 
-def _kill_when_rows_are_acknowledged(point: Failpoint) -> None:
-    """Die when the changelog has the rows of stage 2 and the new terms are still with us."""
-    send, send_changes = Outbox.send, PartitionTable.send_changes
-
-    async def kept_back(self: Outbox, topic: str, **record: Any) -> Any:
-        if point.armed and topic.endswith("new_terms"):
-            future = asyncio.get_running_loop().create_future()
-            self._pending.add(future)
-            return future
-        return await send(self, topic, **record)
-
-    async def wrapped(self: PartitionTable, outbox: Outbox) -> Any:
-        futures = await send_changes(self, outbox)
-        if self._table.name == _FIRST_SEEN and point.reached():
-            await asyncio.gather(*futures)
-            die()
-        return futures
-
-    Outbox.send, PartitionTable.send_changes = kept_back, wrapped
-
-
-def _raise_in(cls: type) -> Callable[[Failpoint], None]:
-    """Raise what nobody has thought of, before a record is handled."""
+def _after_sending(topic: str, *, when_acknowledged: bool) -> Install:
+    """Die when a bundle's records for a topic were handed to the producer, or acknowledged."""
 
     def install(point: Failpoint) -> None:
-        original = cls.handle
+        original = Outbox.send_to
 
-        async def wrapped(self: Any, message: Any, *items: Any) -> None:
-            if point.reached():
-                raise ZeroDivisionError("on purpose")
-            await original(self, message, *items)
+        async def wrapped(
+            self: Outbox, name: str, partition: int, records: Sequence[Any], *args: Any
+        ) -> Any:
+            futures = await original(self, name, partition, records, *args)
+            if name.endswith(topic) and records and point.reached():
+                if when_acknowledged:
+                    await asyncio.gather(*futures)
+                die()
+            return futures
 
-        cls.handle = wrapped
+        Outbox.send_to = wrapped
 
     return install
 
 
-KILLS: dict[str, Callable[[Failpoint], None]] = {
-    "observation sent, not acknowledged": _kill_after(MatchAgent, "_forward"),
-    "observation acknowledged, not committed": _kill_after(
-        MatchAgent, "_forward", when_acknowledged=True
+def _between_batches(topic: str) -> Install:
+    """Die when some batches of a bundle are acknowledged and the next is not sent."""
+
+    def install(point: Failpoint) -> None:
+        original = Outbox._send_batch
+
+        async def wrapped(self: Outbox, name: str, *args: Any) -> Any:
+            if name.endswith(topic) and point.reached():
+                await self.settle(30.0)
+                die()
+            return await original(self, name, *args)
+
+        Outbox._send_batch = wrapped
+
+    return install
+
+
+_HOLD_FIRST_SEEN = (FirstSeenAgent, "handle")
+_HOLD_QUOTA = (QuotaAgent, "handle")
+_HOLD_OUTPUTS = (QuotaAgent, "_send")
+
+# Of `tests.integration.test_faults.chunk`, in bundles of three: the second bundle of a stage is
+# the one that is cut, and the first has gone as far as it could.
+KILLS: dict[str, Kill] = {
+    "some events of a bundle matched": Kill(
+        _before_item(MatchAgent, "_take"), hit=5, held=_HOLD_FIRST_SEEN
     ),
-    "row put, not in the changelog": _kill_after_put(_FIRST_SEEN, b""),
-    "row in the changelog, new term not sent": _kill_when_rows_are_acknowledged,
-    "new term sent, not acknowledged": _kill_after(FirstSeenAgent, "_raise"),
-    "new term acknowledged, not committed": _kill_after(
-        FirstSeenAgent, "_raise", when_acknowledged=True
+    "observations sent, not acknowledged": Kill(
+        _after_sending(OBSERVATIONS, when_acknowledged=False), hit=2, held=_HOLD_FIRST_SEEN
     ),
-    "id row put, window row not": _kill_after_put(_QUOTA, b"i"),
-    "quota rows put, not in the changelog": _kill_after_put(_QUOTA, b"w"),
-    "decision in the changelog, alert not sent": _kill_before_output,
-    "alert sent, not acknowledged": _kill_after(QuotaAgent, "_send"),
-    "alert acknowledged, not committed": _kill_after(QuotaAgent, "_send", when_acknowledged=True),
+    "some observations of a bundle acknowledged": Kill(
+        _between_batches(OBSERVATIONS), hit=5, held=_HOLD_FIRST_SEEN, split=True
+    ),
+    "observations acknowledged, not committed": Kill(
+        _after_sending(OBSERVATIONS, when_acknowledged=True), hit=2, held=_HOLD_FIRST_SEEN
+    ),
+    "some observations of a bundle judged": Kill(
+        _before_item(FirstSeen, "observe"), hit=5, held=_HOLD_QUOTA
+    ),
+    "rows written, not in the changelog": Kill(
+        _before_sending(FIRST_SEEN_CHANGELOG), hit=2, held=_HOLD_QUOTA
+    ),
+    "some rows of a bundle in the changelog": Kill(
+        _between_batches(FIRST_SEEN_CHANGELOG), hit=4, held=_HOLD_QUOTA, split=True
+    ),
+    "rows in the changelog, new terms not sent": Kill(
+        _before_sending(NEW_TERMS), hit=2, held=_HOLD_QUOTA
+    ),
+    "new terms sent, not acknowledged": Kill(
+        _after_sending(NEW_TERMS, when_acknowledged=False), hit=2, held=_HOLD_QUOTA
+    ),
+    "some new terms of a bundle acknowledged": Kill(
+        _between_batches(NEW_TERMS), hit=4, held=_HOLD_QUOTA, split=True
+    ),
+    "new terms acknowledged, not committed": Kill(
+        _after_sending(NEW_TERMS, when_acknowledged=True), hit=2, held=_HOLD_QUOTA
+    ),
+    "some new terms of a bundle decided": Kill(
+        _before_item(Quota, "admit"), hit=2, held=_HOLD_OUTPUTS
+    ),
+    "quota rows written, not in the changelog": Kill(
+        _before_sending(QUOTA_CHANGELOG), hit=2, held=_HOLD_OUTPUTS
+    ),
+    "some quota rows of a bundle in the changelog": Kill(
+        # After two id rows at most; the window row is the last of its bundle.
+        _between_batches(QUOTA_CHANGELOG),
+        hit=3,
+        held=_HOLD_OUTPUTS,
+        split=True,
+    ),
+    "decisions in the changelog, alerts not sent": Kill(_before_sending(ALERTS), hit=1),
+    "alerts sent, not acknowledged": Kill(_after_sending(ALERTS, when_acknowledged=False), hit=2),
+    "some alerts of a bundle acknowledged": Kill(_between_batches(ALERTS), hit=2, split=True),
+    "alerts acknowledged, not committed": Kill(
+        _after_sending(ALERTS, when_acknowledged=True), hit=2
+    ),
 }
 
-MAY_REPEAT = frozenset({"alert sent, not acknowledged", "alert acknowledged, not committed"})
+MAY_REPEAT = frozenset(
+    {
+        "alerts sent, not acknowledged",
+        "some alerts of a bundle acknowledged",
+        "alerts acknowledged, not committed",
+    }
+)
 """Where an alert may be in the topic while its record is not committed: told again, then."""
 
-RAISES: dict[str, Callable[[Failpoint], None]] = {
-    "match raises": _raise_in(MatchAgent),
-    "first seen raises": _raise_in(FirstSeenAgent),
-    "quota raises": _raise_in(QuotaAgent),
+
+# -- where to raise
+
+
+def _raise_before_item(cls: type, name: str) -> Install:
+    """Raise what nobody has thought of, in the middle of a bundle."""
+
+    def install(point: Failpoint) -> None:
+        original = getattr(cls, name)
+
+        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if point.reached():
+                raise ZeroDivisionError("on purpose")
+            return original(self, *args, **kwargs)
+
+        setattr(cls, name, wrapped)
+
+    return install
+
+
+RAISED_AT = 4
+"""The how-manyth record of a bundle raises."""
+
+RAISES: dict[str, Install] = {
+    "match raises": _raise_before_item(MatchAgent, "_take"),
+    "first seen raises": _raise_before_item(FirstSeen, "observe"),
+    "quota raises": _raise_before_item(Quota, "admit"),
 }
 
-FAILPOINTS = KILLS | RAISES
+
+# -- what else is wrapped
 
 
 def _commit_nothing_when_armed(point: Failpoint) -> None:
@@ -182,43 +275,112 @@ def _commit_nothing_when_armed(point: Failpoint) -> None:
     Consumer._commit_offsets = wrapped
 
 
+def _hold_when_armed(point: Failpoint, cls: type, name: str) -> None:
+    original = getattr(cls, name)
+
+    async def wrapped(self: Any, *args: Any) -> Any:
+        if point.armed:
+            await asyncio.Future()
+        return await original(self, *args)
+
+    setattr(cls, name, wrapped)
+
+
+def _configure_app(**faust_settings: Any) -> None:
+    original = stream_app._faust_settings
+    stream_app._faust_settings = lambda settings: original(settings) | faust_settings
+
+
+def _place(item: Any) -> tuple[str, int, int]:
+    """Return topic, partition and offset of what a stage is given: see `Agents._items`."""
+    if isinstance(item, tuple):
+        record: Record = item[0]
+        return record.position.topic, record.position.partition, record.position.offset
+    return item.topic, item.partition, item.offset
+
+
+def _before_each_bundle(act: Callable[[Any, Sequence[Any]], Any]) -> None:
+    """Do something before a stage handles a bundle."""
+
+    def wrap(cls: type) -> None:
+        original = cls.handle
+
+        async def wrapped(self: Any, message: Any, items: Sequence[Any]) -> None:
+            await act(message, items)
+            await original(self, message, items)
+
+        cls.handle = wrapped
+
+    for cls in STAGES:
+        wrap(cls)
+
+
 def _keep_journal(file: Path) -> None:
     """Note each record when a stage begins with it, and each changelog record that is read."""
     journal = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def note(message: Any) -> None:
-        os.write(journal, f"{message.topic} {message.partition} {message.offset}\n".encode())
+    def note(bundle: int, items: Sequence[Any]) -> None:
+        lines = (f"{' '.join(map(str, _place(item)))} {bundle}\n" for item in items)
+        os.write(journal, "".join(lines).encode())
 
-    def noting(cls: type) -> None:
-        original = cls.handle
+    async def note_bundle(message: Any, items: Sequence[Any]) -> None:
+        note(message.offset, items)
 
-        async def wrapped(self: Any, message: Any, *items: Any) -> None:
-            note(message)
-            await original(self, message, *items)
-
-        cls.handle = wrapped
-
-    for cls in (MatchAgent, FirstSeenAgent, QuotaAgent):
-        noting(cls)
+    _before_each_bundle(note_bundle)
     read = StateTable.on_changelog_event
 
     async def wrapped(self: StateTable, event: Any) -> None:
-        note(event.message)
+        note(event.message.offset, [event.message])
         await read(self, event)
 
     StateTable.on_changelog_event = wrapped
 
 
+def _note_revocations(file: Path) -> None:
+    original = Consumer.on_partitions_revoked
+
+    async def wrapped(self: Consumer, revoked: Any) -> None:
+        with file.open("a") as lines:
+            lines.write(f"{len(self.transport.reading.shelf._bundles)}\n")
+        await original(self, revoked)
+
+    Consumer.on_partitions_revoked = wrapped
+
+
+def _delay(seconds: float) -> None:
+    async def wait(_message: Any, _items: Sequence[Any]) -> None:
+        await asyncio.sleep(seconds)
+
+    _before_each_bundle(wait)
+
+
+def _install_failpoint(name: str, arm: Path) -> None:
+    if name in RAISES:
+        RAISES[name](Failpoint(RAISED_AT, arm))
+        return
+    kill = KILLS[name]
+    point = Failpoint(kill.hit, arm)
+    kill.install(point)
+    _commit_nothing_when_armed(point)
+    if kill.held is not None:
+        _hold_when_armed(point, *kill.held)
+    if kill.split:
+        _configure_app(producer_max_batch_size=1)
+
+
 def install() -> None:
     """Wrap what the environment asks for."""
-    if name := os.environ.get("TEST_FAILPOINT"):
-        hit = int(os.environ["TEST_FAILPOINT_HIT"])
-        point = Failpoint(hit, Path(os.environ["TEST_FAILPOINT_ARM"]))
-        FAILPOINTS[name](point)
-        if name in KILLS:
-            _commit_nothing_when_armed(point)
-    if file := os.environ.get("TEST_JOURNAL"):
+    environ = os.environ
+    if name := environ.get("TEST_FAILPOINT"):
+        _install_failpoint(name, Path(environ["TEST_FAILPOINT_ARM"]))
+    if records := environ.get("TEST_BUNDLE_RECORDS"):
+        filtering.MAX_BUNDLE_RECORDS = int(records)
+    if seconds := environ.get("TEST_BUNDLE_DELAY"):
+        _delay(float(seconds))
+    if file := environ.get("TEST_JOURNAL"):
         _keep_journal(Path(file))
+    if file := environ.get("TEST_REVOCATIONS"):
+        _note_revocations(Path(file))
 
 
 if __name__ == "__main__":
