@@ -28,7 +28,6 @@ class AsyncProducer(Protocol):
         value: bytes | None = None,
         key: bytes | None = None,
         partition: int | None = None,
-        timestamp_ms: int | None = None,
         headers: Sequence[tuple[str, bytes]] | None = None,
     ) -> asyncio.Future[Any]: ...
 
@@ -76,7 +75,6 @@ class Outbox:
         value: bytes | None,
         key: bytes | None = None,
         partition: int | None = None,
-        timestamp_ms: int | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
         on_acknowledged: Callable[[Delivery], None] | None = None,
     ) -> asyncio.Future[Any]:
@@ -97,7 +95,6 @@ class Outbox:
                 value=value,
                 key=key,
                 partition=partition,
-                timestamp_ms=timestamp_ms,
                 headers=list(headers) or None,
             )
         except Exception as exc:

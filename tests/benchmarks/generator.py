@@ -203,7 +203,7 @@ class _Fleet:
             f'"event":{{"action":"load","category":["library"],"created":"{stamp}","dataset":'
             f'"endpoint.events.library","id":"{tail}{serial}","kind":"event",{module}'
             f'"sequence":{number % 977 * 1021 + host},"type":["start"]}},'
-            f'{self._host_json[host]},{message}'
+            f"{self._host_json[host]},{message}"
             f'"process":{{{process},"uptime":{uptime}}},{user}}}'
         ).encode()
 
@@ -295,7 +295,9 @@ class _Fleet:
                 "subject_name": "Vendor, Inc.",
                 "trusted": True,
             }
-        user = _dumps({"domain": "CORP", "id": f"S-1-5-21-7-{term % 977}", "name": f"u{term % 977}"})
+        user = _dumps(
+            {"domain": "CORP", "id": f"S-1-5-21-7-{term % 977}", "name": f"u{term % 977}"}
+        )
         process = self._process(host, name, path, signature, self._hash())
         return host, process, f'"user":{user}'
 

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from pipeline.engine.decode import DecodeLimits
-from pipeline.engine.match import MAX_COPIED_BYTES, MAX_TUPLES, NO_MATCH, SKIPPED, Disposition, MatchStage
+from pipeline.engine.match import (
+    MAX_COPIED_BYTES,
+    MAX_TUPLES,
+    NO_MATCH,
+    SKIPPED,
+    Disposition,
+    MatchStage,
+)
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.timestamp import parse_timestamp
 from pipeline.engine.wire import decode_candidate, decode_observation, encode
