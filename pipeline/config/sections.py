@@ -135,12 +135,18 @@ class StreamSettings(Section):
         default=1 << 20, ge=1024, description="Larger values become dead letters (`too_large`)."
     )
     max_depth: int = Field(
-        default=64, ge=1, le=512, description="Deeper JSON becomes a dead letter (`too_deep`)."
+        default=64, ge=1, le=256, description="Deeper JSON becomes a dead letter (`too_deep`)."
     )
     max_documents: int = Field(
         default=10_000,
         ge=1,
         description="A record with more documents becomes a dead letter (`too_many_documents`).",
+    )
+    max_values: int = Field(
+        default=10_000,
+        ge=100,
+        description="An event with more values, array elements and keys included, becomes a dead "
+        "letter (`too_many_values`); it bounds the time that a rule may take.",
     )
     buffer_records: int = Field(
         default=4096,

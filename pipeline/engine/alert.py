@@ -17,7 +17,7 @@ import msgspec
 import orjson
 
 from pipeline.engine.durations import duration_text
-from pipeline.engine.entities import entities, related
+from pipeline.engine.entities import MAX_CHARACTERS, bounded, entities, related
 from pipeline.engine.first_seen import Sighting
 from pipeline.engine.identity import summary_id
 from pipeline.engine.paths import leaves
@@ -166,7 +166,7 @@ def _new_term(observation: Observation, document: dict[str, Any]) -> NewTerm:
     return NewTerm(
         alert_id=observation.alert_id,
         rule=observation.rule,
-        terms=observation.terms,
+        terms=tuple(bounded(term) for term in observation.terms),
         time_ms=observation.time_ms,
         source_timestamp_ms=observation.source.timestamp_ms,
         alert=msgspec.Raw(orjson.dumps(document)),
@@ -281,8 +281,10 @@ def _technique_fields(techniques: dict[str, Technique]) -> dict[str, Any]:
 
 def _named_terms(fields: Sequence[str], terms: Sequence[Term]) -> list[dict[str, Term]]:
     if len(fields) != len(terms):  # written by a version that did not send the names
-        return [{"value": term} for term in terms]
-    return [{"field": name, "value": term} for name, term in zip(fields, terms, strict=True)]
+        return [{"value": bounded(term)} for term in terms]
+    return [
+        {"field": name, "value": bounded(term)} for name, term in zip(fields, terms, strict=True)
+    ]
 
 
 def _first_seen(observation: Observation, sighting: Sighting) -> dict[str, Any]:
@@ -322,7 +324,7 @@ def _provenance(observation: Observation, ruleset_digest: str) -> dict[str, Any]
     if observation.source.timestamp_ms >= 0:
         source["timestamp"] = format_timestamp(observation.source.timestamp_ms)
     return {
-        "event_id": observation.event_id,
+        "event_id": bounded(observation.event_id),
         "event_time": format_timestamp(observation.time_ms),
         "event_time_capped": observation.capped,
         "source": source,
@@ -331,5 +333,7 @@ def _provenance(observation: Observation, ruleset_digest: str) -> dict[str, Any]
 
 
 def _load(event: msgspec.Raw) -> dict[str, Any]:
-    loaded: dict[str, Any] = orjson.loads(bytes(event))
-    return loaded
+    raw = bytes(event)
+    loaded: dict[str, Any] = orjson.loads(raw)
+    # No text is longer than the JSON it stands in: most events need no second look.
+    return loaded if len(raw) <= MAX_CHARACTERS else bounded(loaded)

@@ -46,6 +46,21 @@ _RELATED: Final = {
     ),
 }
 
+MAX_CHARACTERS: Final = 8_191
+"""Longer texts are cut in an alert, except in ``event.original``. Lucene takes no term of more than
+32,766 bytes, and a character has four at most: Elasticsearch would refuse the whole alert."""
+
+
+def bounded(value: Any) -> Any:
+    """Return a JSON value in which no text is longer than `MAX_CHARACTERS`."""
+    if isinstance(value, str):
+        return value[:MAX_CHARACTERS]
+    if isinstance(value, list):
+        return [bounded(item) for item in value]
+    if isinstance(value, dict):
+        return {key[:MAX_CHARACTERS]: bounded(item) for key, item in value.items()}
+    return value
+
 
 def entities(event: Event) -> dict[str, Any]:
     """Return the event's field sets about things involved, in the order the event has them.

@@ -21,10 +21,13 @@ HISTORY_BYTES = 8
 KEY_BYTES = 24
 """Length of a first seen key: the history id's 8 bytes, then 16 bytes of the tuple's hash."""
 
+# Made once: `json.dumps` would make one for each call, which takes longer than its work.
+_encoder = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), sort_keys=True)
+
 
 def canonical_json(value: Any) -> bytes:
     """Return the one spelling of a JSON value that hashes are made of."""
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"), sort_keys=True).encode()
+    return _encoder.encode(value).encode()
 
 
 def term_key(history: str, terms: Sequence[Term]) -> bytes:

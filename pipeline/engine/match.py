@@ -8,7 +8,7 @@ patterns take the event in. Records that match nothing share two constant outcom
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
@@ -32,6 +32,11 @@ from pipeline.types import Record, Term
 
 MAX_TUPLES: Final = 10_000
 """Term tuples taken from one event by one rule; what exceeds it is a `RuleFailure`."""
+
+MAX_COPIED_BYTES: Final = 64 << 20
+"""Each observation carries its event. So much may all observations of one event and rule weigh: an
+event of 1 MiB is taken for 64 tuples, one of 6 KiB for `MAX_TUPLES`. Without this limit one record
+of arrays could write gigabytes."""
 
 _INDEX_NAMES: Final = 1024
 """Index names whose rules are remembered; a producer may make up any number of them."""
@@ -241,25 +246,25 @@ class MatchStage:
         capped = time_ms > latest_ms
         findings.future_capped += capped
         time_ms = min(time_ms, latest_ms)
+        observe = _observer(matched, document, record, time_ms, capped=capped)
         if rule.type is RuleType.QUERY:
-            observation = _observe(matched, (), document, record, time_ms, capped=capped)
-            findings.new_terms.append(self._alert(matched, observation))
+            findings.new_terms.append(self._alert(matched, observe(())))
             return
-        found = 0
-        for terms in self._tuples(matched, document, findings):
-            found += 1
-            findings.observations.append(
-                _observe(matched, terms, document, record, time_ms, capped=capped)
-            )
-        findings.without_tuple += not found
+        before = len(findings.observations)
+        findings.observations.extend(map(observe, self._tuples(matched, document, findings)))
+        findings.without_tuple += len(findings.observations) == before
 
     def _tuples(
         self, matched: _Runnable, document: Document, findings: _Findings
     ) -> Iterator[tuple[Term, ...]]:
+        limit = min(MAX_TUPLES, max(1, MAX_COPIED_BYTES // len(document.raw)))
         tuples = matched.compiled.tuples(document.event)
-        yield from islice(tuples, MAX_TUPLES)
+        yield from islice(tuples, limit)
         if next(tuples, None) is not None:
-            message = f"the event has more than {MAX_TUPLES} term tuples: the rest is not judged"
+            message = (
+                f"the event has {len(document.raw)} bytes and more than {limit} term tuples: "
+                "the rest is not judged"
+            )
             findings.failures.append(
                 RuleFailure(matched.ref.id, "too_many_tuples", message, document.index)
             )
@@ -276,36 +281,38 @@ class MatchStage:
         )
 
 
-def _observe(
-    matched: _Runnable,
-    terms: tuple[Term, ...],
-    document: Document,
-    record: Record,
-    time_ms: int,
-    *,
-    capped: bool,
-) -> Observation:
-    terms = tuple(_portable(term) for term in terms)
+def _observer(
+    matched: _Runnable, document: Document, record: Record, time_ms: int, *, capped: bool
+) -> Callable[[tuple[Term, ...]], Observation]:
+    """Return the maker of a match's observations: they differ in their tuple only."""
     position = record.position
+    rule, history, window_ms = matched.ref, matched.compiled.history_id, matched.window_ms
     identity = event_identity(text(document.event, "event.id"), position, document.index)
-    return Observation(
-        rule=matched.ref,
-        history=matched.compiled.history_id,
-        window_ms=matched.window_ms,
-        terms=terms,
-        time_ms=time_ms,
-        event_id=identity,
-        alert_id=alert_id(matched.ref.id, matched.ref.version, terms, identity),
-        source=Source(
-            topic=position.topic,
-            partition=position.partition,
-            offset=position.offset,
-            timestamp_ms=record.timestamp_ms,
-            index=document.index,
-        ),
-        event=msgspec.Raw(document.raw),
-        capped=capped,
+    event = msgspec.Raw(document.raw)
+    source = Source(
+        topic=position.topic,
+        partition=position.partition,
+        offset=position.offset,
+        timestamp_ms=record.timestamp_ms,
+        index=document.index,
     )
+
+    def observe(terms: tuple[Term, ...]) -> Observation:
+        terms = tuple(_portable(term) for term in terms)
+        return Observation(
+            rule=rule,
+            history=history,
+            window_ms=window_ms,
+            terms=terms,
+            time_ms=time_ms,
+            event_id=identity,
+            alert_id=alert_id(rule.id, rule.version, terms, identity),
+            source=source,
+            event=event,
+            capped=capped,
+        )
+
+    return observe
 
 
 def _portable(term: Term) -> Term:

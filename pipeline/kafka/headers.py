@@ -30,6 +30,8 @@ _RULESET = "firstseen.ruleset"
 _ATTEMPT = "firstseen.attempt"
 _FAILED_AT = "firstseen.failed_at"
 _TRUNCATED = "firstseen.truncated"
+_REQUEUED_PLACE = "firstseen.requeued.place"
+_REQUEUED_AT = "firstseen.requeued.at"
 
 # Batch header (61 bytes) and a record's own fields, as varints; the same for one header.
 _RECORD_OVERHEAD = 100
@@ -160,6 +162,18 @@ def requeue_headers(letter: DeadLetter) -> Headers:
     The record's own, and the attempt, so that a record that fails again and again shows.
     """
     return (*_original(letter.headers), (_ATTEMPT, str(letter.attempt).encode()))
+
+
+def requeued_headers(place: str, at: datetime) -> Headers:
+    """Headers of a note in the dead letter topic: the letter at this place was written back."""
+    moment = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return ((_REQUEUED_PLACE, place.encode()), (_REQUEUED_AT, moment.encode()))
+
+
+def requeued_place(headers: Headers) -> str | None:
+    """The place that a note tells of; None for a record that is no note."""
+    raw = next((raw for name, raw in headers if name == _REQUEUED_PLACE), None)
+    return None if raw is None else raw.decode("utf-8", "replace")
 
 
 def _our_headers(letter: DeadLetter, *, truncated: bool) -> Headers:

@@ -10,6 +10,7 @@ as Elasticsearch does; docs/query-language.md tells it in full.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,13 @@ from pipeline.kql.field_table import FieldTable
 from pipeline.kql.field_type import Entry, FieldType
 from pipeline.kql.fields import as_dict, object_reader
 from pipeline.kql.free_text import free_text, mapped_leaves, part_predicate, pattern_parts
-from pipeline.kql.limits import MAX_CLAUSES, check_depth, too_many_clauses
+from pipeline.kql.limits import (
+    MAX_CLAUSES,
+    MAX_PATTERNS,
+    check_depth,
+    too_many_clauses,
+    too_many_patterns,
+)
 from pipeline.kql.matching import (
     ALWAYS,
     NEVER,
@@ -117,6 +124,7 @@ class _Compiler:
         self._clock = clock
         self._text = text
         self._clauses = 0
+        self._patterns: Counter[str] = Counter()
 
     def part(self, node: Node, nested: str | None) -> Part:
         match node:
@@ -203,7 +211,7 @@ class _Compiler:
                 test = found.values.compares(node.operator, operand)
                 return Leaf(found, predicates=(test,))
             if isinstance(node.value, Wildcard):
-                return Leaf(found, predicates=self._pattern(node.value, found))
+                return Leaf(found, predicates=self._pattern(node, node.value, found))
             return self._equal(node, found)
         except ValueRefused as refused:
             message = f"{refused.message} (`{found.name}` is of type {found.type})"
@@ -220,9 +228,13 @@ class _Compiler:
         phrase = isinstance(node.value, Text) and node.value.quoted
         return Leaf(found, predicates=(values.equals(Operand(text, phrase, self._clock)),))
 
-    def _pattern(self, value: Wildcard, found: FieldType) -> tuple[Predicate, ...]:
+    def _pattern(self, node: Node, value: Wildcard, found: FieldType) -> tuple[Predicate, ...]:
         if value.is_lone:
             return (lambda _: True,)
+        self._patterns[found.name] += 1
+        if self._patterns[found.name] > MAX_PATTERNS:
+            text, span = self._place(node, value.span)
+            raise too_many_patterns(found.name, text, span)
         if found.type == "keyword":
             return (found.values.matches(value.parts),)
         parts = pattern_parts(value)

@@ -11,6 +11,18 @@ MAX_DEPTH = 100
 MAX_CLAUSES = 20_000
 """Single comparisons, counted after field-name wildcards are expanded."""
 
+MAX_PATTERNS = 1_000
+"""Patterns with stars on one field: each is a search through its values, as long as they are."""
+
+
+def too_many_patterns(field: str, text: str, span: Span) -> QueryLimitError:
+    return QueryLimitError(
+        f"the query has more than {MAX_PATTERNS} patterns with stars on `{field}`",
+        text=text,
+        span=span,
+        hint="values without stars have no such limit",
+    )
+
 
 def too_deep(text: str, span: Span) -> QueryLimitError:
     return QueryLimitError(

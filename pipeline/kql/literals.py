@@ -109,12 +109,14 @@ def required_literals(
 
 
 def _every(found: list[Literals | None]) -> Literals | None:
-    union = Literals()
-    for literals in found:
-        if literals is None:
-            return None
-        union |= literals
-    return union
+    known = [literals for literals in found if literals is not None]
+    if len(known) < len(found):
+        return None
+    # All at once: one by one, thousands of alternatives would be copied thousands of times.
+    return Literals(
+        exact=frozenset().union(*(literals.exact for literals in known)),
+        caseless=frozenset().union(*(literals.caseless for literals in known)),
+    )
 
 
 def _of_value(node: Is, found: FieldType) -> Literals | None:

@@ -96,12 +96,13 @@ def _exact_cost(exact: frozenset[str]) -> int:
 def _exact_test(read: Read, values: KeywordType, wanted: frozenset[str]) -> Test:
     # Nothing in `wanted` is longer than ignore_above, so a value that is equal is indexed.
     index = values.index
+    longest = max(map(len, wanted))
     if values.caseless:
 
         def test(event: dict[str, Any]) -> bool:
             raw = read(event)
-            if type(raw) is str:
-                return lower(raw) in wanted
+            if type(raw) is str:  # lower case has as many characters
+                return len(raw) <= longest and lower(raw) in wanted
             return raw is not None and any(index(value) in wanted for value in as_list(raw))
 
     else:

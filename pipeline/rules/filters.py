@@ -18,16 +18,18 @@ from typing import Any
 
 from pipeline.errors import FirstseenError, QueryError, UnmappedFieldError
 from pipeline.kql import FieldTable, compile_node
-from pipeline.kql.nodes import LONE_STAR, Is, Node, Operator, Text
+from pipeline.kql.limits import MAX_CLAUSES, MAX_PATTERNS
+from pipeline.kql.nodes import LONE_STAR, Is, Node, Operator, Or, Text
 from pipeline.kql.values import KeywordType, Operand, ValueRefused
 from pipeline.rules.locate import Place
 from pipeline.rules.schema import dotted, shown
-from pipeline.rules.wildcard import compile_wildcard
+from pipeline.rules.wildcard import WildcardRefused, compile_wildcard
 from pipeline.types import Event, Matcher
 
 _RANGE_OPERATORS: dict[str, Operator] = {"gte": ">=", "gt": ">", "lte": "<=", "lt": "<"}
 _META_KEYS = frozenset({"meta", "$state"})
 _MAX_DEPTH = 16
+_PATTERN_CLAUSES = frozenset({"wildcard", "prefix"})
 
 
 class UnsupportedFilterError(FirstseenError):
@@ -52,12 +54,39 @@ def compile_filters(filters: Sequence[Mapping[str, Any]], table: FieldTable) -> 
     Raises:
         UnsupportedFilterError: a filter cannot be evaluated, or a field's type refuses its value.
     """
-    matchers = [
-        _compile_filter(entry, (index,), table)
+    enabled = [
+        (index, entry)
         for index, entry in enumerate(filters)
         if not _meta_flag(entry, "disabled", (index,))
     ]
+    _check_size(enabled)
+    matchers = [_compile_filter(entry, (index,), table) for index, entry in enabled]
     return _all(matchers) if matchers else None
+
+
+def _check_size(filters: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+    """Refuse filters with more values, or more patterns, than a query may have.
+
+    Raises:
+        UnsupportedFilterError: in the filter that goes over the limit.
+    """
+    values = patterns = 0
+    for index, entry in filters:
+        waiting: list[Any] = [_clause(entry)]
+        while waiting:
+            part = waiting.pop()
+            if isinstance(part, Mapping):
+                patterns += sum(name in _PATTERN_CLAUSES for name in part)
+                waiting.extend(part.values())
+            elif isinstance(part, list | tuple):
+                waiting.extend(part)
+            else:
+                values += 1
+        if values > MAX_CLAUSES or patterns > MAX_PATTERNS:
+            raise UnsupportedFilterError(
+                (index,),
+                f"the filters hold more than {MAX_CLAUSES} values or {MAX_PATTERNS} patterns",
+            )
 
 
 def canonical_filters(filters: Sequence[Mapping[str, Any]]) -> str:
@@ -191,7 +220,8 @@ def _compile_terms(body: Any, place: Place, table: FieldTable) -> Matcher:
     values = spec.get("value")
     if not isinstance(values, list | tuple) or not values:
         raise UnsupportedFilterError(place, f"{shown(values)} is no list of values")
-    return _any([_is(name, value, place, table) for value in values])
+    nodes = tuple(Is(name, _text(value, place)) for value in values)
+    return _compile_node(nodes[0] if len(nodes) == 1 else Or(nodes), place, table)
 
 
 def _compile_range(body: Any, place: Place, table: FieldTable) -> Matcher:
@@ -314,10 +344,10 @@ def _pattern(
         return _never
     if not isinstance(field.values, KeywordType):
         raise UnsupportedFilterError(place, f"{name} is of type {field.type}: no patterns there")
-    fits = compile_wildcard(field.values.normal(pattern), caseless=caseless)
     try:
+        fits = compile_wildcard(field.values.normal(pattern), caseless=caseless)
         terms = table.terms(name)
-    except UnmappedFieldError as error:
+    except (UnmappedFieldError, WildcardRefused) as error:
         raise UnsupportedFilterError(place, str(error)) from error
     return lambda event: any(fits(str(term)) for term in terms(event))
 
@@ -326,10 +356,6 @@ def _all(matchers: Sequence[Matcher]) -> Matcher:
     if len(matchers) == 1:
         return matchers[0]
     return lambda event: all(matcher(event) for matcher in matchers)
-
-
-def _any(matchers: Sequence[Matcher]) -> Matcher:
-    return lambda event: any(matcher(event) for matcher in matchers)
 
 
 def _at_least(count: int, matchers: Sequence[Matcher]) -> Matcher:

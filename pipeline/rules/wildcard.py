@@ -16,19 +16,36 @@ _Segment: TypeAlias = list[str | None]
 """The characters between two stars; None is a ``?``."""
 
 
+_LONGEST_SEARCH = 100
+"""Characters of a piece between two stars that holds a ``?``: it is compared at every place of a
+value, so its length is a factor of the time."""
+
+
+class WildcardRefused(ValueError):  # noqa: N818  (as `ValueRefused`: not an error of the program)
+    """A pattern whose search would take too long."""
+
+
 def compile_wildcard(pattern: str, *, caseless: bool = False) -> Callable[[str], bool]:
     """A test whether a whole value fits the pattern.
 
-    The time is bounded by the length of the value times that of the pattern: the pieces between
-    the stars have a fixed length, so the leftmost fit of each is the right one and nothing is
-    tried again.
+    The pieces between the stars have a fixed length, so the leftmost fit of each is the right one
+    and nothing is tried again. A piece without ``?`` is found in linear time; one with a ``?``
+    takes the length of the value times its own, and so has a limit.
 
     Args:
         pattern: the pattern.
         caseless: compare ASCII letters regardless of case. Other letters keep theirs, as in the
             ``case_insensitive`` parameter of Elasticsearch's wildcard query.
+
+    Raises:
+        WildcardRefused: more than 100 characters between two stars, one of them a ``?``.
     """
     segments = _segments(pattern.translate(_TO_LOWER) if caseless else pattern)
+    for inner in segments[1:-1]:
+        if len(inner) > _LONGEST_SEARCH and None in inner:
+            raise WildcardRefused(
+                f"more than {_LONGEST_SEARCH} characters between two stars, with a `?` among them"
+            )
     first, last = segments[0], segments[-1]
     fits = _whole(first) if len(segments) == 1 else _between(first, segments[1:-1], last)
     if not caseless:

@@ -64,11 +64,12 @@ class DeadLetters:
         def acknowledged(_: Delivery) -> None:
             self._metrics.dead_letters.labels(record.position.topic, code).inc()
 
+        # Without the record's own timestamp, which a header keeps: a letter of an old record would
+        # be old already, and the topic's retention would delete it before anybody sees it.
         await self._outbox.send(
             self._topic,
             key=encoded.key,
             value=encoded.value,
-            timestamp_ms=max(record.timestamp_ms, 0),
             headers=encoded.headers,
             on_acknowledged=acknowledged,
         )

@@ -24,6 +24,7 @@ def match_stage(
             max_bytes=settings.stream.max_event_bytes,
             max_depth=settings.stream.max_depth,
             max_documents=settings.stream.max_documents,
+            max_values=settings.stream.max_values,
         ),
         max_future_ms=round(settings.state.max_future.total_seconds() * 1000),
         prefilter=prefilter,

@@ -52,7 +52,6 @@ class AsyncProducer(Protocol):
         value: bytes | None = None,
         key: bytes | None = None,
         partition: int | None = None,
-        timestamp_ms: int | None = None,
         headers: Sequence[tuple[str, bytes]] | None = None,
     ) -> asyncio.Future[Any]: ...
 
@@ -109,7 +108,6 @@ class Outbox:
         value: bytes | None,
         key: bytes | None = None,
         partition: int | None = None,
-        timestamp_ms: int | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
         on_acknowledged: Callable[[Delivery], None] | None = None,
     ) -> asyncio.Future[Any]:
@@ -127,7 +125,6 @@ class Outbox:
                 value=value,
                 key=key,
                 partition=partition,
-                timestamp_ms=timestamp_ms,
                 headers=list(headers) or None,
             )
         except Exception as exc:

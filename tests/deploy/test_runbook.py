@@ -12,7 +12,7 @@ from pipeline.telemetry.catalogue import CATALOGUE
 
 RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
 SECTIONS = "|".join(Settings.model_fields)
-COMMANDS = sorted(set(re.findall(r"(?:^|`)firstseen ([a-z]+(?: [a-z]+)?)", RUNBOOK, re.MULTILINE)))
+COMMANDS = sorted(set(re.findall(r"(?:^|`)firstseen ([a-z-]+(?: [a-z]+)?)", RUNBOOK, re.MULTILINE)))
 
 
 def test_it_names_only_metrics_that_exist():

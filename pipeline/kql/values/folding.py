@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 # Hiragana and ideographs are words by themselves, as in Unicode's word boundaries (UAX 29).
@@ -21,9 +22,13 @@ def lower(text: str) -> str:
     """
     if text.isascii():
         return text.lower()
-    return "".join("i" if c == "\u0130" else c.lower() for c in text)
+    # Those two letters are the only ones that `str.lower` treats differently from Lucene.
+    return "\u03c3".join(part.lower() for part in text.replace("\u0130", "i").split("\u03a3"))
 
 
+# A rule may ask the same text many times, `not message:a and not message:b`. Only few are kept: a
+# text may be as long as a record.
+@lru_cache(maxsize=4)
 def words(text: str) -> tuple[str, ...]:
     """The tokens of an analysed text: lower-cased runs of letters, digits and underscores.
 

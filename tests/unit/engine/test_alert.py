@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.engine.alert import build_alert, build_match_alert, build_summary
 from pipeline.engine.durations import duration_text
+from pipeline.engine.entities import MAX_CHARACTERS
 from pipeline.engine.first_seen import Sighting
 from pipeline.engine.wire import NewTerm, Observation, RuleRef, Source
 from pipeline.rules.model import NewTerms, Rule, RuleType, Severity, Technique, Threat
@@ -175,6 +176,67 @@ def test_control_characters_stay_in_the_values_and_are_escaped_by_json() -> None
 
     assert b"\x1b" not in document
     assert "\x1b[31m" in json.loads(document)["process"]["executable"]
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts_of(item)
+    elif isinstance(value, dict):
+        yield from value
+        yield from texts_of(list(value.values()))
+
+
+def test_no_value_of_an_alert_is_too_long_for_an_index_except_the_original() -> None:
+    long = "\U0001f600" * 300_000
+    event = {
+        **LIBRARY_EVENT,
+        "event": {"id": long, "category": [long], "action": long},
+        "process": {"command_line": long, "args": [long], long: long},
+        "host": {"name": long, "id": [long, long]},
+        "user": {"name": long, "domain": long},
+    }
+    observation = msgspec.structs.replace(
+        observe(event, long, "x", fields=("process.command_line", "host.id")), event_id=long
+    )
+
+    new_term = build_alert(observation, FIRST, RULE, created_ms=NOON_MS, ruleset_digest=DIGEST)
+
+    document = json.loads(text(new_term))
+    assert document["event"].pop("original") == bytes(observation.event).decode()
+    assert max(map(len, texts_of(document))) == MAX_CHARACTERS
+    assert max(len(each.encode()) for each in texts_of(document)) <= 32_766
+    assert new_term.terms == (long[:MAX_CHARACTERS], "x")
+    assert len(json.dumps(document, ensure_ascii=False)) < 200_000
+
+
+def test_a_value_stays_a_value_whatever_it_looks_like() -> None:
+    injected = '"},"rule":{"id":"forged"},"event":{"kind":"event\n{"a":1}'
+    event = {
+        **LIBRARY_EVENT,
+        "rule": {"id": "forged", "name": "forged"},
+        "rule.name": "forged",
+        "detection": {"kind": "forged"},
+        "labels": {"severity": "forged"},
+        "threat": "forged",
+        "tags": ["forged"],
+        "process": {"executable": injected},
+    }
+    observation = observe(event, injected, injected, fields=("host.id", "process.executable"))
+
+    document = json.loads(
+        text(build_alert(observation, FIRST, RULE, created_ms=NOON_MS, ruleset_digest=DIGEST))
+    )
+
+    assert document["process"]["executable"] == injected
+    assert [each["value"] for each in document["detection"]["new_terms"]] == [injected, injected]
+    assert document["rule"]["id"] == RULE.rule_id
+    assert document["rule"]["name"] == RULE.name
+    assert (document["event"]["kind"], document["labels"]["severity"]) == ("alert", "high")
+    del document["event"]["original"]
+    assert "forged" not in {each for each in texts_of(document) if each != injected}
 
 
 def test_the_original_event_is_the_text_as_it_came() -> None:

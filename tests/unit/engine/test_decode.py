@@ -128,3 +128,15 @@ def test_a_value_that_looks_like_a_key_is_no_duplicate() -> None:
 def test_a_depth_limit_that_no_reader_can_keep_is_refused(depth: int) -> None:
     with pytest.raises(ValueError, match="max_depth"):
         DecodeLimits(max_depth=depth)
+
+
+def test_an_event_of_very_many_values_is_told_and_not_judged() -> None:
+    limits = DecodeLimits(max_values=100)
+    flat = b'{"a":[%s]}' % b",".join([b"1"] * 99)
+    nested = b'{"a":[%s]}' % b",".join([b'{"b":[1]}'] * 34)
+
+    assert decode(flat, limits).error is None
+    for value in (flat.replace(b"[1", b"[1,1"), nested):
+        error = decode(value, limits).error
+        assert error is not None
+        assert error.reason == "too_many_values"

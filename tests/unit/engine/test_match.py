@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from pipeline.engine.decode import DecodeLimits
-from pipeline.engine.match import MAX_TUPLES, NO_MATCH, SKIPPED, Disposition, MatchStage
+from pipeline.engine.match import (
+    MAX_COPIED_BYTES,
+    MAX_TUPLES,
+    NO_MATCH,
+    SKIPPED,
+    Disposition,
+    MatchStage,
+)
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.timestamp import parse_timestamp
 from pipeline.engine.wire import decode_candidate, decode_observation, encode
@@ -308,6 +315,21 @@ def test_the_tuples_of_one_event_are_limited_and_the_rest_is_told() -> None:
 
     assert MAX_TUPLES == len(outcome.observations)
     assert [("r1", "too_many_tuples")] == [(each.rule_id, each.code) for each in outcome.failures]
+
+
+def test_an_event_is_not_copied_more_often_than_the_topics_can_bear() -> None:
+    size = 1_000_000
+    large = event(
+        host={"id": [f"h{n}" for n in range(150)]},
+        process={"executable": [f"p{n}" for n in range(150)]},
+        message="x" * size,
+    )
+
+    outcome = MatchStage(ruleset(rule())).process(record(large))
+
+    assert len(outcome.observations) == 66
+    assert sum(len(bytes(each.event)) for each in outcome.observations) <= MAX_COPIED_BYTES
+    assert ["too_many_tuples"] == [each.code for each in outcome.failures]
 
 
 def test_a_record_over_the_limits_is_a_dead_letter() -> None:

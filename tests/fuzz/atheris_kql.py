@@ -1,0 +1,79 @@
+"""Coverage-guided fuzzing of KQL, from text to verdict (needs the dependency group `fuzz`).
+
+python -m tests.fuzz.atheris_kql CORPUS -max_total_time=300      libFuzzer's options
+"""
+
+from __future__ import annotations
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["pipeline"]):
+    from pipeline.errors import QueryError
+    from pipeline.kql import (
+        FieldTable,
+        compile_node,
+        format_query,
+        parse,
+        required_literals,
+    )
+
+import orjson
+
+from tests.events import library_event
+
+_TABLE = FieldTable.builtin().extend(
+    {
+        "a": "keyword",
+        "n": "long",
+        "d": "date",
+        "i": "ip",
+        "t": "text",
+        "w": "wildcard",
+        "b": "boolean",
+    }
+)
+_EVENTS = (
+    {},
+    library_event(),
+    {"a": ["x", "AB", None, 1], "n": [1, 2.5], "d": "2026-03-02", "i": "10.0.0.7", "b": "true"},
+    {"a": {"b": [{"c": "d"}]}, "t": "Some words, and more", "w": "x" * 200, "n": "7"},
+)
+_TEXTS = tuple(orjson.dumps(event).decode() for event in _EVENTS)
+
+
+def one(data: bytes) -> None:
+    """What holds for every text: an error with a place, or a query that is what it prints."""
+    text = data.decode("utf-8", "replace")
+    try:
+        node = parse(text)
+        match = compile_node(node, _TABLE, text=text)
+    except QueryError as error:
+        if not 0 <= error.span.start <= error.span.end <= len(error.text):
+            raise AssertionError(f"an error outside of its text: {error.span}") from error
+        str(error)
+        return
+    printed = format_query(node)
+    if parse(printed) != node:
+        raise AssertionError(f"{text!r} prints as {printed!r}, which is another query")
+    literals = required_literals(node, _TABLE)
+    for event, as_json in zip(_EVENTS, _TEXTS, strict=True):
+        verdict = match(event)
+        if verdict not in (True, False):
+            raise AssertionError(f"the verdict is {verdict!r}")
+        if verdict and literals is not None and not _holds(literals, as_json):
+            raise AssertionError(f"{text!r} matches without any of {literals}")
+
+
+def _holds(literals: object, text: str) -> bool:
+    exact = getattr(literals, "exact", ())
+    caseless = getattr(literals, "caseless", ())
+    return any(each in text for each in exact) or any(
+        each.lower() in text.lower() for each in caseless
+    )
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, one)
+    atheris.Fuzz()
