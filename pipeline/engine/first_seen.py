@@ -42,6 +42,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from pipeline.engine.entries import Entries
 from pipeline.engine.identity import KEY_BYTES
 from pipeline.engine.tables import Table
 from pipeline.engine.wire import Observation
@@ -94,6 +95,8 @@ class Sighting:
         first_ms: earliest time since the tuple was last judged new.
         last_ms: latest time, this sighting included.
         count: sightings since the tuple was last judged new, this one included.
+        remembered: False for a new tuple that was not written down, because its rule has as many
+            rows as it may have: its next sighting is new again.
     """
 
     new: bool
@@ -102,6 +105,7 @@ class Sighting:
     first_ms: int
     last_ms: int
     count: int
+    remembered: bool = True
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -146,10 +150,18 @@ def rows(table: Table) -> Iterator[tuple[bytes, Row]]:
 
 
 class FirstSeen:
-    """Decides new or known, on a table keyed by `Observation.key`."""
+    """Decides new or known, on a table keyed by `Observation.key`.
 
-    def __init__(self, table: Table) -> None:
+    Args:
+        table: the rows.
+        entries: counts the rows of each rule and bounds them; None for no bound. A new tuple of a
+            rule that is full is told and not remembered: what is known stays known, and no first
+            sighting is missed.
+    """
+
+    def __init__(self, table: Table, entries: Entries | None = None) -> None:
         self._table = table
+        self._entries = Entries() if entries is None else entries
 
     def observe(self, observation: Observation, offset: int, committed: int) -> Sighting:
         """Apply one observation and return the verdict.
@@ -166,7 +178,7 @@ class FirstSeen:
         key = observation.key()
         value = self._table.get(key)
         if value is None:
-            return self._begin(key, observation, offset, None, ())
+            return self._meet(key, observation, offset)
         row = decode_row(value)
         if offset <= row.offset:
             return self._repeat(key, row, observation, offset, committed)
@@ -191,6 +203,13 @@ class FirstSeen:
             last_ms=row.last_ms,
             count=row.count,
         )
+
+    def _meet(self, key: bytes, observation: Observation, offset: int) -> Sighting:
+        """Answer for a tuple without a row: it is new, and remembered if there is room."""
+        if not self._entries.has_room(observation.rule.id):
+            return _new(observation, None, repeated=False, remembered=False)
+        self._entries.added(key, observation.rule.id)
+        return self._begin(key, observation, offset, None, ())
 
     def _begin(
         self,
@@ -234,7 +253,13 @@ class FirstSeen:
         )
 
 
-def _new(observation: Observation, previous_ms: int | None, *, repeated: bool) -> Sighting:
+def _new(
+    observation: Observation,
+    previous_ms: int | None,
+    *,
+    repeated: bool,
+    remembered: bool = True,
+) -> Sighting:
     """Return the verdict *new*, the same at each replay whatever the row says by then."""
     return Sighting(
         new=True,
@@ -243,6 +268,7 @@ def _new(observation: Observation, previous_ms: int | None, *, repeated: bool) -
         first_ms=observation.time_ms,
         last_ms=observation.time_ms,
         count=1,
+        remembered=remembered,
     )
 
 

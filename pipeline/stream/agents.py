@@ -15,6 +15,7 @@ from pipeline.stream.context import Context
 from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.quota import QuotaAgent
+from pipeline.stream.sweeper import TICK_SECONDS
 from pipeline.stream.tables import StateTable
 
 Handle = Callable[[Any], Awaitable[None]]
@@ -38,6 +39,7 @@ class Agents:
         self._declare("quota", (self._topics.new_terms,), self.quota.handle)
         self._app.task(self.quota.release_outputs)
         self._app.timer(1.0, name="close-windows")(self.quota.close_windows)
+        self._app.timer(TICK_SECONDS, name="sweep")(self.first_seen.sweeper.sweep)
 
     def _declare(self, name: str, topics: tuple[str, ...], handle: Handle) -> None:
         topic = self._app.topic(

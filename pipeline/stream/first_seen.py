@@ -7,12 +7,13 @@ from typing import Any
 from faust.types import TP
 
 from pipeline.engine.alert import build_alert
-from pipeline.engine.first_seen import FirstSeen, Sighting
+from pipeline.engine.first_seen import Sighting
 from pipeline.engine.wire import NewTerm, Observation, decode_observation, encode
 from pipeline.errors import DecodeError
 from pipeline.stream.context import Context
 from pipeline.stream.records import RECORD_OVERHEAD_BYTES, record_of
-from pipeline.stream.tables import PartitionTable, StateTable
+from pipeline.stream.sweeper import Sweeper
+from pipeline.stream.tables import StateTable
 from pipeline.types import Record
 
 STAGE = "first_seen"
@@ -35,12 +36,7 @@ class FirstSeenAgent:
         self._ruleset = context.ruleset
         self._metrics = context.metrics
         self._dead_letters = context.dead_letters
-        self._table = table
-        self._open: dict[int, tuple[PartitionTable, FirstSeen]] = {}
-        table.on_recover(self._recovered)
-
-    async def _recovered(self) -> None:
-        self._open.clear()
+        self.sweeper = Sweeper(context, table)
 
     async def handle(self, message: Any) -> None:
         try:
@@ -54,10 +50,14 @@ class FirstSeenAgent:
         self._app.consumer.acknowledge(message)
 
     async def _observe(self, message: Any, observation: Observation) -> None:
-        table, first_seen = self._partition(message.partition)
+        await self.sweeper.settled(observation.key())
+        partition = self.sweeper.partition(message.partition)
         committed = self._app.consumer.committed(TP(message.topic, message.partition))
-        sighting = first_seen.observe(observation, message.offset, committed)
-        await table.send_changes(self._app.outbox)
+        partition.sweep.seen(observation.time_ms)
+        sighting = partition.first_seen.observe(observation, message.offset, committed)
+        await partition.table.send_changes(self._app.outbox)
+        if not sighting.remembered:
+            self.sweeper.refused(observation.rule.id)
         result = "repeated" if sighting.repeated else "new" if sighting.new else "known"
         self._metrics.sightings.labels(result).inc()
         if sighting.new:
@@ -96,10 +96,3 @@ class FirstSeenAgent:
             ruleset_digest=self._ruleset.digest,
             include_event=event,
         )
-
-    def _partition(self, number: int) -> tuple[PartitionTable, FirstSeen]:
-        found = self._open.get(number)
-        if found is None:
-            table = self._table.partition(number)
-            found = self._open[number] = (table, FirstSeen(table))
-        return found

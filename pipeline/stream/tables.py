@@ -139,6 +139,7 @@ class PartitionTable:
         self._partition = partition
         self._db = table.data.database(partition)
         self.changes: list[tuple[bytes, bytes | None]] = []
+        self._sending = asyncio.Lock()
 
     def get(self, key: bytes) -> bytes | None:
         value: bytes | None = self._db.get(key)
@@ -158,19 +159,30 @@ class PartitionTable:
             if key != Store.offset_key:
                 yield key, value
 
+    def items_from(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over the rows from a key on, in order of the keys; see `items`."""
+        for key, value in self._db.items(from_key=start):
+            if key != Store.offset_key:
+                yield key, value
+
     async def send_changes(self, outbox: Outbox) -> list[asyncio.Future[Any]]:
-        """Send what changed to the changelog; the futures end when it is acknowledged."""
-        changes, self.changes = self.changes, []
-        return [
-            await outbox.send(
-                self._table.changelog_name,
-                partition=self._partition,
-                key=key,
-                value=value,
-                on_acknowledged=self._table.on_changelog_acknowledged,
-            )
-            for key, value in changes
-        ]
+        """Send what changed to the changelog; the futures end when it is acknowledged.
+
+        One call at a time: the changelog holds the changes in the order of writing, also where an
+        agent and the sweep write to the same partition.
+        """
+        async with self._sending:
+            changes, self.changes = self.changes, []
+            return [
+                await outbox.send(
+                    self._table.changelog_name,
+                    partition=self._partition,
+                    key=key,
+                    value=value,
+                    on_acknowledged=self._table.on_changelog_acknowledged,
+                )
+                for key, value in changes
+            ]
 
 
 class StateTable(Table):
