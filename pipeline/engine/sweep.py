@@ -3,7 +3,8 @@
 A pass walks the rows of a partition in order of their keys, in slices that the driver bounds by
 rows, by removals and by time; the next slice goes on at the key where the last one ended. Nothing
 of it is persisted: after a restart the first pass only looks (it counts the rows and learns how far
-time has come), and the ones after it remove.
+time has come), and the ones after it remove. Before a pass goes on, the rows of histories that were
+forgotten as a whole leave (`pipeline.engine.forgotten`); a single forgotten tuple leaves in a pass.
 
 A row is *expired* when its term was last seen longer ago than its history plus a grace.
 
@@ -36,6 +37,7 @@ from typing import Final, NamedTuple
 
 from pipeline.engine.entries import Entries
 from pipeline.engine.first_seen import Row, decode_row
+from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.identity import KEY_BYTES
 from pipeline.engine.tables import OrderedTable
 
@@ -48,6 +50,7 @@ class Reason(StrEnum):
     """Why a row was removed."""
 
     EXPIRED = "expired"
+    FORGOTTEN = "forgotten"
     OLDEST = "oldest"
 
 
@@ -88,14 +91,24 @@ class Sweep:
     Args:
         table: the rows.
         entries: their counts, which the first pass takes.
+        forgotten: the histories that were forgotten.
         settings: how rows leave.
     """
 
-    def __init__(self, table: OrderedTable, entries: Entries, settings: SweepSettings) -> None:
+    def __init__(
+        self,
+        table: OrderedTable,
+        entries: Entries,
+        forgotten: Forgotten,
+        settings: SweepSettings,
+    ) -> None:
         self._table = table
         self._entries = entries
+        self._forgotten = forgotten
         self._settings = settings
         self._position: bytes | None = None
+        self._clearing: tuple[bytes, int] | None = None
+        self._cleared_to = b""
         self._due_ms = 0
         self._latest_ms: int | None = None
         self._begun_at = 0
@@ -131,20 +144,58 @@ class Sweep:
         Raises:
             StateError: a row cannot be read.
         """
+        due = self._forgotten.due(committed)
+        if due is not None:
+            return self._clear(due, rows, removals, enough)
         if self._position is None:
             if now_ms < self._due_ms:
                 return []
             self._begin(committed)
-        found, ended = self._walk(now_ms, rows, removals, enough)
-        for removal in found:
-            self._table.delete(removal.key)
-            self._entries.removed(removal.key, removal.rule_id)
+        found, ended = self._walk(now_ms, committed, rows, removals, enough)
+        self._remove(found)
         if ended:
             self._end(now_ms)
         return found
 
+    def _clear(
+        self, due: tuple[bytes, int], rows: int, removals: int, enough: Callable[[], bool]
+    ) -> list[Removal]:
+        """Remove the next rows of a forgotten history; take its mark away after the last."""
+        history, before = due
+        if due != self._clearing:
+            self._clearing, self._cleared_to = due, history
+        found: list[Removal] = []
+        ended = False
+        walk = self._table.items_from(self._cleared_to)
+        for key, value in islice(walk, rows):
+            if not key.startswith(history):
+                ended = True
+                break
+            self._cleared_to = key + b"\0"
+            row = decode_row(value) if len(key) == KEY_BYTES else None
+            if row is not None and row.offset < before:
+                found.append(Removal(key, row.rule_id, Reason.FORGOTTEN))
+            if len(found) >= removals or enough():
+                break
+        else:
+            ended = next(walk, None) is None
+        self._remove(found)
+        if ended:
+            self._forgotten.cleared(history, before)
+        return found
+
+    def _remove(self, found: list[Removal]) -> None:
+        for removal in found:
+            self._table.delete(removal.key)
+            self._entries.removed(removal.key, removal.rule_id)
+
     def _walk(
-        self, now_ms: int, rows: int, removals: int, enough: Callable[[], bool]
+        self,
+        now_ms: int,
+        committed: int,
+        rows: int,
+        removals: int,
+        enough: Callable[[], bool],
     ) -> tuple[list[Removal], bool]:
         """Return the next rows to remove, and whether there are no rows after them."""
         found: list[Removal] = []
@@ -154,7 +205,7 @@ class Sweep:
             if len(key) == KEY_BYTES:
                 row = decode_row(value)
                 self._look(key, row)
-                reason = self._reason(row, now_ms)
+                reason = self._reason(row, now_ms, committed)
                 if reason is not None:
                     found.append(Removal(key, row.rule_id, reason))
             if len(found) >= removals or enough():
@@ -180,7 +231,9 @@ class Sweep:
         if self._settings.forget_oldest:
             self._ages.setdefault(row.rule_id, Counter())[row.last_ms // HOUR_MS] += 1
 
-    def _reason(self, row: Row, now_ms: int) -> Reason | None:
+    def _reason(self, row: Row, now_ms: int, committed: int) -> Reason | None:
+        if row.count == 0 and row.offset < committed:
+            return Reason.FORGOTTEN
         if row.offset >= self._idle_below:
             return None
         if self._expired(row, now_ms):

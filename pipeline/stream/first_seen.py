@@ -8,7 +8,7 @@ from faust.types import TP
 
 from pipeline.engine.alert import build_alert
 from pipeline.engine.first_seen import Sighting
-from pipeline.engine.wire import NewTerm, Observation, decode_observation, encode
+from pipeline.engine.wire import Forget, Learn, NewTerm, Observation, decode_sighting, encode
 from pipeline.errors import DecodeError
 from pipeline.stream.context import Context
 from pipeline.stream.records import RECORD_OVERHEAD_BYTES, record_of
@@ -40,13 +40,16 @@ class FirstSeenAgent:
 
     async def handle(self, message: Any) -> None:
         try:
-            observation = decode_observation(message.value)
+            sighting = decode_sighting(message.value)
         except DecodeError as exc:
             await self._dead_letters.write(
                 record_of(message), code=exc.reason, stage=STAGE, text=str(exc)
             )
         else:
-            await self._observe(message, observation)
+            if isinstance(sighting, Observation):
+                await self._observe(message, sighting)
+            else:
+                await self._change(message, sighting)
         self._app.consumer.acknowledge(message)
 
     async def _observe(self, message: Any, observation: Observation) -> None:
@@ -62,6 +65,20 @@ class FirstSeenAgent:
         self._metrics.sightings.labels(result).inc()
         if sighting.new:
             await self._raise(record_of(message), observation, sighting)
+
+    async def _change(self, message: Any, change: Learn | Forget) -> None:
+        """Do what a history command asks for; see `pipeline.engine.first_seen`."""
+        await self.sweeper.settled(message.key)
+        partition = self.sweeper.partition(message.partition)
+        committed = self._app.consumer.committed(TP(message.topic, message.partition))
+        if isinstance(change, Forget):
+            partition.first_seen.forget(change, message.offset, committed)
+            result = "forgotten"
+        else:
+            learned = partition.first_seen.learn(change, message.offset, committed)
+            result = "learned" if learned else "refused"
+        await partition.table.send_changes(self._app.outbox)
+        self._metrics.history_records.labels(result).inc()
 
     async def _raise(self, record: Record, observation: Observation, sighting: Sighting) -> None:
         value = encode(self._alert(record, observation, sighting, event=self._include_event))

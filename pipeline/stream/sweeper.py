@@ -84,11 +84,12 @@ class Sweeper:
         if found is None:
             table = self._table.partition(number)
             entries = Entries(self._share())
+            first_seen = FirstSeen(table, entries)
             found = self._open[number] = Partition(
                 table=table,
                 entries=entries,
-                first_seen=FirstSeen(table, entries),
-                sweep=Sweep(table, entries, self._settings),
+                first_seen=first_seen,
+                sweep=Sweep(table, entries, first_seen.forgotten, self._settings),
             )
         return found
 
@@ -147,7 +148,7 @@ class Sweeper:
             removals=_SLICE_REMOVALS,
             enough=lambda: perf_counter() >= until,
         )
-        if removed:
+        if partition.table.changes:
             await self._tell(partition, removed)
 
     async def _tell(self, partition: Partition, removed: list[Removal]) -> None:

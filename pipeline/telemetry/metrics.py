@@ -124,6 +124,7 @@ class Metrics:
         self.state_entries = self._gauges(catalogue.STATE_ENTRIES)
         self.state_rule_entries = self._gauges(catalogue.STATE_RULE_ENTRIES)
         self.state_removed = self._counters(catalogue.STATE_REMOVED)
+        self.history_records = self._counters(catalogue.HISTORY_RECORDS)
         self.state_refused = self._counters(catalogue.STATE_REFUSED)
         self.recovery_remaining = self._gauges(catalogue.RECOVERY_REMAINING)
 

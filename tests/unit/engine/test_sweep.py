@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.engine.entries import Entries
 from pipeline.engine.first_seen import FirstSeen, rows
+from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.sweep import Reason, Sweep, SweepSettings
 from pipeline.engine.tables import MemoryTable
 from pipeline.engine.wire import Observation, RuleRef, Source
@@ -37,7 +38,12 @@ class State:
         self.table = MemoryTable()
         self.entries = Entries(limit)
         self.first_seen = FirstSeen(self.table, self.entries)
-        self.sweep = Sweep(self.table, self.entries, settings or SweepSettings(DAY, 0))
+        self.sweep = Sweep(
+            self.table,
+            self.entries,
+            self.first_seen.forgotten,
+            settings or SweepSettings(DAY, 0),
+        )
         self.offset = 0
         self.committed = 0
 
@@ -115,7 +121,7 @@ def test_a_quiet_partition_learns_the_time_from_its_rows() -> None:
     state = State()
     state.see("old", NOW - 2 * WINDOW)
     state.see("fresh", NOW)
-    restarted = Sweep(state.table, Entries(), SweepSettings(DAY, 0))
+    restarted = Sweep(state.table, Entries(), Forgotten(state.table), SweepSettings(DAY, 0))
     removed = []
     while restarted.passes < 2:
         removed += restarted.step(NOW, 2, rows=10, removals=10)
@@ -222,7 +228,7 @@ def test_rows_that_come_and_go_during_the_first_pass_are_counted_once() -> None:
     for number in range(20):
         state.see(str(number), NOW)
     restarted = Entries()
-    sweep = Sweep(state.table, restarted, SweepSettings(DAY, 0))
+    sweep = Sweep(state.table, restarted, Forgotten(state.table), SweepSettings(DAY, 0))
     first_seen = FirstSeen(state.table, restarted)
     number = 100
     while sweep.passes == 0:
