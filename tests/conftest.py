@@ -16,9 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from pipeline.embedded.broker import EmbeddedBroker
 from tests.brokers import ApacheKafka, Broker, KafkaUnavailableError, apache_kafka
+
+# No test asserts a duration, Hypothesis's either: the machine may be busy.
+settings.register_profile("firstseen", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("firstseen")
 
 KAFKA_MODES = ("auto", "require", "skip")
 KAFKA_FIXTURES = frozenset({"kafka", "own_kafka", "kafka_cluster"})

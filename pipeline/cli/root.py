@@ -22,6 +22,7 @@ COMMANDS = {
     "rules": _command("rules", "rules", "List, check, test and show rules."),
     "topics": _command("topics", "topics", "Plan and create the Kafka topics."),
     "alerts": _command("alerts", "alerts", "Follow the alerts."),
+    "history": _command("history", "history", "See and change what the rules remember."),
     "dead-letters": _command("dead_letters", "dead_letters", "Look at what failed, try it again."),
     "config": _command("config", "config", "Show and check the settings."),
     "metrics": _command("metrics", "metrics", "List the metrics of a worker."),

@@ -103,6 +103,28 @@ class StateSettings(Section):
         gt=timedelta(0),
         description="How long the ids of alerts are remembered, so that none is sent twice.",
     )
+    expiry_grace: Duration | None = Field(
+        default=timedelta(hours=24),
+        description="How much longer than its history a term is kept, for events that come late; "
+        "null: terms are never removed.",
+    )
+    sweep_interval: Duration = Field(
+        default=timedelta(minutes=10),
+        ge=timedelta(seconds=1),
+        description="Pause between two passes over the terms; one that was seen since the pass "
+        "before began is not removed.",
+    )
+    max_entries_per_rule: int | None = Field(
+        default=10_000_000,
+        ge=1,
+        description="Terms that a rule may remember, spread evenly over the partitions of the "
+        "observations topic; null: no limit.",
+    )
+    when_full: Annotated[Literal["alert", "forget_oldest"], BeforeValidator(_lower)] = Field(
+        default="alert",
+        description="A rule has as many terms as it may: `alert` tells each new one without "
+        "remembering it, `forget_oldest` also removes those not seen for longest.",
+    )
     block_cache_bytes: Size = Field(
         default=64 << 20,
         ge=1 << 20,

@@ -31,6 +31,15 @@ again: nobody asks for it. Hence each sighting that is new in the order of the l
 once, always with the same previous time and therefore byte for byte the same alert, and no other
 sighting is ever told. Stamps cost one pair for each new verdict of the last commit interval.
 
+Learning and forgetting
+-----------------------
+`Learn` and `Forget` come through the same topic, so they have a place in the order of observations
+and follow the same rule: applied once, at their offset, and only written again by a replay. A
+tuple that is forgotten keeps its row for a while with a count of 0: *not there* for later
+observations, but with the stamps that a replay of earlier ones may ask for. The sweep removes it
+once its offset is committed. A whole history is forgotten by one mark, see
+`pipeline.engine.forgotten`.
+
 The offsets must go on: whoever empties or re-creates the observations topic has to empty this table
 with it, else the new low offsets look like replays.
 """
@@ -42,9 +51,11 @@ from dataclasses import dataclass
 
 import msgspec
 
+from pipeline.engine.entries import Entries
+from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.identity import KEY_BYTES
 from pipeline.engine.tables import Table
-from pipeline.engine.wire import Observation
+from pipeline.engine.wire import Forget, Learn, Observation
 from pipeline.errors import StateError
 from pipeline.rules.history import is_new
 from pipeline.types import Term
@@ -65,8 +76,8 @@ class Row(msgspec.Struct, array_like=True, frozen=True):
         terms: the tuple; long texts are cut.
         first_ms: earliest effective time since the tuple was last judged new.
         last_ms: latest effective time ever.
-        count: sightings since the tuple was last judged new.
-        offset: offset of the last observation applied.
+        count: sightings since the tuple was last judged new; 0 for a tuple that is forgotten.
+        offset: offset of the last record applied.
         stamps: (offset, previous last_ms or None) of each sighting judged new and not known to be
             committed.
         window_ms: length of the history, so that a row can be judged stale without its rule.
@@ -94,6 +105,8 @@ class Sighting:
         first_ms: earliest time since the tuple was last judged new.
         last_ms: latest time, this sighting included.
         count: sightings since the tuple was last judged new, this one included.
+        remembered: False for a new tuple that was not written down, because its rule has as many
+            rows as it may have: its next sighting is new again.
     """
 
     new: bool
@@ -102,6 +115,7 @@ class Sighting:
     first_ms: int
     last_ms: int
     count: int
+    remembered: bool = True
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -146,10 +160,19 @@ def rows(table: Table) -> Iterator[tuple[bytes, Row]]:
 
 
 class FirstSeen:
-    """Decides new or known, on a table keyed by `Observation.key`."""
+    """Decides new or known, on a table keyed by `Observation.key`.
 
-    def __init__(self, table: Table) -> None:
+    Args:
+        table: the rows.
+        entries: counts the rows of each rule and bounds them; None for no bound. A new tuple of a
+            rule that is full is told and not remembered: what is known stays known, and no first
+            sighting is missed.
+    """
+
+    def __init__(self, table: Table, entries: Entries | None = None) -> None:
         self._table = table
+        self._entries = Entries() if entries is None else entries
+        self.forgotten = Forgotten(table)
 
     def observe(self, observation: Observation, offset: int, committed: int) -> Sighting:
         """Apply one observation and return the verdict.
@@ -166,11 +189,13 @@ class FirstSeen:
         key = observation.key()
         value = self._table.get(key)
         if value is None:
-            return self._begin(key, observation, offset, None, ())
+            return self._meet(key, observation, offset)
         row = decode_row(value)
         if offset <= row.offset:
             return self._repeat(key, row, observation, offset, committed)
         stamps = _uncommitted(row.stamps, committed)
+        if self._is_forgotten(key, row):
+            return self._begin(key, observation, offset, None, stamps)
         if is_new(row.last_ms, observation.time_ms, observation.window_ms):
             return self._begin(key, observation, offset, row.last_ms, stamps)
         row = msgspec.structs.replace(
@@ -191,6 +216,69 @@ class FirstSeen:
             last_ms=row.last_ms,
             count=row.count,
         )
+
+    def learn(self, learned: Learn, offset: int, committed: int) -> bool:
+        """Count a tuple as seen, as it was elsewhere; doing it again changes nothing.
+
+        Returns:
+            False if there was no room for it, see `Entries`.
+
+        Raises:
+            StateError: the tuple's row cannot be read.
+        """
+        key = learned.key()
+        value = self._table.get(key)
+        row = None if value is None else decode_row(value)
+        if row is None:
+            if not self._entries.has_room(learned.rule_id):
+                return False
+            self._entries.added(key, learned.rule_id)
+            row = _learned(learned, offset, ())
+        elif offset > row.offset:
+            stamps = _uncommitted(row.stamps, committed)
+            if self._is_forgotten(key, row):
+                row = _learned(learned, offset, stamps)
+            else:
+                row = msgspec.structs.replace(
+                    row,
+                    first_ms=min(row.first_ms, learned.first_ms),
+                    last_ms=max(row.last_ms, learned.last_ms),
+                    count=max(row.count, learned.count),
+                    offset=offset,
+                    stamps=stamps,
+                    window_ms=learned.window_ms,
+                )
+        self._table.put(key, encode_row(row))
+        return True
+
+    def forget(self, forgotten: Forget, offset: int, committed: int) -> None:
+        """Count a tuple, or a whole history, as never seen.
+
+        Raises:
+            StateError: the tuple's row cannot be read.
+        """
+        if not forgotten.row:
+            self.forgotten.mark(bytes.fromhex(forgotten.history), offset)
+            return
+        key = bytes.fromhex(forgotten.row)
+        value = self._table.get(key)
+        if value is None:
+            return
+        row = decode_row(value)
+        if offset > row.offset:
+            stamps = _uncommitted(row.stamps, committed)
+            row = msgspec.structs.replace(row, count=0, offset=offset, stamps=stamps)
+        self._table.put(key, encode_row(row))
+
+    def _is_forgotten(self, key: bytes, row: Row) -> bool:
+        return row.count == 0 or row.offset < self.forgotten.before(key)
+
+    def _meet(self, key: bytes, observation: Observation, offset: int) -> Sighting:
+        """Answer for a tuple without a row: it is new, and remembered if there is room."""
+        if not self._entries.has_room(observation.rule.id):
+            return _new(observation, None, repeated=False, remembered=False)
+        self._entries.added(key, observation.rule.id)
+        return self._begin(key, observation, offset, None, ())
 
     def _begin(
         self,
@@ -234,7 +322,13 @@ class FirstSeen:
         )
 
 
-def _new(observation: Observation, previous_ms: int | None, *, repeated: bool) -> Sighting:
+def _new(
+    observation: Observation,
+    previous_ms: int | None,
+    *,
+    repeated: bool,
+    remembered: bool = True,
+) -> Sighting:
     """Return the verdict *new*, the same at each replay whatever the row says by then."""
     return Sighting(
         new=True,
@@ -243,6 +337,21 @@ def _new(observation: Observation, previous_ms: int | None, *, repeated: bool) -
         first_ms=observation.time_ms,
         last_ms=observation.time_ms,
         count=1,
+        remembered=remembered,
+    )
+
+
+def _learned(learned: Learn, offset: int, stamps: tuple[tuple[int, int | None], ...]) -> Row:
+    return Row(
+        format=ROW_FORMAT,
+        rule_id=learned.rule_id,
+        terms=tuple(_shortened(term) for term in learned.terms),
+        first_ms=learned.first_ms,
+        last_ms=learned.last_ms,
+        count=max(learned.count, 1),
+        offset=offset,
+        stamps=stamps,
+        window_ms=learned.window_ms,
     )
 
 

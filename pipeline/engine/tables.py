@@ -22,6 +22,13 @@ class Table(Protocol):
         """Yield every (key, value); the order is the table's own."""
 
 
+class OrderedTable(Table, Protocol):
+    """A table whose rows can be walked in order of their keys, from anywhere."""
+
+    def items_from(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every (key, value) whose key is at or after `start`, in order of the keys."""
+
+
 class MemoryTable:
     """A `Table` in a dictionary: for tests, rule tests and replays that keep no state."""
 
@@ -43,6 +50,11 @@ class MemoryTable:
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every (key, value) in order of first insertion, from a copy of the keys."""
         for key in list(self._rows):
+            yield key, self._rows[key]
+
+    def items_from(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every (key, value) from `start` on in order of the keys, from a copy of them."""
+        for key in sorted(key for key in self._rows if key >= start):
             yield key, self._rows[key]
 
     def __len__(self) -> int:

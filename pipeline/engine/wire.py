@@ -1,7 +1,8 @@
 """What travels between the stages: the values of firstseen's own topics, as JSON.
 
-``firstseen-observations`` holds `Observation`, ``firstseen-new-terms`` holds `NewTerm` and
-`CloseWindow`. The original event and the finished alert are spliced in as they are
+``firstseen-observations`` holds `Observation`, and `Learn` and `Forget`, by which the history
+commands change the state at a fixed place in the order of sightings. ``firstseen-new-terms`` holds
+`NewTerm` and `CloseWindow`. The original event and the finished alert are spliced in as they are
 (`msgspec.Raw`), so a stage that only looks at the envelope does not parse them again.
 
 An envelope says everything a later stage needs to decide: during a rolling deploy the worker that
@@ -15,7 +16,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from pipeline.engine.identity import HISTORY_BYTES, term_key
+from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES, term_key
 from pipeline.errors import DecodeError
 from pipeline.rules.model import Rule
 from pipeline.types import Term
@@ -99,6 +100,50 @@ class Observation(msgspec.Struct, frozen=True):
         return term_key(self.history, self.terms)
 
 
+class Learn(msgspec.Struct, frozen=True, tag="learn"):
+    """What is known of a term tuple from elsewhere: it counts as seen, and nothing is told.
+
+    Attributes:
+        rule_id: the rule.
+        history: id of the history it belongs to.
+        window_ms: length of the history.
+        terms: the tuple.
+        first_ms: earliest effective time it was seen at.
+        last_ms: latest effective time it was seen at.
+        count: sightings.
+        row: key of its row in hexadecimal digits, where a term is cut and the key cannot be made
+            of the terms.
+    """
+
+    rule_id: str
+    history: str
+    window_ms: int
+    terms: tuple[Term, ...]
+    first_ms: int
+    last_ms: int
+    count: int = 1
+    row: str = ""
+
+    def key(self) -> bytes:
+        """Return the Kafka key, which is also the key of the row."""
+        return bytes.fromhex(self.row) if self.row else term_key(self.history, self.terms)
+
+
+class Forget(msgspec.Struct, frozen=True, tag="forget"):
+    """A term tuple, or a whole history, that counts as never seen from here on.
+
+    Attributes:
+        rule_id: the rule.
+        history: id of the history.
+        row: key of the tuple's row, in hexadecimal digits; empty for the whole history, which goes
+            to every partition.
+    """
+
+    rule_id: str
+    history: str
+    row: str = ""
+
+
 class NewTerm(msgspec.Struct, frozen=True, tag="new_term"):
     """A finished alert on its way to the quota; its Kafka key is the rule id.
 
@@ -126,10 +171,13 @@ class CloseWindow(msgspec.Struct, frozen=True, tag="close_window"):
     window_start_ms: int
 
 
-Envelope: TypeAlias = Observation | NewTerm | CloseWindow
+Envelope: TypeAlias = Observation | Learn | Forget | NewTerm | CloseWindow
 
 _encoder = msgspec.json.Encoder()
 _observations = msgspec.json.Decoder(Observation)
+_controls: msgspec.json.Decoder[Learn | Forget] = msgspec.json.Decoder(Learn | Forget)
+_CONTROL = b'{"type":'
+"""How an envelope with a tag begins, as `encode` writes it; an observation has none."""
 _candidates: msgspec.json.Decoder[NewTerm | CloseWindow] = msgspec.json.Decoder(
     NewTerm | CloseWindow
 )
@@ -140,20 +188,30 @@ def encode(envelope: Envelope) -> bytes:
     return _encoder.encode(envelope)
 
 
-def decode_observation(value: bytes) -> Observation:
+def decode_sighting(value: bytes) -> Observation | Learn | Forget:
     """Read a value of the observations topic.
 
     Raises:
         DecodeError: with reason ``invalid_envelope``.
     """
+    envelope: Observation | Learn | Forget
     try:
-        observation = _observations.decode(value)
-        usable = len(bytes.fromhex(observation.history)) == HISTORY_BYTES
-    except ValueError as error:  # msgspec's errors, and a history that is no hexadecimal text
+        control = value.startswith(_CONTROL)
+        envelope = _controls.decode(value) if control else _observations.decode(value)
+        usable = len(bytes.fromhex(envelope.history)) == HISTORY_BYTES and _fits(envelope)
+    except ValueError as error:  # msgspec's errors, and ids that are no hexadecimal text
         raise DecodeError("invalid_envelope", f"not an observation: {error}") from error
     if not usable:
-        raise DecodeError("invalid_envelope", f"not a history id: {observation.history!r}")
-    return observation
+        raise DecodeError("invalid_envelope", f"not a history id: {envelope.history!r}")
+    return envelope
+
+
+def _fits(envelope: Observation | Learn | Forget) -> bool:
+    """Whether the row that a control names, if it does, is one of its history."""
+    row = "" if isinstance(envelope, Observation) else envelope.row
+    return not row or (
+        len(bytes.fromhex(row)) == KEY_BYTES and row.lower().startswith(envelope.history.lower())
+    )
 
 
 def decode_candidate(value: bytes) -> NewTerm | CloseWindow:

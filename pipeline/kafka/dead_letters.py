@@ -26,6 +26,7 @@ from confluent_kafka import (
 )
 
 from pipeline.config import Settings
+from pipeline.engine.partition import partition_of
 from pipeline.errors import BrokerError, DecodeError, DeliveryError, TopologyError
 from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, consumer, producer
 from pipeline.kafka.headers import (
@@ -192,8 +193,7 @@ class _Writer:
     def __init__(self, settings: Settings, done: Requeued) -> None:
         self._settings = settings
         self._done = done
-        # Faust's partitioner, should the partition of old be gone: keys stay where their state is.
-        self._producer: Producer = producer(settings, partitioner="murmur2_random")
+        self._producer: Producer = producer(settings)
         self._partitions = self._count_partitions()
         self._waiting: list[StoredLetter] = []
         self._errors: list[tuple[StoredLetter | None, KafkaError]] = []
@@ -216,6 +216,9 @@ class _Writer:
             self._done.refused.append((stored, f"the topic {topic} does not exist"))
             return
         headers: Headers = requeue_headers(letter)
+        count = self._partitions[topic]
+        if partition >= count:  # the topic was made anew, with fewer
+            partition = partition_of(letter.key or b"", count)
         try:
             self._produce(
                 stored,
@@ -223,7 +226,7 @@ class _Writer:
                 key=letter.key,
                 value=letter.value,
                 headers=list(headers),
-                partition=partition if partition < self._partitions[topic] else -1,
+                partition=partition,
             )
         except KafkaException as error:
             self._done.refused.append((stored, error.args[0].str()))

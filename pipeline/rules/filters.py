@@ -229,7 +229,7 @@ def _compile_range(body: Any, place: Place, table: FieldTable) -> Matcher:
     field = table.get(name)
     if field is None:
         return _never
-    if not spec:
+    if not spec.keys() or not spec.keys() <= _RANGE_OPERATORS.keys():
         raise UnsupportedFilterError(place, "a range without a bound")
     try:
         read, index = table.values(name), field.values.index

@@ -17,6 +17,7 @@ from pipeline.stream.match import MatchAgent
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.quota import QuotaAgent
 from pipeline.stream.records import record_of
+from pipeline.stream.sweeper import TICK_SECONDS
 from pipeline.stream.tables import StateTable
 from pipeline.types import Position
 
@@ -49,6 +50,7 @@ class Agents:
         self._declare("quota", (self._topics.new_terms,), self.quota.handle)
         self._app.task(self.quota.release_outputs)
         self._app.timer(1.0, name="close-windows")(self.quota.close_windows)
+        self._app.timer(TICK_SECONDS, name="sweep")(self.first_seen.sweeper.sweep)
 
     def _declare(self, name: str, topics: tuple[str, ...], handle: Handle) -> None:
         topic = self._app.topic(

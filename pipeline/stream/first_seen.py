@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from faust.types import TP
 
 from pipeline.engine.alert import build_alert
-from pipeline.engine.first_seen import FirstSeen, Sighting
-from pipeline.engine.wire import NewTerm, Observation, decode_observation, encode
+from pipeline.engine.first_seen import Sighting
+from pipeline.engine.wire import Forget, Learn, NewTerm, Observation, decode_sighting, encode
 from pipeline.errors import DecodeError
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
 from pipeline.stream.records import RECORD_OVERHEAD_BYTES, record_of_consumer
-from pipeline.stream.tables import PartitionTable, StateTable
+from pipeline.stream.sweeper import Partition, Sweeper
+from pipeline.stream.tables import StateTable
 from pipeline.types import Record
 
 STAGE = "first_seen"
@@ -38,36 +38,54 @@ class FirstSeenAgent:
         self._ruleset = context.ruleset
         self._metrics = context.metrics
         self._dead_letters = context.dead_letters
-        self._table = table
-        self._open: dict[int, tuple[PartitionTable, FirstSeen]] = {}
-        table.on_recover(self._recovered)
-
-    async def _recovered(self) -> None:
-        self._open.clear()
+        self.sweeper = Sweeper(context, table)
 
     async def handle(self, message: Any, records: Sequence[Any]) -> None:
-        """Handle a bundle of observations: judge all, then write and send together."""
-        table, first_seen = self._partition(message.partition)
+        """Handle a bundle of sightings and changes: judge all, then write and send together."""
+        partition = self.sweeper.partition(message.partition)
         committed = self._app.consumer.committed(TP(message.topic, message.partition))
         raised: list[Outgoing] = []
-        results: Counter[str] = Counter()
         for record in records:
             try:
-                observation = decode_observation(record.value or b"")
+                sighting = decode_sighting(record.value or b"")
             except DecodeError as exc:
                 await self._dead_letters.write(
                     record_of_consumer(record), code=exc.reason, stage=STAGE, text=str(exc)
                 )
                 continue
-            sighting = first_seen.observe(observation, record.offset, committed)
-            results["repeated" if sighting.repeated else "new" if sighting.new else "known"] += 1
-            if sighting.new:
-                raised += await self._raise(record, observation, sighting)
-        await table.send_changes(self._app.outbox)
+            if isinstance(sighting, Observation):
+                await self.sweeper.settled(sighting.key())
+                raised += await self._observe(partition, record, sighting, committed)
+            else:
+                await self.sweeper.settled(record.key)
+                self._change(partition, sighting, record.offset, committed)
+        await partition.table.send_changes(self._app.outbox)
         await self._app.outbox.send_keyed(self._topics.new_terms, raised)
-        for result, number in results.items():
-            self._metrics.sightings.labels(result).inc(number)
         self._app.consumer.acknowledge(message)
+
+    async def _observe(
+        self, partition: Partition, record: Any, observation: Observation, committed: int
+    ) -> list[Outgoing]:
+        """Judge an observation; return the new term to send, if it is one."""
+        partition.sweep.seen(observation.time_ms)
+        sighting = partition.first_seen.observe(observation, record.offset, committed)
+        if not sighting.remembered:
+            self.sweeper.refused(observation.rule.id)
+        result = "repeated" if sighting.repeated else "new" if sighting.new else "known"
+        self._metrics.sightings.labels(result).inc()
+        return await self._raise(record, observation, sighting) if sighting.new else []
+
+    def _change(
+        self, partition: Partition, change: Learn | Forget, offset: int, committed: int
+    ) -> None:
+        """Do what a history command asks for; see `pipeline.engine.first_seen`."""
+        if isinstance(change, Forget):
+            partition.first_seen.forget(change, offset, committed)
+            result = "forgotten"
+        else:
+            learned = partition.first_seen.learn(change, offset, committed)
+            result = "learned" if learned else "refused"
+        self._metrics.history_records.labels(result).inc()
 
     async def _raise(
         self, consumed: Any, observation: Observation, sighting: Sighting
@@ -104,10 +122,3 @@ class FirstSeenAgent:
             ruleset_digest=self._ruleset.digest,
             include_event=event,
         )
-
-    def _partition(self, number: int) -> tuple[PartitionTable, FirstSeen]:
-        found = self._open.get(number)
-        if found is None:
-            table = self._table.partition(number)
-            found = self._open[number] = (table, FirstSeen(table))
-        return found

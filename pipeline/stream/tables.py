@@ -140,6 +140,12 @@ class PartitionTable:
         self._partition = partition
         self._db = table.data.database(partition)
         self._changes: dict[bytes, bytes | None] = {}
+        self._sending = asyncio.Lock()
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether writes wait for `send_changes`: the rows that `items` tells are old then."""
+        return bool(self._changes)
 
     def get(self, key: bytes) -> bytes | None:
         if key in self._changes:
@@ -161,28 +167,38 @@ class PartitionTable:
             if key != Store.offset_key:
                 yield key, value
 
+    def items_from(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over the rows from a key on, in order of the keys; see `items`."""
+        for key, value in self._db.items(from_key=start):
+            if key != Store.offset_key:
+                yield key, value
+
     async def send_changes(self, outbox: Outbox) -> list[asyncio.Future[Any]]:
         """Write what changed to RocksDB and send it to the changelog.
+
+        One call at a time: the changelog holds the changes in the order of writing, also where an
+        agent and the sweep write to the same partition.
 
         Returns:
             Futures that end when the changelog is acknowledged.
         """
-        changes, self._changes = self._changes, {}
-        if not changes:
-            return []
-        batch = rocksdict.WriteBatch(raw_mode=True)
-        for key, value in changes.items():
-            if value is None:
-                batch.delete(key)
-            else:
-                batch.put(key, value)
-        self._db.write(batch)
-        return await outbox.send_to(
-            self._table.changelog_name,
-            self._partition,
-            [Outgoing(key, value) for key, value in changes.items()],
-            self._table.on_changelog_acknowledged,
-        )
+        async with self._sending:
+            changes, self._changes = self._changes, {}
+            if not changes:
+                return []
+            batch = rocksdict.WriteBatch(raw_mode=True)
+            for key, value in changes.items():
+                if value is None:
+                    batch.delete(key)
+                else:
+                    batch.put(key, value)
+            self._db.write(batch)
+            return await outbox.send_to(
+                self._table.changelog_name,
+                self._partition,
+                [Outgoing(key, value) for key, value in changes.items()],
+                self._table.on_changelog_acknowledged,
+            )
 
 
 class StateTable(Table):

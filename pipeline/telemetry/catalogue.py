@@ -153,6 +153,23 @@ COMMITS = _counter(
 OUTBOX_RECORDS = _gauge("outbox_records", "Outputs sent and not acknowledged yet.")
 
 STATE_ENTRIES = _gauge("state_entries", "Rows of a table.", "table", table=TABLES)
+STATE_RULE_ENTRIES = _gauge(
+    "state_rule_entries", "Terms that a rule remembers, in the partitions of this worker; other: "
+    "of rules that do not run here.", "rule_id",
+)  # fmt: skip
+STATE_REMOVED = _counter(
+    "state_removed_total", "Terms removed from the state: their history is over; a history "
+    "command forgot them; their rule is full and state.when_full is forget_oldest.", "reason",
+    reason=("expired", "forgotten", "oldest"),
+)  # fmt: skip
+HISTORY_RECORDS = _counter(
+    "history_records_total", "Records of the history commands applied; refused: no room to learn "
+    "the term.", "result", result=("learned", "refused", "forgotten"),
+)  # fmt: skip
+STATE_REFUSED = _counter(
+    "state_refused_total", "New terms that were told and not remembered: their rule has as many as "
+    "state.max_entries_per_rule allows.", "rule_id",
+)  # fmt: skip
 RECOVERY_REMAINING = _gauge(
     "recovery_remaining_records", "Changelog records still to be read.", "table", table=TABLES
 )
@@ -166,6 +183,7 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     DEAD_LETTERS, DEAD_LETTER_FAILURES, ERRORS,
     CONSUMER_LAG, LAST_RECORD_TIMESTAMP, ASSIGNED_PARTITIONS, REBALANCES, REBALANCE_SECONDS,
     COMMIT_SECONDS, COMMITS, OUTBOX_RECORDS,
-    STATE_ENTRIES, RECOVERY_REMAINING,
+    STATE_ENTRIES, STATE_RULE_ENTRIES, STATE_REMOVED, HISTORY_RECORDS, STATE_REFUSED,
+    RECOVERY_REMAINING,
 )  # fmt: skip
 """All of them, in the order of the reference page."""

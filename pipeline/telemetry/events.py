@@ -35,6 +35,12 @@ LOG_EVENTS: tuple[LogEvent, ...] = (
         "the orchestrator restarts it.",
     ),
     LogEvent(
+        "state_full",
+        "error",
+        "A rule has as many terms as `state.max_entries_per_rule` allows: further new terms are "
+        "told each time they are seen, and not remembered. Once for each rule.",
+    ),
+    LogEvent(
         "leave_failed",
         "warning",
         "It could not leave the group: the others take over after the session timeout.",

@@ -122,6 +122,10 @@ class Metrics:
         self.commits = self._counters(catalogue.COMMITS)
         self.outbox_records = self._gauge(catalogue.OUTBOX_RECORDS)
         self.state_entries = self._gauges(catalogue.STATE_ENTRIES)
+        self.state_rule_entries = self._gauges(catalogue.STATE_RULE_ENTRIES)
+        self.state_removed = self._counters(catalogue.STATE_REMOVED)
+        self.history_records = self._counters(catalogue.HISTORY_RECORDS)
+        self.state_refused = self._counters(catalogue.STATE_REFUSED)
         self.recovery_remaining = self._gauges(catalogue.RECOVERY_REMAINING)
 
     def expect_topics(self, topics: tuple[str, ...]) -> None:
@@ -135,7 +139,7 @@ class Metrics:
     def expect_rules(self, rule_ids: tuple[str, ...]) -> None:
         """Export the series of the rules as 0 before their first match."""
         for rule_id in rule_ids:
-            for family in (self.rule_matches, self.new_terms, self.alerts):
+            for family in (self.rule_matches, self.new_terms, self.alerts, self.state_refused):
                 family.labels(rule_id)
 
     def set_worker_state(self, state: str) -> None:

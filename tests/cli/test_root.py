@@ -57,13 +57,15 @@ def test_the_commands_are_those_that_scripts_depend_on():
     expected = [
         *("firstseen", "firstseen demo", "firstseen worker", "firstseen replay"),
         *("firstseen match", "firstseen query", "firstseen rules", "firstseen topics"),
-        *("firstseen alerts", "firstseen dead-letters", "firstseen config", "firstseen metrics"),
-        *("firstseen query check", "firstseen query match", "firstseen query explain"),
-        *("firstseen rules list", "firstseen rules check", "firstseen rules test"),
-        *("firstseen rules show", "firstseen topics plan", "firstseen topics apply"),
-        *("firstseen topics render", "firstseen alerts tail", "firstseen dead-letters list"),
-        *("firstseen dead-letters show", "firstseen dead-letters requeue", "firstseen config show"),
-        *("firstseen config check", "firstseen config env", "firstseen metrics list"),
+        *("firstseen alerts", "firstseen history", "firstseen dead-letters", "firstseen config"),
+        *("firstseen metrics", "firstseen query check", "firstseen query match"),
+        *("firstseen query explain", "firstseen rules list", "firstseen rules check"),
+        *("firstseen rules test", "firstseen rules show", "firstseen topics plan"),
+        *("firstseen topics apply", "firstseen topics render", "firstseen alerts tail"),
+        *("firstseen history list", "firstseen history export", "firstseen history import"),
+        *("firstseen history forget", "firstseen dead-letters list", "firstseen dead-letters show"),
+        *("firstseen dead-letters requeue", "firstseen config show", "firstseen config check"),
+        *("firstseen config env", "firstseen metrics list"),
     ]
     assert list(NAMED) == expected
 

@@ -15,12 +15,22 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engine.first_seen import FirstSeen
+from pipeline.engine.entries import Entries
+from pipeline.engine.first_seen import FirstSeen, Sighting
 from pipeline.engine.identity import summary_id
 from pipeline.engine.quota import Output, Quota, Verdict
 from pipeline.engine.quota_rows import decode_id
+from pipeline.engine.sweep import Sweep, SweepSettings
 from pipeline.engine.tables import MemoryTable
-from pipeline.engine.wire import CloseWindow, NewTerm, Observation, RuleRef, Source
+from pipeline.engine.wire import (
+    CloseWindow,
+    Forget,
+    Learn,
+    NewTerm,
+    Observation,
+    RuleRef,
+    Source,
+)
 
 
 @dataclass
@@ -44,6 +54,9 @@ class ChangelogTable:
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         return self.rows.items()
+
+    def items_from(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self.rows.items_from(start)
 
     def acknowledge(self) -> None:
         self.acknowledged = len(self.changelog)
@@ -141,6 +154,85 @@ def test_first_seen_tells_each_new_sighting_at_least_once_and_no_other(
     process(len(log))
 
     assert told == {alert: {previous} for alert, previous in expected_verdicts(log).items()}
+
+
+# What the observations topic holds: sightings, and what history commands send.
+changes = st.lists(
+    st.one_of(
+        st.tuples(st.just("see"), st.sampled_from("abc"), st.integers(0, 600)),
+        st.tuples(st.just("learn"), st.sampled_from("abc"), st.integers(0, 600)),
+        st.tuples(st.just("forget"), st.sampled_from("abc"), st.just(0)),
+        st.tuples(st.just("forget all"), st.just(""), st.just(0)),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+Change = tuple[str, str, int]
+
+
+def expected_of_changes(log: list[Change]) -> dict[str, int | None]:
+    """The naive model, with learning and forgetting."""
+    last: dict[str, int] = {}
+    new: dict[str, int | None] = {}
+    for number, (what, term, time_ms) in enumerate(log):
+        if what == "forget":
+            last.pop(term, None)
+        elif what == "forget all":
+            last.clear()
+        else:
+            if what == "see" and (term not in last or last[term] < time_ms - WINDOW_MS):
+                new[f"alert-{number}"] = last.get(term)
+            last[term] = max(last.get(term, time_ms), time_ms)
+    return new
+
+
+def apply(first_seen: FirstSeen, change: Change, offset: int, committed: int) -> Sighting | None:
+    what, term, time_ms = change
+    if what == "see":
+        return first_seen.observe(observation(term, time_ms, offset), offset, committed)
+    if what == "learn":
+        learned = Learn(RULE.id, "00" * 8, WINDOW_MS, (term,), time_ms, time_ms)
+        first_seen.learn(learned, offset, committed)
+    else:
+        row = observation(term, 0, 0).key().hex() if term else ""
+        first_seen.forget(Forget(RULE.id, "00" * 8, row), offset, committed)
+    return None
+
+
+@settings(max_examples=400, deadline=None)
+@given(changes, incidents, st.integers(1, 5))
+def test_learning_forgetting_and_sweeping_keep_the_promise(
+    log: list[Change], plan: list[tuple[int, tuple[object, ...]]], slice_rows: int
+) -> None:
+    table = ChangelogTable()
+    told: dict[str, set[int | None]] = {}
+    committed = 0
+    position = 0
+
+    def process(until: int) -> None:
+        first_seen, entries = FirstSeen(table), Entries()
+        sweep = Sweep(table, entries, first_seen.forgotten, SweepSettings(None, 0))
+        for offset in range(position, until):
+            seen = apply(first_seen, log[offset], offset, committed)
+            if seen is not None and seen.new:
+                told.setdefault(f"alert-{offset}", set()).add(seen.previous_ms)
+            if sweep.step(0, committed, rows=slice_rows, removals=slice_rows):
+                table.acknowledge()  # the driver waits for this before it judges again
+
+    for records, (incident, *details) in plan:
+        until = min(position + records, len(log))
+        process(until)
+        position = until
+        if incident == "commit":
+            table.acknowledge()
+            committed = max(committed, position - int(str(details[0])))
+        else:
+            table.crash(int(str(details[0])), local_copy=bool(details[1]))
+            position = committed
+    process(len(log))
+
+    assert told == {alert: {previous} for alert, previous in expected_of_changes(log).items()}
 
 
 @settings(max_examples=200, deadline=None)

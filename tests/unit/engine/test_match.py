@@ -17,7 +17,7 @@ from pipeline.engine.match import (
 )
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.timestamp import parse_timestamp
-from pipeline.engine.wire import decode_candidate, decode_observation, encode
+from pipeline.engine.wire import decode_candidate, decode_sighting, encode
 from pipeline.kql import FieldTable
 from pipeline.rules.model import NewTerms, Rule, RuleType, Severity
 from pipeline.rules.ruleset import RuleSet
@@ -96,7 +96,7 @@ def test_a_match_becomes_one_observation_per_tuple() -> None:
 def test_an_observation_survives_the_wire() -> None:
     (observation,) = MatchStage(ruleset(rule())).process(record(event())).observations
 
-    received = decode_observation(encode(observation))
+    received = decode_sighting(encode(observation))
 
     assert observation == received
     assert observation.key() == received.key()
@@ -346,5 +346,5 @@ def test_values_with_lone_surrogates_reach_the_next_stage() -> None:
 
     (found,) = MatchStage(ruleset(rule())).process(record(value=value)).observations
 
-    assert found == decode_observation(encode(found))
+    assert found == decode_sighting(encode(found))
     assert ("h\ufffd", "C:\\a.exe") == found.terms

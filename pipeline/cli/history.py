@@ -1,0 +1,385 @@
+"""`firstseen history`: what the rules remember, read from Kafka and changed through Kafka."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.lazy import SuggestingGroup
+from pipeline.cli.options import (
+    EVENTS_FILE,
+    SettingsFlags,
+    json_option,
+    rules_option,
+    settings_options,
+)
+from pipeline.cli.output import table, write_json, write_json_line
+from pipeline.cli.status_line import StatusLine
+from pipeline.errors import EXIT_FINDINGS, EXIT_OK, RuleError
+
+if TYPE_CHECKING:
+    from pipeline.config import Settings
+    from pipeline.history import HistoryRow, Past
+    from pipeline.rules import RuleSet
+
+FORMATS = ("firstseen", "alerts", "aggregation", "events")
+
+
+@click.group(cls=SuggestingGroup)
+def history() -> None:
+    """See and change what the rules remember: which terms, since when, until when.
+
+    It is read from the changelog topic and changed through the observations topic, so it works
+    while workers run; a change takes effect when a worker comes to its record.
+
+    \b
+    Examples:
+      firstseen history list
+      firstseen history export > seen.ndjson
+      firstseen history import --format alerts kibana-alerts.ndjson
+      firstseen history forget my-rule --old
+    """
+
+
+@history.command("list")
+@click.argument("rule_id", metavar="[RULE_ID]", required=False)
+@click.option(
+    "--max",
+    "limit",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="With RULE_ID: show so many terms, those seen last first.",
+)
+@rules_option
+@settings_options
+@json_option
+def list_history(
+    *,
+    settings_flags: SettingsFlags,
+    rule_paths: tuple[Path, ...],
+    rule_id: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List the histories; with RULE_ID, the terms that this rule has seen last.
+
+    A history belongs to a rule and its query. CURRENT says whether it is the one that the rule has
+    now; `old` ones are of no use any more, and `firstseen history forget RULE_ID --old` removes
+    them.
+    """
+    settings = settings_flags.load(rules__paths=rule_paths or None)
+    if rule_id is None:
+        _list_histories(settings, as_json=as_json)
+    else:
+        rows = _read(settings, rule_id)
+        latest = heapq.nlargest(limit, rows, key=lambda row: row.last_seen)
+        _show_terms(latest, as_json=as_json)
+
+
+@history.command()
+@click.option("--rule", "rule_id", metavar="RULE_ID", help="Only what this rule remembers.")
+@settings_options
+def export(*, settings_flags: SettingsFlags, rule_id: str | None) -> None:
+    """Write what is remembered to stdout, one JSON object a line.
+
+    `firstseen history import` reads it, on this cluster or another one.
+    """
+    settings = settings_flags.load()
+    written = 0
+    for row in _read(settings, rule_id):
+        write_json_line(row.to_json())
+        written += 1
+    click.echo(f"{written:,} terms exported", err=True)
+
+
+@history.command("import")
+@click.argument("files", metavar="FILES...", nargs=-1, required=True, type=EVENTS_FILE)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(FORMATS),
+    default="firstseen",
+    show_default=True,
+    help="What the files hold: an export of firstseen, alerts of Kibana's new_terms rules, answers "
+    "of Elasticsearch to an aggregation, or events.",
+)
+@click.option(
+    "--rule",
+    "rule_id",
+    metavar="RULE_ID",
+    help="Only this rule learns. Needed for `aggregation`, which does not name its rule.",
+)
+@click.option(
+    "--into-current",
+    is_flag=True,
+    help="With `firstseen`: terms of an old history go into the one that the rule has now.",
+)
+@click.option(
+    "--ignore-index",
+    is_flag=True,
+    help="With `events`: judge every event, whatever the rules' index patterns.",
+)
+@click.option("--dry-run", is_flag=True, help="Read and count, send nothing.")
+@rules_option
+@settings_options
+@json_option
+def import_history(
+    *,
+    settings_flags: SettingsFlags,
+    rule_paths: tuple[Path, ...],
+    files: tuple[Path, ...],
+    kind: str,
+    rule_id: str | None,
+    into_current: bool,
+    ignore_index: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Teach the rules what was seen before, so that it is not told as new.
+
+    FILES may be .gz or .zst; `-` is standard input. Nothing is told because of it. Doing it again
+    changes nothing. Exit 1 when nothing could be learned. docs/history.md shows how to get such
+    files out of Elasticsearch and Kibana.
+    """
+    if kind == "aggregation" and rule_id is None:
+        raise click.UsageError("--format aggregation needs --rule: an aggregation names no rule")
+    from pipeline.history import PastReader  # noqa: PLC0415  (confluent-kafka is slow to import)
+    from pipeline.replay import read_events  # noqa: PLC0415
+
+    settings = settings_flags.load(rules__paths=rule_paths or None)
+    reader = PastReader(
+        _ruleset(settings),
+        now_ms=time.time_ns() // 1_000_000,
+        rule_id=rule_id,
+        into_current=into_current,
+        match_index=settings.rules.match_index and not ignore_index,
+    )
+    learned = reader.read(kind, read_events(files))
+    if dry_run:
+        for _ in learned:
+            pass
+    else:
+        _send(settings, learned)
+    _report_import(reader.past, dry_run=dry_run, as_json=as_json)
+    return EXIT_OK if reader.past.learned else EXIT_FINDINGS
+
+
+@history.command()
+@click.argument("rule_id", metavar="RULE_ID")
+@click.argument("terms", metavar="[TERM]...", nargs=-1)
+@click.option(
+    "--old", is_flag=True, help="Only histories that the rule no longer has: its query has changed."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be forgotten, send nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask before a whole rule is forgotten.")
+@rules_option
+@settings_options
+@json_option
+def forget(
+    *,
+    settings_flags: SettingsFlags,
+    rule_paths: tuple[Path, ...],
+    rule_id: str,
+    terms: tuple[str, ...],
+    old: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Forget a rule's history, or one tuple of terms: it is new when it is seen next.
+
+    TERM... are the values of the rule's new-terms fields, in their order, as `firstseen history
+    list RULE_ID` shows them. Exit 1 when there is nothing to forget.
+    """
+    settings = settings_flags.load(rules__paths=rule_paths or None)
+    if terms and old:
+        raise click.UsageError("give TERM... or --old, not both")
+    if terms:
+        forgotten = _forget_tuple(settings, rule_id, terms, dry_run=dry_run)
+    else:
+        current = _current(_ruleset(settings), rule_id) if old else None
+        found = Counter(row.history for row in _read(settings, rule_id) if row.history != current)
+        if found and not (dry_run or yes):
+            what = "old histories" if old else "the whole history"
+            click.confirm(
+                f"Forget {what} of {rule_id} ({found.total():,} terms)?", abort=True, err=True
+            )
+        forgotten = _forget_histories(settings, rule_id, found, dry_run=dry_run)
+    _report_forget(rule_id, forgotten, dry_run=dry_run, as_json=as_json)
+    return EXIT_OK if forgotten else EXIT_FINDINGS
+
+
+def _ruleset(settings: Settings) -> RuleSet:
+    from pipeline.cli.loading import load_fields, read_rules  # noqa: PLC0415  (as above)
+
+    return read_rules(settings.rules.paths, load_fields(settings.rules.fields)).ruleset
+
+
+def _current(ruleset: RuleSet, rule_id: str) -> str:
+    compiled = ruleset.get(rule_id)
+    if compiled is None:
+        raise RuleError(
+            f"{rule_id} is not among the rules, so it has no current history; without --old the "
+            f"whole rule is forgotten"
+        )
+    return compiled.history_id
+
+
+def _read(settings: Settings, rule_id: str | None) -> Iterator[HistoryRow]:
+    """Yield rows, with what is read so far on the status line."""
+    from pipeline.history import read_history  # noqa: PLC0415  (as above)
+
+    status = StatusLine()
+
+    def progress(records: int, partitions: int) -> None:
+        status.show(f"{records:,} records read · {partitions} partitions to go")
+
+    try:
+        yield from read_history(settings, rule_id=rule_id, on_progress=progress)
+    finally:
+        status.clear()
+
+
+def _list_histories(settings: Settings, *, as_json: bool) -> None:
+    ruleset = _ruleset(settings)
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in _read(settings, None):
+        entry = found.setdefault(
+            (row.rule_id, row.history),
+            {
+                "rule_id": row.rule_id,
+                "history": row.history,
+                "current": _state(ruleset, row),
+                "terms": 0,
+                "first_seen": row.first_seen,
+                "last_seen": row.last_seen,
+            },
+        )
+        entry["terms"] += 1
+        entry["first_seen"] = min(entry["first_seen"], row.first_seen)
+        entry["last_seen"] = max(entry["last_seen"], row.last_seen)
+    entries = [found[key] for key in sorted(found)]
+    if as_json:
+        write_json(entries)
+        return
+    rows = [[f"{v:,}" if isinstance(v, int) else v for v in entry.values()] for entry in entries]
+    header = ("RULE", "HISTORY", "CURRENT", "TERMS", "FIRST SEEN", "LAST SEEN")
+    table(header, rows, right=[3])
+
+
+def _state(ruleset: RuleSet, row: HistoryRow) -> str:
+    """Say whether a row's history is the one its rule has now."""
+    compiled = ruleset.get(row.rule_id)
+    if compiled is None:
+        return "no rule"
+    return "current" if compiled.history_id == row.history else "old"
+
+
+def _show_terms(rows: list[HistoryRow], *, as_json: bool) -> None:
+    if as_json:
+        write_json([json.loads(row.to_json()) for row in rows])
+        return
+    shown = [
+        (
+            row.last_seen,
+            row.first_seen,
+            f"{row.count:,}",
+            row.history,
+            " ".join(json.dumps(_text(term), ensure_ascii=False) for term in row.terms),
+        )
+        for row in rows
+    ]
+    table(("LAST SEEN", "FIRST SEEN", "COUNT", "HISTORY", "TERMS"), shown, right=[2])
+
+
+def _text(term: object) -> str:
+    """Write a term as one gives it to `forget`."""
+    return term if isinstance(term, str) else json.dumps(term)
+
+
+def _send(settings: Settings, learned: Iterable[Any]) -> None:
+    from pipeline.history import Sender  # noqa: PLC0415  (as above)
+
+    status = StatusLine()
+    with Sender(settings) as sender:
+        for number, record in enumerate(learned, 1):
+            sender.learn(record)
+            if number % 1_000 == 0:
+                status.show(f"{number:,} terms sent")
+    status.clear()
+
+
+def _report_import(past: Past, *, dry_run: bool, as_json: bool) -> None:
+    summary = {**past.summary(), "dry_run": dry_run}
+    if as_json:
+        write_json(summary)
+        return
+    rows = [("Read", f"{past.read:,}")]
+    rows += [(f"Learned by {rule}", f"{n:,}") for rule, n in sorted(past.learned.items())]
+    rows += [(f"Skipped: {reason}", f"{n:,}") for reason, n in past.skipped.most_common()]
+    table(("DRY RUN" if dry_run else "IMPORT", ""), rows, right=[1])
+
+
+def _forget_tuple(
+    settings: Settings, rule_id: str, terms: tuple[str, ...], *, dry_run: bool
+) -> Counter[str]:
+    """Forget a tuple in every history of the rule that has it; return how many rows by history."""
+    rows = [
+        row for row in _read(settings, rule_id) if tuple(_text(term) for term in row.terms) == terms
+    ]
+    _asking(
+        settings,
+        lambda sender: [sender.forget_row(rule_id, row.history, row.key()) for row in rows],
+        needed=bool(rows) and not dry_run,
+    )
+    return Counter(row.history for row in rows)
+
+
+def _forget_histories(
+    settings: Settings, rule_id: str, found: Counter[str], *, dry_run: bool
+) -> Counter[str]:
+    _asking(
+        settings,
+        lambda sender: [sender.forget_history(rule_id, each) for each in found],
+        needed=bool(found) and not dry_run,
+    )
+    return found
+
+
+def _asking(settings: Settings, ask: Callable[[Any], object], *, needed: bool) -> None:
+    if needed:
+        from pipeline.history import Sender  # noqa: PLC0415  (as above)
+
+        with Sender(settings) as sender:
+            ask(sender)
+
+
+def _report_forget(rule_id: str, forgotten: Counter[str], *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        write_json(
+            {
+                "rule_id": rule_id,
+                "terms": forgotten.total(),
+                "histories": dict(sorted(forgotten.items())),
+                "dry_run": dry_run,
+            }
+        )
+    elif not forgotten:
+        click.echo(f"nothing is remembered for {rule_id}", err=True)
+    else:
+        verb = "would be forgotten" if dry_run else "are being forgotten"
+        table(
+            ("HISTORY", "TERMS"),
+            [(each, f"{count:,}") for each, count in sorted(forgotten.items())],
+            right=[1],
+        )
+        click.echo(f"{forgotten.total():,} terms {verb}", err=True)

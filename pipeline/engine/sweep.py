@@ -1,0 +1,274 @@
+"""Sweep: terms whose history has ended leave the first seen state, a few rows at a time.
+
+A pass walks the rows of a partition in order of their keys, in slices that the driver bounds by
+rows, by removals and by time; the next slice goes on at the key where the last one ended. Nothing
+of it is persisted: after a restart the first pass only looks (it counts the rows and learns how far
+time has come), and the ones after it remove. Before a pass goes on, the rows of histories that were
+forgotten as a whole leave (`pipeline.engine.forgotten`); a single forgotten tuple leaves in a pass.
+
+A row is *expired* when its term was last seen longer ago than its history plus a grace.
+
+*Ago* is measured from the latest effective time in this partition, of rows and of sightings, but
+never from later than the wall clock. So a replay of last month's events is judged by last month's
+time, and a partition in which nothing happens forgets nothing. (One event from 2099 cannot empty
+the state either: effective times are capped at their arrival plus `state.max_future`.)
+
+What makes it sound
+-------------------
+* Only rows whose last observation was committed before the *previous* pass began are removed. Such
+  an observation is never read again, so no replay asks for the row or its stamps. It also means
+  that a term which is being seen right now stays, whatever the dates of its events: a laptop that
+  was away for a month sends a month of events in a few minutes, and each of its terms is told once.
+* An expired row answers *new* to every sighting that is not late by more than the grace, and so
+  does a row that is not there. Only a sighting that is later than that can be judged otherwise,
+  and then as new: a sweep may tell a term once more, it never makes an unknown term known.
+* The driver judges no sighting of a removed term before the removal is acknowledged by the
+  changelog. So a replay finds the row removed, as the first run did.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from typing import Final, NamedTuple
+
+from pipeline.engine.entries import Entries
+from pipeline.engine.first_seen import Row, decode_row
+from pipeline.engine.forgotten import Forgotten
+from pipeline.engine.identity import KEY_BYTES
+from pipeline.engine.tables import OrderedTable
+
+HOUR_MS: Final = 3_600_000
+FULL_SHARE: Final = 0.9
+"""With `forget_oldest`, a rule is brought back to this share of its bound."""
+
+
+class Reason(StrEnum):
+    """Why a row was removed."""
+
+    EXPIRED = "expired"
+    FORGOTTEN = "forgotten"
+    OLDEST = "oldest"
+
+
+class Removal(NamedTuple):
+    """One row that was removed."""
+
+    key: bytes
+    rule_id: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSettings:
+    """How rows leave. Milliseconds.
+
+    Attributes:
+        grace_ms: how much longer than its history a term is kept; None: nothing expires.
+        pause_ms: from the end of a pass to the beginning of the next.
+        forget_oldest: whether a rule that is near its bound loses its oldest terms early.
+    """
+
+    grace_ms: int | None = 86_400_000
+    pause_ms: int = 600_000
+    forget_oldest: bool = False
+
+
+@dataclass(slots=True)
+class _Surplus:
+    """How many rows of a rule are too many, and before which time they were last seen."""
+
+    rows: int
+    before_ms: int
+
+
+class Sweep:
+    """Walks the rows of one partition, pass after pass.
+
+    Args:
+        table: the rows.
+        entries: their counts, which the first pass takes.
+        forgotten: the histories that were forgotten.
+        settings: how rows leave.
+    """
+
+    def __init__(
+        self,
+        table: OrderedTable,
+        entries: Entries,
+        forgotten: Forgotten,
+        settings: SweepSettings,
+    ) -> None:
+        self._table = table
+        self._entries = entries
+        self._forgotten = forgotten
+        self._settings = settings
+        self._position: bytes | None = None
+        self._clearing: tuple[bytes, int] | None = None
+        self._cleared_to = b""
+        self._due_ms = 0
+        self._latest_ms: int | None = None
+        self._begun_at = 0
+        self._idle_below = 0
+        self._ages: dict[str, Counter[int]] = {}
+        self._surplus: dict[str, _Surplus] = {}
+        self.passes = 0
+        """Passes that are through."""
+
+    def seen(self, time_ms: int) -> None:
+        """Note the effective time of a sighting in this partition."""
+        if self._latest_ms is None or time_ms > self._latest_ms:
+            self._latest_ms = time_ms
+
+    def step(
+        self,
+        now_ms: int,
+        committed: int,
+        *,
+        rows: int,
+        removals: int,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> list[Removal]:
+        """Look at the next rows and remove those that are over.
+
+        Args:
+            now_ms: the wall clock, epoch milliseconds.
+            committed: offset up to which (exclusive) the partition is known to be committed.
+            rows: how many rows to look at, at most.
+            removals: how many rows to remove, at most.
+            enough: asked after each row whether to leave the rest to the next step.
+
+        Raises:
+            StateError: a row cannot be read.
+        """
+        due = self._forgotten.due(committed)
+        if due is not None:
+            return self._clear(due, rows, removals, enough)
+        if self._position is None:
+            if now_ms < self._due_ms:
+                return []
+            self._begin(committed)
+        found, ended = self._walk(now_ms, committed, rows, removals, enough)
+        self._remove(found)
+        if ended:
+            self._end(now_ms)
+        return found
+
+    def _clear(
+        self, due: tuple[bytes, int], rows: int, removals: int, enough: Callable[[], bool]
+    ) -> list[Removal]:
+        """Remove the next rows of a forgotten history; take its mark away after the last."""
+        history, before = due
+        if due != self._clearing:
+            self._clearing, self._cleared_to = due, history
+        found: list[Removal] = []
+        ended = False
+        walk = self._table.items_from(self._cleared_to)
+        for key, value in islice(walk, rows):
+            if not key.startswith(history):
+                ended = True
+                break
+            self._cleared_to = key + b"\0"
+            row = decode_row(value) if len(key) == KEY_BYTES else None
+            if row is not None and row.offset < before:
+                found.append(Removal(key, row.rule_id, Reason.FORGOTTEN))
+            if len(found) >= removals or enough():
+                break
+        else:
+            ended = next(walk, None) is None
+        self._remove(found)
+        if ended:
+            self._forgotten.cleared(history, before)
+        return found
+
+    def _remove(self, found: list[Removal]) -> None:
+        for removal in found:
+            self._table.delete(removal.key)
+            self._entries.removed(removal.key, removal.rule_id)
+
+    def _walk(
+        self,
+        now_ms: int,
+        committed: int,
+        rows: int,
+        removals: int,
+        enough: Callable[[], bool],
+    ) -> tuple[list[Removal], bool]:
+        """Return the next rows to remove, and whether there are no rows after them."""
+        found: list[Removal] = []
+        walk = self._table.items_from(self._position or b"")
+        for key, value in islice(walk, rows):
+            self._position = key + b"\0"
+            if len(key) == KEY_BYTES:
+                row = decode_row(value)
+                self._look(key, row)
+                reason = self._reason(row, now_ms, committed)
+                if reason is not None:
+                    found.append(Removal(key, row.rule_id, reason))
+            if len(found) >= removals or enough():
+                return found, False
+        return found, next(walk, None) is None
+
+    def _begin(self, committed: int) -> None:
+        self._position = b""
+        self._idle_below, self._begun_at = self._begun_at, committed
+        self._ages = {}
+
+    def _end(self, now_ms: int) -> None:
+        self._position = None
+        self._entries.counted()
+        self.passes += 1
+        self._surplus = self._too_many() if self._settings.forget_oldest else {}
+        # Rows that are too many wait for no pause: meanwhile new terms are not remembered.
+        self._due_ms = now_ms if self._surplus else now_ms + self._settings.pause_ms
+
+    def _look(self, key: bytes, row: Row) -> None:
+        self.seen(row.last_ms)
+        self._entries.passed(key, row.rule_id)
+        if self._settings.forget_oldest:
+            self._ages.setdefault(row.rule_id, Counter())[row.last_ms // HOUR_MS] += 1
+
+    def _reason(self, row: Row, now_ms: int, committed: int) -> Reason | None:
+        if row.count == 0 and row.offset < committed:
+            return Reason.FORGOTTEN
+        if row.offset >= self._idle_below:
+            return None
+        if self._expired(row, now_ms):
+            return Reason.EXPIRED
+        surplus = self._surplus.get(row.rule_id)
+        if surplus is not None and surplus.rows > 0 and row.last_ms < surplus.before_ms:
+            surplus.rows -= 1
+            return Reason.OLDEST
+        return None
+
+    def _expired(self, row: Row, now_ms: int) -> bool:
+        grace = self._settings.grace_ms
+        # A row without a length of history was written by a version that did not note it.
+        if grace is None or row.window_ms <= 0 or self._latest_ms is None:
+            return False
+        return row.last_ms < min(self._latest_ms, now_ms) - row.window_ms - grace
+
+    def _too_many(self) -> dict[str, _Surplus]:
+        """Return, for each rule near its bound, how many of its oldest rows have to go."""
+        limit = self._entries.limit
+        if limit is None:
+            return {}
+        found = {}
+        for rule_id, ages in self._ages.items():
+            rows = self._entries.of(rule_id) - int(limit * FULL_SHARE)
+            if rows > 0:
+                found[rule_id] = _Surplus(rows, _time_of_oldest(ages, rows))
+        return found
+
+
+def _time_of_oldest(ages: Counter[int], rows: int) -> int:
+    """Return the end of the hour in which the `rows` oldest rows were seen last."""
+    left = rows
+    for hour, count in sorted(ages.items()):
+        left -= count
+        if left <= 0:
+            return (hour + 1) * HOUR_MS
+    return (max(ages) + 1) * HOUR_MS

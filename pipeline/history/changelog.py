@@ -1,0 +1,106 @@
+"""Reading the first seen table from its changelog topic, beside the workers that write it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+
+from pipeline.config import Settings
+from pipeline.engine.first_seen import decode_row
+from pipeline.engine.forgotten import MARKS_KEY, read_marks
+from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES
+from pipeline.errors import BrokerError, TopologyError
+from pipeline.history.records import HistoryRow
+from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, consumer
+
+_PROGRESS_RECORDS: Final = 1_000
+_SILENCE_SECONDS: Final = 30.0
+
+Rows = dict[bytes, bytes]
+
+
+def read_history(
+    settings: Settings,
+    *,
+    rule_id: str | None = None,
+    on_progress: Callable[[int, int], None] = lambda _records, _partitions: None,
+) -> Iterator[HistoryRow]:
+    """Yield what is remembered now, partition by partition.
+
+    It reads the changelog to its end and keeps the latest row of each key: one partition's rows are
+    in memory at a time. No consumer group is used and nothing is committed.
+
+    Args:
+        settings: how to connect; the consumer group names the changelog.
+        rule_id: only this rule's rows.
+        on_progress: called now and then with (records read, partitions left).
+
+    Raises:
+        BrokerUnreachableError: no broker answers.
+        TopologyError: there is no changelog topic.
+        BrokerError: a broker refuses, or falls silent before the end.
+        StateError: a row is of a newer firstseen.
+    """
+    topic = settings.first_seen_changelog
+    reader = consumer(settings, enable_partition_eof=True)
+    try:
+        with broker_errors(settings, f"reading {topic}"):
+            found = reader.list_topics(timeout=CONNECT_TIMEOUT).topics.get(topic)
+            if found is None or found.error is not None:
+                raise TopologyError(
+                    f"topic {topic} does not exist: is kafka.group_id "
+                    f"({settings.kafka.group_id}) that of the workers?"
+                )
+            read = 0
+            for done, number in enumerate(sorted(found.partitions), 1):
+                latest: Rows = {}
+                for message in _to_end(reader, topic, number):
+                    _keep(latest, message)
+                    read += 1
+                    if read % _PROGRESS_RECORDS == 0:
+                        on_progress(read, len(found.partitions) - done + 1)
+                yield from _remembered(latest, rule_id)
+    finally:
+        reader.close()
+
+
+def _to_end(reader: Consumer, topic: str, partition: int) -> Iterator[Message]:
+    """Yield the records of a partition from its beginning to its end.
+
+    The end is where the broker says so: a compacted topic's last offsets may hold no record.
+
+    Raises:
+        BrokerError: the broker refuses, or says nothing for half a minute.
+    """
+    reader.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+    while True:
+        message = reader.poll(_SILENCE_SECONDS)
+        if message is None:
+            raise BrokerError(f"reading {topic}: no answer for {_SILENCE_SECONDS:.0f} s")
+        error = message.error()
+        if error is None:
+            yield message
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+            return
+        elif not error.retriable():
+            raise BrokerError(f"reading {topic}: {error.str()}")
+
+
+def _keep(latest: Rows, message: Message) -> None:
+    key, value = message.key(), message.value()
+    if value is None:
+        latest.pop(key, None)
+    elif key is not None and (len(key) == KEY_BYTES or key == MARKS_KEY):
+        latest[key] = value
+
+
+def _remembered(latest: Rows, rule_id: str | None) -> Iterator[HistoryRow]:
+    """Yield the rows that count: not those that are forgotten and still wait for the sweep."""
+    marks = read_marks(latest.pop(MARKS_KEY, None))
+    for key, value in latest.items():
+        row = decode_row(value)
+        forgotten = row.count == 0 or row.offset < marks.get(key[:HISTORY_BYTES], 0)
+        if not forgotten and rule_id in {None, row.rule_id}:
+            yield HistoryRow.of(key, row)

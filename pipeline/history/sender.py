@@ -1,0 +1,111 @@
+"""Sending the records by which workers learn and forget."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Final, Self
+
+from confluent_kafka import KafkaError, Message
+
+from pipeline.config import Settings
+from pipeline.engine.partition import partition_of
+from pipeline.engine.wire import Forget, Learn, encode
+from pipeline.errors import DeliveryError, TopologyError
+from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, producer
+
+_FLUSH_SECONDS: Final = 30.0
+
+
+class Sender:
+    """Writes `Learn` and `Forget` to the observations topic; a context manager.
+
+    Leaving it waits until all replicas have every record.
+
+    Raises:
+        BrokerUnreachableError: no broker answers.
+        TopologyError: there is no such topic.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topic = settings.topics.observations
+        self._producer = producer(settings)
+        self._refused: KafkaError | None = None
+        with broker_errors(settings, f"writing to {self._topic}"):
+            found = self._producer.list_topics(timeout=CONNECT_TIMEOUT).topics.get(self._topic)
+        if found is None or found.error is not None:
+            raise TopologyError(f"topic {self._topic} does not exist; run: firstseen topics apply")
+        self.partitions = len(found.partitions)
+
+    def learn(self, record: Learn) -> None:
+        """Send what is known of one term tuple, to the partition of its row.
+
+        Raises:
+            DeliveryError: an earlier record was refused.
+        """
+        self._produce_keyed(record.key(), encode(record))
+
+    def forget_row(self, rule_id: str, history: str, row: bytes) -> None:
+        """Ask to forget one term tuple; raises like `learn`."""
+        self._produce_keyed(row, encode(Forget(rule_id, history, row.hex())))
+
+    def forget_history(self, rule_id: str, history: str) -> None:
+        """Ask every partition to forget a history; raises like `learn`."""
+        value = encode(Forget(rule_id, history))
+        for number in range(self.partitions):
+            self._produce(bytes.fromhex(history), value, number)
+
+    def flush(self) -> None:
+        """Wait until all replicas have everything that was sent.
+
+        Raises:
+            DeliveryError: a record was refused, or not acknowledged in time.
+        """
+        waiting = self._producer.flush(_FLUSH_SECONDS)
+        self._check()
+        if waiting:
+            raise DeliveryError(
+                f"{waiting} records for {self._topic} were not acknowledged within "
+                f"{_FLUSH_SECONDS:.0f} s; run the command again, doing it twice changes nothing"
+            )
+
+    def _produce_keyed(self, key: bytes, value: bytes) -> None:
+        """Produce to the partition where the workers look for the row of this key."""
+        self._produce(key, value, partition_of(key, self.partitions))
+
+    def _produce(self, key: bytes, value: bytes, partition: int) -> None:
+        self._check()
+        while True:
+            try:
+                self._producer.produce(
+                    self._topic,
+                    key=key,
+                    value=value,
+                    partition=partition,
+                    on_delivery=self._delivered,
+                )
+            except BufferError:  # librdkafka's queue is full: let it send
+                self._producer.poll(0.1)
+            else:
+                self._producer.poll(0)
+                return
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None and self._refused is None:
+            self._refused = error
+
+    def _check(self) -> None:
+        if self._refused is not None:
+            raise DeliveryError(f"writing to {self._topic}: {self._refused.str()}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.flush()

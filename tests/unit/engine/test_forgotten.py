@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from pipeline.engine.entries import Entries
+from pipeline.engine.first_seen import FirstSeen, decode_row, rows
+from pipeline.engine.forgotten import MARKS_KEY, Forgotten
+from pipeline.engine.sweep import Sweep, SweepSettings
+from pipeline.engine.tables import MemoryTable
+from pipeline.engine.wire import Forget, Learn, Observation, RuleRef, Source
+from pipeline.errors import StateError
+
+HOUR = 3_600_000
+HISTORY = "ab" * 8
+OTHER = "cd" * 8
+RULE = RuleRef("rule", "Rule", 1, "low", 21, 100, 300_000, ("process.executable",))
+
+
+def observation(term: str, time_ms: int = 0, history: str = HISTORY) -> Observation:
+    return Observation(
+        RULE, history, HOUR, (term,), time_ms, "e", "id", Source("t", 0, 0, 0), msgspec.Raw(b"{}")
+    )
+
+
+def learned(term: str, first_ms: int, last_ms: int, count: int = 1) -> Learn:
+    return Learn("rule", HISTORY, HOUR, (term,), first_ms, last_ms, count)
+
+
+def row_of(table: MemoryTable, term: str):
+    value = table.get(observation(term).key())
+    return None if value is None else decode_row(value)
+
+
+def swept(table: MemoryTable, first_seen: FirstSeen, committed: int, passes: int = 1) -> int:
+    """Return how many rows leave in so many passes."""
+    sweep = Sweep(table, Entries(), first_seen.forgotten, SweepSettings(None, 0))
+    left = 0
+    while sweep.passes < passes:
+        left += len(sweep.step(0, committed, rows=3, removals=2))
+    return left
+
+
+def test_a_learned_term_is_known() -> None:
+    first_seen = FirstSeen(MemoryTable())
+
+    assert first_seen.learn(learned("a", 0, 10), 0, 0)
+
+    assert not first_seen.observe(observation("a", HOUR + 10), 1, 0).new
+    assert first_seen.observe(observation("b", HOUR), 2, 0).new
+
+
+def test_a_learned_term_is_new_again_after_its_history() -> None:
+    first_seen = FirstSeen(MemoryTable())
+    first_seen.learn(learned("a", 0, 10), 0, 0)
+
+    again = first_seen.observe(observation("a", HOUR + 11), 1, 0)
+
+    assert (True, 10) == (again.new, again.previous_ms)
+
+
+def test_learning_widens_what_is_known_and_twice_is_as_once() -> None:
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+    first_seen.observe(observation("a", 500), 0, 0)
+    first_seen.learn(learned("a", 100, 900, 7), 1, 0)
+    once = row_of(table, "a")
+
+    first_seen.learn(learned("a", 100, 900, 7), 2, 0)
+
+    assert (100, 900, 7) == (once.first_ms, once.last_ms, once.count)
+    assert once == msgspec.structs.replace(row_of(table, "a"), offset=1)
+
+
+def test_a_full_rule_learns_nothing_new() -> None:
+    entries = Entries(1)
+    entries.counted()
+    table = MemoryTable()
+    first_seen = FirstSeen(table, entries)
+
+    assert [True, False, True] == [
+        first_seen.learn(learned(term, 0, 0), offset, 0) for offset, term in enumerate("aba")
+    ]
+    assert 1 == len(table)
+
+
+def test_a_forgotten_term_is_new_with_no_time_before() -> None:
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+    first_seen.observe(observation("a"), 0, 0)
+    first_seen.forget(Forget("rule", HISTORY, observation("a").key().hex()), 1, 0)
+
+    again = first_seen.observe(observation("a", 5), 2, 0)
+
+    assert (True, None) == (again.new, again.previous_ms)
+    assert (1, 5) == (row_of(table, "a").count, row_of(table, "a").first_ms)
+
+
+def test_a_forgotten_term_leaves_once_its_record_is_committed() -> None:
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+    first_seen.observe(observation("a"), 0, 0)
+    first_seen.forget(Forget("rule", HISTORY, observation("a").key().hex()), 1, 0)
+
+    assert [0, 1] == [swept(table, first_seen, committed) for committed in (1, 2)]
+    assert 0 == len(table)
+
+
+def test_forgetting_what_is_not_known_leaves_nothing_behind() -> None:
+    table = MemoryTable()
+
+    FirstSeen(table).forget(Forget("rule", HISTORY, observation("a").key().hex()), 1, 0)
+
+    assert 0 == len(table)
+
+
+def test_a_forgotten_history_is_new_and_the_others_are_not() -> None:
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+    first_seen.observe(observation("a"), 0, 0)
+    first_seen.observe(observation("a", history=OTHER), 1, 0)
+    first_seen.forget(Forget("rule", HISTORY), 2, 0)
+
+    again = first_seen.observe(observation("a"), 3, 0)
+    other = first_seen.observe(observation("a", history=OTHER), 4, 0)
+
+    assert (True, None, False) == (again.new, again.previous_ms, other.new)
+    assert not first_seen.observe(observation("a"), 5, 0).new
+
+
+def test_a_forgotten_history_survives_a_restart() -> None:
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+    first_seen.observe(observation("a"), 0, 0)
+    first_seen.forget(Forget("rule", HISTORY), 1, 0)
+
+    assert FirstSeen(table).observe(observation("a"), 2, 0).new
+
+
+def test_the_rows_of_a_forgotten_history_leave_in_slices_and_then_its_mark() -> None:
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+    for number in range(20):
+        first_seen.observe(observation(str(number)), number, 0)
+        first_seen.observe(observation(str(number), history=OTHER), number, 0)
+    first_seen.forget(Forget("rule", HISTORY), 20, 0)
+    first_seen.observe(observation("after"), 21, 0)
+
+    assert 0 == swept(table, first_seen, 20)
+    assert 20 == swept(table, first_seen, 21)
+
+    assert 21 == len([row for _, row in rows(table)])
+    assert table.get(MARKS_KEY) is None
+    assert not first_seen.observe(observation("after"), 22, 0).new
+
+
+def test_marks_that_cannot_be_read_say_so() -> None:
+    table = MemoryTable()
+    table.put(MARKS_KEY, b"\xc1")
+
+    with pytest.raises(StateError, match="delete the local state folder"):
+        Forgotten(table)

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.engine.entries import Entries
+from pipeline.engine.first_seen import FirstSeen, rows
+from pipeline.engine.forgotten import Forgotten
+from pipeline.engine.sweep import Reason, Sweep, SweepSettings
+from pipeline.engine.tables import MemoryTable
+from pipeline.engine.wire import Observation, RuleRef, Source
+
+HOUR = 3_600_000
+DAY = 24 * HOUR
+WINDOW = 10 * DAY
+NOW = 1_000 * DAY
+
+
+def observation(term: str, time_ms: int, rule: str = "rule") -> Observation:
+    return Observation(
+        RuleRef(rule, "Rule", 1, "low", 21, 100, 300_000, ("process.executable",)),
+        ("ab" if rule == "rule" else "cd") * 8,
+        WINDOW,
+        (term,),
+        time_ms,
+        "e",
+        "id",
+        Source("t", 0, 0, 0),
+        msgspec.Raw(b"{}"),
+    )
+
+
+class State:
+    """A partition as the driver holds it; every observation is committed at once."""
+
+    def __init__(self, limit: int | None = None, settings: SweepSettings | None = None) -> None:
+        self.table = MemoryTable()
+        self.entries = Entries(limit)
+        self.first_seen = FirstSeen(self.table, self.entries)
+        self.sweep = Sweep(
+            self.table,
+            self.entries,
+            self.first_seen.forgotten,
+            settings or SweepSettings(DAY, 0),
+        )
+        self.offset = 0
+        self.committed = 0
+
+    def see(self, term: str, time_ms: int, rule: str = "rule") -> bool:
+        seen = self.first_seen.observe(observation(term, time_ms, rule), self.offset, 0)
+        self.sweep.seen(time_ms)
+        self.offset += 1
+        self.committed = self.offset
+        return seen.new
+
+    def passes(self, count: int, *, now_ms: int = NOW, rows: int = 1000) -> list[str]:
+        """Finish so many passes; return the terms that left, in order."""
+        known = {key: row.terms[0] for key, row in self._rows()}
+        end = self.sweep.passes + count
+        left = []
+        while self.sweep.passes < end:
+            removed = self.sweep.step(now_ms, self.committed, rows=rows, removals=1000)
+            left += [str(known[removal.key]) for removal in removed]
+        return left
+
+    def terms(self) -> set[str]:
+        return {str(row.terms[0]) for _, row in self._rows()}
+
+    def _rows(self):
+        return rows(self.table)
+
+
+def test_a_term_leaves_once_it_is_older_than_its_history_and_the_grace() -> None:
+    state = State()
+    state.see("old", NOW - WINDOW - DAY - 1)
+    state.see("at the edge", NOW - WINDOW - DAY)
+    state.see("fresh", NOW)
+
+    assert ["old"] == state.passes(2)
+    assert {"at the edge", "fresh"} == state.terms()
+
+
+def test_the_first_pass_after_a_start_only_looks() -> None:
+    state = State()
+    state.see("old", NOW - 2 * WINDOW)
+    state.see("fresh", NOW)
+
+    assert [] == state.passes(1)
+    assert 2 == state.entries.of("rule")
+
+
+def test_a_term_that_was_seen_since_the_pass_before_began_stays_whatever_its_date() -> None:
+    """A laptop sends a month of events in a minute: they are old, and they are being seen."""
+    state = State()
+    state.see("fresh", NOW)
+    state.passes(1)
+    state.see("from the laptop", NOW - 2 * WINDOW)
+
+    assert [] == state.passes(1)
+    assert not state.see("from the laptop", NOW - 2 * WINDOW + HOUR)
+
+
+def test_time_is_that_of_the_events_so_that_a_replay_of_old_ones_forgets_nothing() -> None:
+    state = State()
+    state.see("a", NOW - 500 * DAY)
+    state.see("b", NOW - 500 * DAY + WINDOW)
+
+    assert [] == state.passes(3)
+
+
+def test_time_is_never_later_than_the_wall_clock() -> None:
+    state = State()
+    state.see("from the future", NOW + 900 * DAY)
+    state.see("fresh", NOW)
+
+    assert [] == state.passes(3)
+
+
+def test_a_quiet_partition_learns_the_time_from_its_rows() -> None:
+    state = State()
+    state.see("old", NOW - 2 * WINDOW)
+    state.see("fresh", NOW)
+    restarted = Sweep(state.table, Entries(), Forgotten(state.table), SweepSettings(DAY, 0))
+    removed = []
+    while restarted.passes < 2:
+        removed += restarted.step(NOW, 2, rows=10, removals=10)
+
+    assert [Reason.EXPIRED] == [removal.reason for removal in removed]
+
+
+def test_a_row_that_a_replay_may_ask_for_stays() -> None:
+    state = State()
+    state.see("old", NOW - 2 * WINDOW)
+    state.see("fresh", NOW)
+    state.committed = 0
+
+    assert [] == state.passes(3)
+
+
+def test_without_a_grace_nothing_expires() -> None:
+    state = State(settings=SweepSettings(None, 0))
+    state.see("old", NOW - 5 * WINDOW)
+    state.see("fresh", NOW)
+
+    assert [] == state.passes(3)
+
+
+def test_a_step_looks_at_no_more_rows_and_removes_no_more_than_it_may() -> None:
+    state = State()
+    for number in range(50):
+        state.see(f"old {number}", NOW - 2 * WINDOW)
+    state.see("fresh", NOW)
+    state.passes(1)
+
+    by_removals = state.sweep.step(NOW, state.committed, rows=1000, removals=7)
+    by_rows = state.sweep.step(NOW, state.committed, rows=5, removals=1000)
+    by_time = state.sweep.step(NOW, state.committed, rows=1000, removals=1000, enough=lambda: True)
+
+    assert 7 == len(by_removals)
+    assert len(by_rows) in {4, 5}  # the fresh one may be among them
+    assert len(by_time) <= 1
+
+
+def test_a_pass_waits_for_its_pause() -> None:
+    state = State(settings=SweepSettings(DAY, pause_ms=1_000))
+    state.see("old", NOW - 2 * WINDOW)
+    state.see("fresh", NOW)
+    state.passes(1)
+
+    assert [] == state.sweep.step(NOW + 999, state.committed, rows=10, removals=10)
+    assert 1 == len(state.sweep.step(NOW + 1_000, state.committed, rows=10, removals=10))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40)), max_size=60),
+    st.integers(1, 7),
+)
+def test_a_sweep_changes_no_verdict_on_events_that_are_not_later_than_the_grace(
+    sightings: list[tuple[int, int]], every: int
+) -> None:
+    """The same sightings, with sweeps in between and without, in order of time."""
+    swept, untouched = State(), State()
+    times = sorted(day for _, day in sightings)
+    for number, ((term, _), day) in enumerate(zip(sightings, times, strict=True)):
+        time_ms = NOW + day * DAY
+        assert untouched.see(str(term), time_ms) == swept.see(str(term), time_ms)
+        if number % every == 0:
+            swept.passes(2, now_ms=time_ms, rows=every)
+
+
+# -- the bound of a rule
+
+
+def test_a_full_rule_tells_new_terms_and_does_not_remember_them() -> None:
+    state = State(limit=2)
+    state.passes(1)
+
+    assert [True, True, True, True] == [state.see(term, NOW) for term in "abcc"]
+    assert {"a", "b"} == state.terms()
+
+
+def test_a_full_rule_keeps_what_it_knows_and_other_rules_have_room() -> None:
+    state = State(limit=2)
+    state.passes(1)
+    for term in "abcdef":
+        state.see(term, NOW)
+
+    assert not state.see("a", NOW + HOUR)
+    assert state.see("x", NOW, rule="other")
+    assert not state.see("x", NOW, rule="other")
+
+
+def test_a_full_rule_has_room_again_when_terms_expire() -> None:
+    state = State(limit=2)
+    state.passes(1)
+    state.see("old", NOW - 2 * WINDOW)
+    state.see("fresh", NOW)
+    assert state.see("refused", NOW)
+    assert ["old"] == state.passes(2)
+
+    assert state.see("later", NOW)
+    assert not state.see("later", NOW)
+
+
+def test_rows_that_come_and_go_during_the_first_pass_are_counted_once() -> None:
+    state = State()
+    for number in range(20):
+        state.see(str(number), NOW)
+    restarted = Entries()
+    sweep = Sweep(state.table, restarted, Forgotten(state.table), SweepSettings(DAY, 0))
+    first_seen = FirstSeen(state.table, restarted)
+    number = 100
+    while sweep.passes == 0:
+        sweep.step(NOW, 0, rows=3, removals=10)
+        first_seen.observe(observation(str(number), NOW), number, 0)
+        number += 1
+
+    assert len(state.table) == restarted.of("rule")
+
+
+def test_forget_oldest_brings_a_full_rule_below_its_bound_oldest_first() -> None:
+    state = State(limit=10, settings=SweepSettings(DAY, 0, forget_oldest=True))
+    state.passes(1)
+    for number in range(10):
+        state.see(str(number), NOW + number * HOUR)
+    assert state.see("refused", NOW + 10 * HOUR)
+
+    assert ["0"] == state.passes(3, now_ms=NOW + 10 * HOUR)
+    assert state.see("remembered", NOW + 10 * HOUR)
+    assert not state.see("remembered", NOW + 10 * HOUR)

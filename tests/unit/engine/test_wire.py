@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from pipeline.engine.wire import (
+    Forget,
+    Learn,
+    Observation,
+    RuleRef,
+    Source,
+    decode_sighting,
+    encode,
+)
+from pipeline.errors import DecodeError
+
+HISTORY = "ab" * 8
+RULE = RuleRef("rule", "Rule", 1, "low", 21, 100, 300_000, ("process.executable",))
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        Observation(
+            RULE, HISTORY, 1, ("a",), 0, "e", "id", Source("t", 0, 0, 0), msgspec.Raw(b'{"a": 1}')
+        ),
+        Learn("rule", HISTORY, 1, ("a", 1, 1.5, True), 0, 1, 2),
+        Learn("rule", HISTORY, 1, ("cut",), 0, 1, 2, HISTORY + "00" * 16),
+        Forget("rule", HISTORY),
+        Forget("rule", HISTORY, HISTORY + "00" * 16),
+    ],
+)
+def test_what_the_observations_topic_holds_is_read_as_it_was_written(envelope) -> None:
+    assert envelope == decode_sighting(encode(envelope))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"{}",
+        b'{"type":"learn"}',
+        b'{"type":"unlearn","rule_id":"rule","history":"abababababababab"}',
+        encode(Forget("rule", "abab")),
+        encode(Forget("rule", "no hex")),
+        encode(Forget("rule", HISTORY, "cd" * 24)),
+        encode(Forget("rule", HISTORY, HISTORY)),
+    ],
+)
+def test_anything_else_is_no_envelope(value: bytes) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode_sighting(value)
+
+    assert "invalid_envelope" == caught.value.reason

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from pipeline.cli.history import FORMATS as OFFERED
+from pipeline.engine.timestamp import parse_timestamp
+from pipeline.engine.wire import Learn
+from pipeline.errors import EventsFileError
+from pipeline.history import PastReader
+from pipeline.history.sources import FORMATS
+from pipeline.kql import FieldTable
+from pipeline.replay import EventLine
+from pipeline.rules import RuleSet, load_rules
+from tests.events import encode, library_event
+
+RULE = "852c1f19-68e8-43a6-9dce-340771fe1be3"
+TOLD = "2026-03-01T10:00:00.000Z"
+NOW_MS = parse_timestamp("2026-04-01T00:00:00Z") or 0
+
+
+@pytest.fixture(scope="module")
+def ruleset() -> RuleSet:
+    return RuleSet.compile(load_rules(None).rules, FieldTable.builtin())[0]
+
+
+def lines(*values: Any) -> list[EventLine]:
+    texts = [v if isinstance(v, bytes) else json.dumps(v).encode() for v in values]
+    return [EventLine("file.ndjson", number, text) for number, text in enumerate(texts, 1)]
+
+
+def read(ruleset: RuleSet, kind: str, *values: Any, **options: Any) -> tuple[list[Learn], Any]:
+    reader = PastReader(ruleset, now_ms=NOW_MS, **options)
+    return list(reader.read(kind, lines(*values))), reader.past
+
+
+def alert(*terms: str, time: str | None = TOLD, rule: str = RULE) -> dict[str, Any]:
+    return {
+        "@timestamp": "2026-03-01T10:05:00Z",
+        "kibana.alert.rule.rule_id": rule,
+        "kibana.alert.new_terms": list(terms),
+        **({"kibana.alert.original_time": time} if time else {}),
+    }
+
+
+def fields(ruleset: RuleSet) -> tuple[str, ...]:
+    compiled = ruleset.get(RULE)
+    assert compiled is not None
+    assert compiled.rule.new_terms is not None
+    return compiled.rule.new_terms.fields
+
+
+def tuple_of(ruleset: RuleSet, name: str = "tool") -> tuple[str, ...]:
+    """Return a term for each field of the built-in rule."""
+    return tuple(f"{name}-{number}" for number in range(len(fields(ruleset))))
+
+
+def test_the_command_offers_every_kind_of_file() -> None:
+    assert FORMATS == OFFERED
+
+
+def test_an_alert_of_kibana_teaches_its_tuple_at_the_time_of_its_event(ruleset: RuleSet) -> None:
+    terms = tuple_of(ruleset)
+
+    learned, past = read(ruleset, "alerts", alert(*terms))
+
+    compiled = ruleset.get(RULE)
+    assert compiled is not None
+    time_ms = parse_timestamp(TOLD)
+    assert [(RULE, compiled.history_id, terms, time_ms, time_ms, 1)] == [
+        (each.rule_id, each.history, each.terms, each.first_ms, each.last_ms, each.count)
+        for each in learned
+    ]
+    assert {} == past.skipped
+
+
+def test_alerts_are_found_in_hits_and_answers_of_a_search_and_as_nested_objects(
+    ruleset: RuleSet,
+) -> None:
+    a, b, c = (tuple_of(ruleset, name) for name in "abc")
+    nested = {
+        "kibana": {
+            "alert": {
+                "rule": {"rule_id": RULE},
+                "new_terms": list(c),
+                "original_time": TOLD,
+            }
+        }
+    }
+
+    learned, past = read(
+        ruleset,
+        "alerts",
+        {"_index": "i", "_source": alert(*a)},
+        {"hits": {"hits": [{"_source": alert(*b)}, {"_source": nested}]}},
+    )
+
+    assert {a, b, c} == {each.terms for each in learned}
+    assert 3 == past.read
+
+
+def test_what_teaches_nothing_is_counted_with_its_reason(ruleset: RuleSet) -> None:
+    terms = tuple_of(ruleset)
+
+    learned, past = read(
+        ruleset,
+        "alerts",
+        {"rule": "none of ours"},
+        alert(*terms, rule="unknown"),
+        alert(*terms, time=None),
+        alert(*terms, "one too many"),
+    )
+
+    assert [] == learned
+    assert {
+        "not_a_new_terms_alert": 1,
+        "unknown_rule": 1,
+        "no_time": 1,
+        "other_fields": 1,
+    } == past.skipped
+
+
+def test_several_alerts_of_one_tuple_are_one_term_with_both_ends_of_time(ruleset: RuleSet) -> None:
+    terms = tuple_of(ruleset)
+    later = "2026-03-20T10:00:00.000Z"
+
+    learned, past = read(ruleset, "alerts", alert(*terms, time=later), alert(*terms))
+
+    assert [(parse_timestamp(TOLD), parse_timestamp(later), 2)] == [
+        (each.first_ms, each.last_ms, each.count) for each in learned
+    ]
+    assert {RULE: 1} == past.learned
+
+
+def test_nothing_is_learned_to_be_seen_after_now(ruleset: RuleSet) -> None:
+    learned, _ = read(ruleset, "alerts", alert(*tuple_of(ruleset), time="2099-01-01T00:00:00Z"))
+
+    assert [NOW_MS] == [each.last_ms for each in learned]
+
+
+def bucket(key: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "key": key,
+        "doc_count": 7,
+        "first_seen": {"value": 1_772_000_000_000.0},
+        "last_seen": {"value": 1_772_100_000_000.0},
+        **more,
+    }
+
+
+def test_an_answer_to_a_composite_aggregation_teaches_its_buckets(ruleset: RuleSet) -> None:
+    terms = tuple_of(ruleset)
+    key = dict(zip(fields(ruleset), terms, strict=True))
+    answer = {"took": 1, "aggregations": {"tuples": {"after_key": {}, "buckets": [bucket(key)]}}}
+
+    learned, _ = read(ruleset, "aggregation", answer, answer, rule_id=RULE)
+
+    assert [(terms, 1_772_000_000_000, 1_772_100_000_000, 14)] == [
+        (each.terms, each.first_ms, each.last_ms, each.count) for each in learned
+    ]
+
+
+def test_an_answer_may_be_one_document_over_many_lines(ruleset: RuleSet) -> None:
+    key = dict(zip(fields(ruleset), tuple_of(ruleset), strict=True))
+    answer = {"aggregations": {"tuples": {"buckets": [bucket(key)]}}}
+    pretty = json.dumps(answer, indent=2).encode().splitlines()
+
+    learned, _ = read(ruleset, "aggregation", *pretty, rule_id=RULE)
+
+    assert 1 == len(learned)
+
+
+def test_a_multi_terms_aggregation_has_its_terms_in_a_list(ruleset: RuleSet) -> None:
+    answer = {"aggregations": {"tuples": {"buckets": [bucket(list(tuple_of(ruleset)))]}}}
+
+    learned, _ = read(ruleset, "aggregation", answer, rule_id=RULE)
+
+    assert [tuple_of(ruleset)] == [each.terms for each in learned]
+
+
+def test_a_bucket_without_a_last_time_or_with_other_fields_is_skipped(ruleset: RuleSet) -> None:
+    key = dict(zip(fields(ruleset), tuple_of(ruleset), strict=True))
+    answer = {
+        "aggregations": {
+            "t": {"buckets": [bucket(key, last_seen={"value": None}), bucket({"else": "x"})]}
+        }
+    }
+
+    _, past = read(ruleset, "aggregation", answer, rule_id=RULE)
+
+    assert {"no_time": 1, "other_fields": 1} == past.skipped
+
+
+def test_a_file_of_another_kind_is_said_to_be_one(ruleset: RuleSet) -> None:
+    with pytest.raises(EventsFileError, match="aggregations"):
+        read(ruleset, "aggregation", {"hits": {}}, rule_id=RULE)
+    with pytest.raises(EventsFileError, match=r"file\.ndjson:1: this is not JSON"):
+        read(ruleset, "alerts", b"no JSON")
+
+
+def test_terms_are_read_through_the_field_types_of_the_rule() -> None:
+    rule = next(r for r in load_rules(None).rules if r.rule_id == RULE)
+    assert rule.new_terms is not None
+    changed = dataclasses.replace(
+        rule,
+        new_terms=dataclasses.replace(
+            rule.new_terms, fields=("source.ip", "process.name.caseless", "process.pid")
+        ),
+    )
+    ruleset, _ = RuleSet.compile([changed], FieldTable.builtin())
+
+    learned, past = read(ruleset, "alerts", alert("2001:DB8:0::1", "Tool.EXE", "42"))
+
+    assert {} == past.skipped
+    assert [("2001:db8::1", "tool.exe", 42)] == [each.terms for each in learned]
+
+
+def test_events_teach_what_the_rules_match(ruleset: RuleSet) -> None:
+    match = encode(library_event(executable="tool.exe"))
+    other = encode(library_event(dll="other.dll"))
+
+    learned, past = read(ruleset, "events", match, match, other, b"{")
+
+    assert [(RULE, 2)] == [(each.rule_id, each.count) for each in learned]
+    assert {"no_match": 2} == past.skipped
+
+
+def exported(ruleset: RuleSet, history: str) -> dict[str, Any]:
+    return {
+        "rule_id": RULE,
+        "history": history,
+        "window_ms": 1,
+        "terms": list(tuple_of(ruleset)),
+        "first_seen": TOLD,
+        "last_seen": TOLD,
+        "count": 3,
+    }
+
+
+def test_what_was_exported_keeps_its_history_unless_told_otherwise(ruleset: RuleSet) -> None:
+    compiled = ruleset.get(RULE)
+    assert compiled is not None
+    row = exported(ruleset, "00" * 8)
+
+    kept, _ = read(ruleset, "firstseen", row)
+    moved, _ = read(ruleset, "firstseen", row, into_current=True)
+
+    assert ["00" * 8] == [each.history for each in kept]
+    assert [compiled.history_id] == [each.history for each in moved]
+    assert 1 != moved[0].window_ms
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"history": "xyz"}, {"history": "00"}, {"last_seen": "soon"}, {"count": "many"}, {"row": "0"}],
+)
+def test_a_damaged_line_of_an_export_is_skipped(ruleset: RuleSet, damage: dict[str, Any]) -> None:
+    learned, past = read(ruleset, "firstseen", exported(ruleset, "00" * 8) | damage)
+
+    assert [] == learned
+    assert {"invalid_row": 1} == past.skipped
+
+
+def test_only_the_rule_that_was_asked_for_learns(ruleset: RuleSet) -> None:
+    _, past = read(ruleset, "firstseen", exported(ruleset, "00" * 8), rule_id="another")
+
+    assert {"another_rule": 1} == past.skipped
