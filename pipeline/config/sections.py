@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from pipeline.config.section import Section
-from pipeline.config.values import Duration, Size
+from pipeline.config.values import Duration, Size, parse_duration
 
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
@@ -78,8 +78,25 @@ class RulesSettings(Section):
     )
 
 
+def _check_period(text: str) -> str:
+    rule_id, _, duration = text.rpartition("=")
+    if not rule_id:
+        raise ValueError("is not RULE_ID=DURATION, like my-rule=7d")
+    parse_duration(duration)
+    return text
+
+
+RulePeriod = Annotated[str, AfterValidator(_check_period)]
+
+
 class StateSettings(Section):
     """What is remembered, where, and how exactly."""
+
+    @property
+    def learning_periods(self) -> dict[str, timedelta]:
+        """`learning_by_rule` as durations by rule id."""
+        pairs = (text.rpartition("=") for text in self.learning_by_rule)
+        return {rule_id: parse_duration(duration) for rule_id, _, duration in pairs}
 
     directory: Path = Field(
         default=Path("./.firstseen/state"),
@@ -102,6 +119,16 @@ class StateSettings(Section):
         default=timedelta(hours=24),
         gt=timedelta(0),
         description="How long the ids of alerts are remembered, so that none is sent twice.",
+    )
+    learning: Duration = Field(
+        default=timedelta(0),
+        ge=timedelta(0),
+        description="How long a new history only learns: its new terms go to the overflow topic, "
+        "marked `learning`. Measured in the time of the events, from its first one.",
+    )
+    learning_by_rule: tuple[RulePeriod, ...] = Field(
+        default=(),
+        description="Rules that learn for another time, each as RULE_ID=DURATION.",
     )
     expiry_grace: Duration | None = Field(
         default=timedelta(hours=24),

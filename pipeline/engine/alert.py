@@ -170,6 +170,7 @@ def _new_term(observation: Observation, document: dict[str, Any]) -> NewTerm:
         time_ms=observation.time_ms,
         source_timestamp_ms=observation.source.timestamp_ms,
         alert=msgspec.Raw(orjson.dumps(document)),
+        history=observation.history if observation.terms else "",
     )
 
 

@@ -9,8 +9,9 @@ What is written, and in which order
 -----------------------------------
 The table holds for each rule a *window row*, with the counters and the offset of the last
 candidate counted, and for each alert an *id row*, with what was decided and at which offset. A
-summary has an id row too, with its bytes. One candidate writes at most: the summary's id row, its
-own id row, the window row, in this order.
+summary has an id row too, with its bytes. One candidate writes at most: the start row of its
+history (`pipeline.engine.learning`), the summary's id row, its own id row, the window row, in this
+order. A candidate of a history that is learning counts in no window and writes no window row.
 
 The driver keeps three promises: candidates of a rule come in one order (the topic is keyed by
 rule); an output is sent only after every write made until then is acknowledged by the changelog;
@@ -54,11 +55,14 @@ import msgspec
 
 from pipeline.engine.alert import build_summary
 from pipeline.engine.identity import summary_id
+from pipeline.engine.learning import START, LearningPeriods, mark_learning
 from pipeline.engine.quota_rows import (
     ROW_FORMAT,
     IdRow,
+    StartRow,
     WindowRow,
     decode_id,
+    decode_start,
     decode_window,
     encode_row,
 )
@@ -80,6 +84,7 @@ class Verdict(StrEnum):
 
     ALERT = "alert"
     OVERFLOW = "overflow"
+    LEARNING = "learning"
     DUPLICATE = "duplicate"
 
 
@@ -94,6 +99,7 @@ class Output:
         rule_id: the rule that raised it.
         summary: it is the summary of a window.
         source_timestamp_ms: timestamp of the source record; None for a summary.
+        learning: it is in the overflow because its history is learning.
     """
 
     destination: str
@@ -102,6 +108,7 @@ class Output:
     rule_id: str
     summary: bool
     source_timestamp_ms: int | None
+    learning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +135,19 @@ class Quota:
         table: the state; keys are ``w`` + rule id and ``i`` + alert id.
         dedupe_ms: how long an alert id is remembered.
         sample: how many overflowing tuples a summary names.
+        learning: how long rules learn before they tell; None: none does.
     """
 
-    def __init__(self, table: Table, *, dedupe_ms: int = 86_400_000, sample: int = 10) -> None:
+    def __init__(
+        self,
+        table: Table,
+        *,
+        dedupe_ms: int = 86_400_000,
+        sample: int = 10,
+        learning: LearningPeriods | None = None,
+    ) -> None:
         self._table = table
+        self._learning = LearningPeriods() if learning is None else learning
         self._dedupe_ms = dedupe_ms
         self._sample = sample
         # In memory, and rebuilt by recover(): per partition the id rows in order of their age,
@@ -159,6 +175,12 @@ class Quota:
         decided = self._id_row(new_term.alert_id)
         if decided is not None and decided.offset != offset:
             return Decision(Verdict.DUPLICATE, repeated=False, outputs=(), changed=changed)
+        learns_until_ms = self._learns_until(new_term, offset)
+        if decided is None and new_term.time_ms < learns_until_ms:
+            return self._learn(new_term, offset, partition, now_ms, learns_until_ms)
+        if decided is not None and decided.verdict == Verdict.LEARNING:
+            self._put_id(partition, new_term.alert_id, decided, fresh=False)
+            return _learned(new_term, decided.end_ms, repeated=True)
         window = self._window_row(new_term.rule.id)
         if decided is None:
             return self._decide(new_term, offset, partition, now_ms, window)
@@ -230,6 +252,34 @@ class Quota:
             for window in windows.values()
             if window.end_ms <= now_ms
         ]
+
+    def _learns_until(self, new_term: NewTerm, offset: int) -> int:
+        """Return the time from which a candidate's history tells; note where it began."""
+        if not new_term.history:
+            return new_term.time_ms
+        key = START + new_term.history.encode()
+        value = self._table.get(key)
+        row = None if value is None else decode_start(value)
+        if row is None:
+            row = StartRow(ROW_FORMAT, new_term.rule.id, new_term.time_ms, offset)
+        if row.offset == offset:
+            self._table.put(key, encode_row(row))
+        return row.start_ms + self._learning.of(new_term.rule.id)
+
+    def _learn(
+        self, new_term: NewTerm, offset: int, partition: int, now_ms: int, until_ms: int
+    ) -> Decision:
+        """Decide on a candidate of a history that is learning; its id row keeps the end of that."""
+        row = IdRow(
+            format=ROW_FORMAT,
+            offset=offset,
+            verdict=Verdict.LEARNING.value,
+            start_ms=new_term.time_ms,
+            end_ms=until_ms,
+            decided_ms=now_ms,
+        )
+        self._put_id(partition, new_term.alert_id, row, fresh=True)
+        return _learned(new_term, until_ms, repeated=False)
 
     def _decide(
         self,
@@ -418,6 +468,19 @@ def _window_at(rule: RuleRef, window: WindowRow | None, now_ms: int) -> WindowRo
 
 def _shortened(term: Term) -> Term:
     return term[:SAMPLE_CHARACTERS] if isinstance(term, str) else term
+
+
+def _learned(new_term: NewTerm, until_ms: int, *, repeated: bool) -> Decision:
+    output = Output(
+        destination="overflow",
+        key=new_term.alert_id.encode(),
+        value=mark_learning(bytes(new_term.alert), until_ms),
+        rule_id=new_term.rule.id,
+        summary=False,
+        source_timestamp_ms=new_term.source_timestamp_ms,
+        learning=True,
+    )
+    return Decision(Verdict.LEARNING, repeated=repeated, outputs=(output,), changed=True)
 
 
 def _output(new_term: NewTerm, verdict: Verdict) -> Output:

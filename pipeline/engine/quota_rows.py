@@ -51,7 +51,7 @@ class IdRow(msgspec.Struct, array_like=True, frozen=True):
     Attributes:
         format: `ROW_FORMAT` of the writer.
         offset: offset of the candidate (for a summary: of what raised it).
-        verdict: ``alert`` or ``overflow``.
+        verdict: ``alert``, ``overflow`` or ``learning``.
         start_ms: start of the window it counts in.
         end_ms: end of that window.
         decided_ms: when it was decided; it expires after `Quota`'s `dedupe_ms`.
@@ -69,14 +69,31 @@ class IdRow(msgspec.Struct, array_like=True, frozen=True):
     value: bytes | None = None
 
 
-RowType = TypeVar("RowType", WindowRow, IdRow)
+class StartRow(msgspec.Struct, array_like=True, frozen=True):
+    """Where a history began. Times are epoch milliseconds.
+
+    Attributes:
+        format: `ROW_FORMAT` of the writer.
+        rule_id: the rule.
+        start_ms: effective time of the first new term.
+        offset: offset of that candidate.
+    """
+
+    format: int
+    rule_id: str
+    start_ms: int
+    offset: int
+
+
+RowType = TypeVar("RowType", WindowRow, IdRow, StartRow)
 
 _encoder = msgspec.msgpack.Encoder()
 _windows = msgspec.msgpack.Decoder(WindowRow)
 _ids = msgspec.msgpack.Decoder(IdRow)
+_starts = msgspec.msgpack.Decoder(StartRow)
 
 
-def encode_row(row: WindowRow | IdRow) -> bytes:
+def encode_row(row: WindowRow | IdRow | StartRow) -> bytes:
     """Return the bytes of a row, as in the table and its changelog."""
     return _encoder.encode(row)
 
@@ -97,6 +114,15 @@ def decode_id(value: bytes) -> IdRow:
         StateError: the bytes are no id row, or one of a newer firstseen.
     """
     return _read(_ids, value)
+
+
+def decode_start(value: bytes) -> StartRow:
+    """Read a start row.
+
+    Raises:
+        StateError: the bytes are no start row, or one of a newer firstseen.
+    """
+    return _read(_starts, value)
 
 
 def _read(decoder: msgspec.msgpack.Decoder[RowType], value: bytes) -> RowType:

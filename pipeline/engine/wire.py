@@ -154,6 +154,7 @@ class NewTerm(msgspec.Struct, frozen=True, tag="new_term"):
         time_ms: effective time of the event.
         source_timestamp_ms: the source record's timestamp, for the latency of the alert.
         alert: the alert document's JSON text.
+        history: id of the history the tuple is new in; empty for a match of a `query` rule.
     """
 
     alert_id: str
@@ -162,6 +163,7 @@ class NewTerm(msgspec.Struct, frozen=True, tag="new_term"):
     time_ms: int
     source_timestamp_ms: int
     alert: msgspec.Raw
+    history: str = ""
 
 
 class CloseWindow(msgspec.Struct, frozen=True, tag="close_window"):

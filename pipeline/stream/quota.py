@@ -10,6 +10,7 @@ from typing import Any
 
 from faust.types import TP
 
+from pipeline.engine.learning import LearningPeriods
 from pipeline.engine.quota import Output, Quota, Verdict
 from pipeline.engine.wire import CloseWindow, decode_candidate, encode
 from pipeline.errors import DecodeError
@@ -45,6 +46,13 @@ class QuotaAgent:
         self._app = context.app
         self._topics = settings.topics
         self._dedupe_ms = round(settings.state.dedupe_retention.total_seconds() * 1000)
+        self._learning = LearningPeriods(
+            round(settings.state.learning.total_seconds() * 1000),
+            {
+                rule_id: round(duration.total_seconds() * 1000)
+                for rule_id, duration in settings.state.learning_periods.items()
+            },
+        )
         self._ruleset = context.ruleset
         self._metrics = context.metrics
         self._dead_letters = context.dead_letters
@@ -62,7 +70,7 @@ class QuotaAgent:
             for tp in self._app.assignor.assigned_actives():
                 if tp.topic == self._table.changelog_name:
                     table = self._table.partition(tp.partition)
-                    quota = Quota(table, dedupe_ms=self._dedupe_ms)
+                    quota = Quota(table, dedupe_ms=self._dedupe_ms, learning=self._learning)
                     quota.recover(tp.partition, table.items())
                     self._open[tp.partition] = (table, quota)
         except Exception as exc:  # noqa: BLE001 - Faust would swallow it
@@ -126,7 +134,8 @@ class QuotaAgent:
             return  # the outbox has stopped the worker
         for output in outputs:
             if output.destination == "overflow":
-                self._metrics.alerts_overflow.labels(output.rule_id, "max_signals").inc()
+                reason = "learning" if output.learning else "quota"
+                self._metrics.alerts_overflow.labels(output.rule_id, reason).inc()
             elif output.summary:
                 self._metrics.alert_summaries.inc()
             else:
@@ -162,5 +171,11 @@ def output_headers(output: Output) -> tuple[tuple[str, bytes], ...]:
     return (
         ("content-type", b"application/json"),
         ("firstseen.rule_id", output.rule_id.encode()),
-        ("firstseen.kind", b"summary" if output.summary else b"alert"),
+        ("firstseen.kind", _kind(output)),
     )
+
+
+def _kind(output: Output) -> bytes:
+    if output.summary:
+        return b"summary"
+    return b"learning" if output.learning else b"alert"

@@ -111,8 +111,8 @@ ALERTS_BY_SEVERITY = _counter(
     severity=SEVERITIES,
 )  # fmt: skip
 ALERTS_OVERFLOW = _counter(
-    "alerts_overflow_total", "Alerts beyond the quota, sent to the overflow topic.",
-    "rule_id", "reason", reason=("quota",),
+    "alerts_overflow_total", "Alerts sent to the overflow topic: beyond the quota, or of a rule "
+    "that is learning.", "rule_id", "reason", reason=("quota", "learning"),
 )  # fmt: skip
 ALERTS_DUPLICATE = _counter(
     "alerts_duplicate_total", "Alerts not sent because their id was sent before."

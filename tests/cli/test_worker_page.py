@@ -18,7 +18,7 @@ def metrics_of_some_work() -> Metrics:
     metrics.sightings.labels("known").inc(3)
     metrics.new_terms.labels("r").inc(5)
     metrics.alerts.labels("r").inc(2)
-    metrics.alerts_overflow.labels("r", "max_signals").inc(2)
+    metrics.alerts_overflow.labels("r", "quota").inc(2)
     metrics.alerts_duplicate.inc(1)
     metrics.alert_summaries.inc(1)
     metrics.consumer_lag.labels("t", "0").set(0)

@@ -185,6 +185,36 @@ def test_a_term_and_a_rule_are_forgotten_while_workers_run(
     assert 1 == stack.command("history", "forget", "no-such-rule", "--yes", check=False).returncode
 
 
+def test_a_rule_that_learns_tells_nothing_until_its_time_is_over_also_after_a_restart(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    settings = {
+        **small_topics(tmp_path / "topics", 3),
+        "FIRSTSEEN_STATE__LEARNING": "7d",
+    }
+    stack = kafka_deployment(settings=settings, input_partitions=1)
+    worker = stack.start_worker()
+    worker.wait_ready()
+    stack.produce(program(n, f"{n}.exe", hours=n) for n in range(20))
+    stack.wait_drained()
+    assert 20 == worker.metric("firstseen_alerts_overflow_total", reason="learning")
+    worker.kill()
+    shutil.rmtree(stack.directory / "a" / "state")
+
+    stack.start_worker().wait_ready()
+    stack.produce(program(100 + n, f"{n}.exe", hours=100) for n in range(22))
+    stack.produce([program(200, "after.exe", hours=7 * 24), program(201, "5.exe", hours=7 * 24)])
+    stack.wait_drained()
+
+    learned = stack.read("overflow")
+    assert 22 == len(learned)
+    assert {("firstseen.kind", b"learning")} == {message.headers()[2] for message in learned}
+    assert {"2026-03-09T08:00:00.000Z"} == {
+        json.loads(message.value())["detection"]["learning"]["until"] for message in learned
+    }
+    assert ["after.exe"] == [a["process"]["executable"] for a in stack.alerts()]
+
+
 def rule_file(directory: Path, query: str) -> Path:
     file = directory / "rule.toml"
     file.write_text(RULE_TEXT.format(rule_id=BROAD, query=query))

@@ -472,3 +472,15 @@ def test_changelogs_are_named_after_the_group():
 def test_asking_for_a_setting_that_does_not_exist_is_a_key_error():
     with pytest.raises(KeyError):
         Settings().value("kafka.nope")
+
+
+def test_rules_have_learning_periods_of_their_own():
+    settings = Settings.load(environ={"FIRSTSEEN_STATE__LEARNING_BY_RULE": "a=7d, b=c=0s"})
+
+    assert {"a": timedelta(days=7), "b=c": timedelta(0)} == settings.state.learning_periods
+
+
+@pytest.mark.parametrize("value", ["7d", "=7d", "rule=", "rule=soon"])
+def test_a_learning_period_names_its_rule_and_its_length(value: str):
+    with pytest.raises(SettingsError, match=r"state\.learning_by_rule"):
+        Settings.load(environ={"FIRSTSEEN_STATE__LEARNING_BY_RULE": value})

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from pipeline.engine.identity import summary_id
+from pipeline.engine.learning import LearningPeriods, mark_learning
 from pipeline.engine.quota import Decision, Quota, Verdict
 from pipeline.engine.quota_rows import decode_window
 from pipeline.engine.tables import MemoryTable
@@ -272,3 +273,101 @@ def test_a_term_of_any_length_fits_the_window_row() -> None:
         quota.admit(long, number, 0, T0, 0)
 
     assert len(table.get(b"wrule") or b"") < 10_000
+
+
+# -- learning
+
+DAY = 86_400_000
+HISTORY = "ab" * 8
+
+
+def newcomer(number: int, time_ms: int, *, history: str = HISTORY, rule: RuleRef = RULE) -> NewTerm:
+    document = msgspec.Raw(b'{"n":%d,"detection":{"kind":"new_term"}}' % number)
+    return NewTerm(f"alert-{number}", rule, (f"t{number}",), time_ms, 5, document, history)
+
+
+def learning_quota(table: MemoryTable | None = None, **by_rule: int) -> Quota:
+    return Quota(
+        MemoryTable() if table is None else table, learning=LearningPeriods(7 * DAY, by_rule)
+    )
+
+
+def test_new_terms_go_to_the_overflow_marked_until_the_history_has_learned() -> None:
+    quota = learning_quota()
+
+    decisions = [
+        quota.admit(newcomer(n, n * DAY), n, 0, T0, 0)
+        for n in range(9)  # the eighth comes exactly when the period is over
+    ]
+
+    verdicts = [decision.verdict for decision in decisions]
+    assert [Verdict.LEARNING] * 7 + [Verdict.ALERT] * 2 == verdicts
+    (output,) = decisions[3].outputs
+    assert ("overflow", True) == (output.destination, output.learning)
+    assert {
+        "n": 3,
+        "detection": {"kind": "new_term", "learning": {"until": "1970-01-08T00:00:00.000Z"}},
+    } == json.loads(output.value)
+
+
+def test_what_was_learned_counts_in_no_window() -> None:
+    rule = msgspec.structs.replace(RULE, max_signals=1)
+    quota = learning_quota()
+    for n in range(5):
+        quota.admit(newcomer(n, n, rule=rule), n, 0, T0, 0)
+
+    told = quota.admit(newcomer(9, 8 * DAY, rule=rule), 9, 0, T0, 0)
+
+    assert Verdict.ALERT is told.verdict
+    assert [] == quota.ended(T0 + DAY)
+
+
+def test_a_history_goes_on_learning_where_another_worker_takes_over() -> None:
+    table = MemoryTable()
+    learning_quota(table).admit(newcomer(0, 0), 0, 0, T0, 0)
+
+    after = learning_quota(table)
+
+    assert Verdict.LEARNING is after.admit(newcomer(1, 7 * DAY - 1), 1, 0, T0, 1).verdict
+    assert Verdict.ALERT is after.admit(newcomer(2, 7 * DAY), 2, 0, T0, 1).verdict
+
+
+def test_each_history_learns_for_itself_and_a_rule_may_have_its_own_period() -> None:
+    quota = learning_quota(rule=DAY)
+    quota.admit(newcomer(0, 0), 0, 0, T0, 0)
+
+    assert Verdict.ALERT is quota.admit(newcomer(1, DAY), 1, 0, T0, 0).verdict
+    changed = quota.admit(newcomer(2, DAY, history="cd" * 8), 2, 0, T0, 0)
+    assert Verdict.LEARNING is changed.verdict
+
+
+def test_a_query_rule_and_a_deployment_without_a_period_learn_nothing() -> None:
+    assert Verdict.ALERT is learning_quota().admit(newcomer(0, 0, history=""), 0, 0, T0, 0).verdict
+    assert Verdict.ALERT is Quota(MemoryTable()).admit(newcomer(0, 0), 0, 0, T0, 0).verdict
+
+
+def test_a_replay_while_learning_gives_the_same_bytes_whatever_the_setting_is_by_then() -> None:
+    table = MemoryTable()
+    first = learning_quota(table).admit(newcomer(0, 0), 0, 0, T0, 0)
+
+    again = Quota(table).admit(newcomer(0, 0), 0, 0, T0 + DAY, 0)
+    twice = Quota(table).admit(newcomer(0, 0), 1, 0, T0 + DAY, 0)
+
+    assert (True, first.outputs) == (again.repeated, again.outputs)
+    assert Verdict.DUPLICATE is twice.verdict
+
+
+def test_the_period_begins_with_the_first_new_term_even_if_the_setting_comes_later() -> None:
+    table = MemoryTable()
+    Quota(table).admit(newcomer(0, 0), 0, 0, T0, 0)
+
+    assert Verdict.ALERT is learning_quota(table).admit(newcomer(1, 30 * DAY), 1, 0, T0, 1).verdict
+
+
+def test_the_mark_leaves_the_rest_of_the_document_as_it_is() -> None:
+    text = b'{"detection":{"n":123456789012345678901234567890},"x":[1.50,"\\u00e9"]}'
+
+    marked = mark_learning(text, 0)
+
+    assert b'"n":123456789012345678901234567890' in marked
+    assert b'"x":[1.50,"\\u00e9"]' in marked
