@@ -264,7 +264,9 @@ class Quota:
             row = StartRow(ROW_FORMAT, new_term.rule.id, new_term.time_ms, offset)
         if row.offset == offset:
             self._table.put(key, encode_row(row))
-        return row.start_ms + self._learning.of(new_term.rule.id)
+        period_ms = self._learning.of(new_term.rule.id)
+        # Without a period not even what comes late, from before the beginning, is learned.
+        return row.start_ms + period_ms if period_ms else new_term.time_ms
 
     def _learn(
         self, new_term: NewTerm, offset: int, partition: int, now_ms: int, until_ms: int

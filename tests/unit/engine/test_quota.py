@@ -371,3 +371,14 @@ def test_the_mark_leaves_the_rest_of_the_document_as_it_is() -> None:
 
     assert b'"n":123456789012345678901234567890' in marked
     assert b'"x":[1.50,"\\u00e9"]' in marked
+
+
+def test_without_a_learning_period_what_comes_late_is_told_too() -> None:
+    quota = Quota(MemoryTable())
+
+    verdicts = [
+        quota.admit(newcomer(n, time, history="ab" * 8), n, 0, T0, 0).verdict
+        for n, time in enumerate((DAY, 0, 2 * DAY))
+    ]
+
+    assert verdicts == [Verdict.ALERT] * 3
