@@ -31,6 +31,9 @@ candidate ``o``:
    id row's, and the id rows are put again. The window row is put again only at the offset it
    stands at: put earlier, it would count candidates whose id rows the changelog may still lack,
    and a second crash would count those twice (case 1).
+   *Known gap:* if that second crash falls before the window row is put again, and takes the local
+   copy with it, the counts of the id rows already put again are lost: a few alerts more than
+   ``max_signals`` may then be told in that window. None is lost, and none is told twice.
 4. *Id row of another offset.* A duplicate: no write, no output. If that other offset's outputs
    were never sent, then it is not committed, and being earlier it has just been replayed.
 
