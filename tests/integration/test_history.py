@@ -207,7 +207,8 @@ def test_a_rule_that_learns_tells_nothing_until_its_time_is_over_also_after_a_re
     stack.wait_drained()
 
     learned = stack.read("overflow")
-    assert 22 == len(learned)
+    # The killed worker may not have committed its last one: that is told again, under its id.
+    assert 22 == len({message.key() for message in learned})
     assert {("firstseen.kind", b"learning")} == {message.headers()[2] for message in learned}
     assert {"2026-03-09T08:00:00.000Z"} == {
         json.loads(message.value())["detection"]["learning"]["until"] for message in learned
