@@ -3,11 +3,12 @@
 Where the input retains too little to learn from, the first days of a rule are all new terms. With
 a learning period they go to the overflow topic, marked, and do not count against the quota.
 
-The period begins with the first new term of a history and is measured in effective time, so a
-backlog counts for the time it spans. Where it begins is a row of the quota's table, a *start row*:
-all new terms of a rule pass through one partition of it, however many workers run and whichever
-restarts. It is written ahead of every other row of its candidate, so wherever a crash cuts the
-changelog, a candidate that was decided has its start.
+The period begins with the first new term of a history to reach the quota (observations of several
+partitions meet there in no fixed order) and is measured in effective time, so a backlog counts for
+the time it spans. Where it begins is a row of the quota's table, a *start row*: all new terms of a
+rule pass through one partition of it, however many workers run and whichever restarts. It is
+written ahead of every other row of its candidate, so wherever a crash cuts the changelog, a
+candidate that was decided has its start.
 """
 
 from __future__ import annotations

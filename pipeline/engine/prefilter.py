@@ -7,7 +7,7 @@ judged here. The same holds for the two non-ASCII characters whose lower case is
 sign and the dotted capital I), where a literal is searched without regard to case.
 
 All texts of all rules are one database of Hyperscan, so the search costs one pass over the bytes
-whether there is one rule or hundreds (docs/adr/0004-filter-below-faust.md has the figures). It
+whether there is one rule or hundreds (docs/adr/0006-filter-below-faust.md has the figures). It
 works on one value as on a whole decompressed batch of them.
 """
 

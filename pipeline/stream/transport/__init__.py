@@ -4,7 +4,7 @@ By subclassing only; no module is patched. `consumer` commits, seeks and lets go
 exactly, `filtering` drops records that match nothing before Faust sees them, `producer` is
 idempotent. Members of Faust and aiokafka that this relies on are listed in
 `pipeline.stream.contract`; the reasons are in docs/adr/0003-faust-mends.md and
-docs/adr/0004-filter-below-faust.md.
+docs/adr/0006-filter-below-faust.md.
 """
 
 from __future__ import annotations
