@@ -11,6 +11,7 @@ there is a Java and its artifacts are fetched. $TEST_KAFKA says what else may ha
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,10 @@ KAFKA_FIXTURES = frozenset({"kafka", "own_kafka", "kafka_cluster"})
 def pytest_configure() -> None:
     if kafka_mode() not in KAFKA_MODES:
         raise pytest.UsageError(f"TEST_KAFKA={kafka_mode()}: choose one of {KAFKA_MODES}")
+    # A shell starts its background jobs deaf to Ctrl-C, and what they start inherits that; the
+    # commands under test are to be stopped by it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def kafka_mode() -> str:
