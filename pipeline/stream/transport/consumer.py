@@ -86,12 +86,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     ) -> Mapping[TP, list[Any]]:
         # Where the agents are behind, reading pauses: memory holds what they have not taken yet.
         shelf = self.transport.reading.shelf
-        active_partitions = {tp for tp in active_partitions if not shelf.is_full(tp.topic)}
-        if not active_partitions:
+        wanted = {tp for tp in active_partitions if not shelf.is_full(tp.topic)}
+        if not wanted:
             await asyncio.sleep(_FULL_SECONDS)
             return {}
+        if len(wanted) < len(active_partitions):
+            # Others may be silent for long, and those left out have room again in a moment.
+            timeout = _FULL_SECONDS if timeout is None else min(timeout, _FULL_SECONDS)
         records = await super()._fetch_records(
-            consumer, active_partitions, timeout=timeout, max_records=max_records
+            consumer, wanted, timeout=timeout, max_records=max_records
         )
         # No await between the drain above and this bookkeeping: a seek that slipped in between
         # would be overwritten by positions from before it.
