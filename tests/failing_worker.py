@@ -14,6 +14,9 @@ The product knows nothing of this: methods of the stages are wrapped before the 
     TEST_DELAYED_STAGE   a name of `STAGES`: the only one that waits
     TEST_WAITING         file for a line "topic bytes" each time that records begin to wait for
                          their stage: how many bytes of this topic wait then
+    TEST_STALL_SECONDS   after how long without a commit a worker is not ready; it gives up after
+                         twice as long, and takes brokers for gone after as long
+    TEST_ACKNOWLEDGE     if it is "nothing": no record is ever done
     TEST_FETCH_SECONDS   how long a fetch waits for silent partitions while another one has no
                          room for what it would bring
 """
@@ -32,6 +35,7 @@ from pipeline.cli import main
 from pipeline.engine.first_seen import FirstSeen
 from pipeline.engine.quota import Quota
 from pipeline.stream import app as stream_app
+from pipeline.stream import health
 from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.outbox import Outbox
@@ -388,6 +392,18 @@ def _prolong_fetches(seconds: float) -> None:
     ConsumerThread._fetch_records = wrapped
 
 
+def _be_impatient(seconds: float) -> None:
+    health.STALL_SECONDS = health.ANSWER_SECONDS = seconds
+    health.GIVE_UP_SECONDS = 2 * seconds
+
+
+def _acknowledge_nothing() -> None:
+    def wrapped(self: Consumer, message: Any) -> None:
+        """Forget that the record is done."""
+
+    Consumer.acknowledge = wrapped
+
+
 def _install_failpoint(name: str, arm: Path) -> None:
     if name in RAISES:
         RAISES[name](Failpoint(RAISED_AT, arm))
@@ -414,6 +430,10 @@ def install() -> None:
         _delay(float(seconds), STAGES if stage is None else (stage,))
     if file := environ.get("TEST_WAITING"):
         _note_waiting(Path(file))
+    if seconds := environ.get("TEST_STALL_SECONDS"):
+        _be_impatient(float(seconds))
+    if environ.get("TEST_ACKNOWLEDGE") == "nothing":
+        _acknowledge_nothing()
     if seconds := environ.get("TEST_FETCH_SECONDS"):
         _prolong_fetches(float(seconds))
     if file := environ.get("TEST_JOURNAL"):
