@@ -22,7 +22,9 @@
     │   ├── BrokerUnreachableError
     │   └── TopologyError
     ├── DeliveryError               exit 5: an output was not acknowledged; offsets not committed
-    └── DeadLetterLimitError        exit 5: too many bad records in a row
+    ├── DeadLetterLimitError        exit 5: too many bad records in a row
+    ├── StallError                  exit 5: records wait, brokers answer, nothing is committed
+    └── StopError                   exit 5: told to stop, but could not finish and commit in time
 
 Each class has a stable ``code`` (snake_case): it is the label in metrics, the header of a dead
 letter and the anchor in docs/reference/errors.md. The root derives from ``Exception``, so that
@@ -195,4 +197,14 @@ class DeliveryError(FirstseenError):
 
 class DeadLetterLimitError(FirstseenError):
     code = "dead_letter_limit"
+    exit_code = EXIT_STOPPED
+
+
+class StallError(FirstseenError):
+    code = "stalled"
+    exit_code = EXIT_STOPPED
+
+
+class StopError(FirstseenError):
+    code = "stop"
     exit_code = EXIT_STOPPED

@@ -11,6 +11,14 @@ The product knows nothing of this: methods of the stages are wrapped before the 
     TEST_FAILPOINT_ARM   file whose existence arms it; from then on nothing is committed either
     TEST_BUNDLE_RECORDS  largest number of records in a bundle
     TEST_BUNDLE_DELAY    seconds that each stage waits before each bundle
+    TEST_DELAYED_STAGE   a name of `STAGES`: the only one that waits
+    TEST_WAITING         file for a line "topic bytes" each time that records begin to wait for
+                         their stage: how many bytes of this topic wait then
+    TEST_STALL_SECONDS   after how long without a commit a worker is not ready; it gives up after
+                         twice as long, and takes brokers for gone after as long
+    TEST_ACKNOWLEDGE     if it is "nothing": no record is ever done
+    TEST_FETCH_SECONDS   how long a fetch waits for silent partitions while another one has no
+                         room for what it would bring
 """
 
 from __future__ import annotations
@@ -18,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,18 +35,24 @@ from pipeline.cli import main
 from pipeline.engine.first_seen import FirstSeen
 from pipeline.engine.quota import Quota
 from pipeline.stream import app as stream_app
+from pipeline.stream import health
 from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.quota import QuotaAgent
 from pipeline.stream.tables import StateTable
-from pipeline.stream.transport import Consumer, filtering
+from pipeline.stream.transport import Consumer, Shelf, filtering
+from pipeline.stream.transport.consumer import ConsumerThread
 from pipeline.types import Record
 
 OBSERVATIONS, NEW_TERMS, ALERTS = "-observations", "-new_terms", "-alerts"
 FIRST_SEEN_CHANGELOG, QUOTA_CHANGELOG = "-first-seen-changelog", "-quota-changelog"
 
-STAGES = (MatchAgent, FirstSeenAgent, QuotaAgent)
+STAGES: dict[str, type] = {
+    "match": MatchAgent,
+    "first seen": FirstSeenAgent,
+    "quota": QuotaAgent,
+}
 
 
 class Failpoint:
@@ -299,7 +313,9 @@ def _place(item: Any) -> tuple[str, int, int]:
     return item.topic, item.partition, item.offset
 
 
-def _before_each_bundle(act: Callable[[Any, Sequence[Any]], Any]) -> None:
+def _before_each_bundle(
+    act: Callable[[Any, Sequence[Any]], Any], stages: Iterable[str] = STAGES
+) -> None:
     """Do something before a stage handles a bundle."""
 
     def wrap(cls: type) -> None:
@@ -311,8 +327,8 @@ def _before_each_bundle(act: Callable[[Any, Sequence[Any]], Any]) -> None:
 
         cls.handle = wrapped
 
-    for cls in STAGES:
-        wrap(cls)
+    for stage in stages:
+        wrap(STAGES[stage])
 
 
 def _keep_journal(file: Path) -> None:
@@ -347,11 +363,45 @@ def _note_revocations(file: Path) -> None:
     Consumer.on_partitions_revoked = wrapped
 
 
-def _delay(seconds: float) -> None:
+def _delay(seconds: float, stages: Iterable[str]) -> None:
     async def wait(_message: Any, _items: Sequence[Any]) -> None:
         await asyncio.sleep(seconds)
 
-    _before_each_bundle(wait)
+    _before_each_bundle(wait, stages)
+
+
+def _note_waiting(file: Path) -> None:
+    original = Shelf.put
+
+    def wrapped(self: Shelf, position: Any, bundle: Any) -> None:
+        original(self, position, bundle)
+        with file.open("a") as lines:
+            lines.write(f"{position.topic} {self._bytes[position.topic]}\n")
+
+    Shelf.put = wrapped
+
+
+def _prolong_fetches(seconds: float) -> None:
+    original = ConsumerThread._fetch_records
+
+    async def wrapped(self: ConsumerThread, consumer: Any, active: Any, **options: Any) -> Any:
+        if any(self.transport.reading.shelf.is_full(tp.topic) for tp in active):
+            options["timeout"] = seconds
+        return await original(self, consumer, active, **options)
+
+    ConsumerThread._fetch_records = wrapped
+
+
+def _be_impatient(seconds: float) -> None:
+    health.STALL_SECONDS = health.ANSWER_SECONDS = seconds
+    health.GIVE_UP_SECONDS = 2 * seconds
+
+
+def _acknowledge_nothing() -> None:
+    def wrapped(self: Consumer, message: Any) -> None:
+        """Forget that the record is done."""
+
+    Consumer.acknowledge = wrapped
 
 
 def _install_failpoint(name: str, arm: Path) -> None:
@@ -376,7 +426,16 @@ def install() -> None:
     if records := environ.get("TEST_BUNDLE_RECORDS"):
         filtering.MAX_BUNDLE_RECORDS = int(records)
     if seconds := environ.get("TEST_BUNDLE_DELAY"):
-        _delay(float(seconds))
+        stage = environ.get("TEST_DELAYED_STAGE")
+        _delay(float(seconds), STAGES if stage is None else (stage,))
+    if file := environ.get("TEST_WAITING"):
+        _note_waiting(Path(file))
+    if seconds := environ.get("TEST_STALL_SECONDS"):
+        _be_impatient(float(seconds))
+    if environ.get("TEST_ACKNOWLEDGE") == "nothing":
+        _acknowledge_nothing()
+    if seconds := environ.get("TEST_FETCH_SECONDS"):
+        _prolong_fetches(float(seconds))
     if file := environ.get("TEST_JOURNAL"):
         _keep_journal(Path(file))
     if file := environ.get("TEST_REVOCATIONS"):

@@ -212,7 +212,9 @@ class StreamSettings(Section):
     ] = Field(
         default="batch",
         description="Where records that match nothing are dropped: by a search of the whole record "
-        "batch, of each value, after decoding, or only by the agent. The verdicts are the same.",
+        "batch, of each value, after decoding, or only by the agent. The verdicts are the same; "
+        "with `event` each record is decoded, so what is no event becomes a dead letter even if no "
+        "rule could have matched it.",
     )
     fetch_max_bytes: Size = Field(
         default=16 << 20, ge=1 << 16, description="Largest answer to one fetch, per broker."

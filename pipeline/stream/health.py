@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from pipeline.config.sections import WebSettings
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StallError
 from pipeline.telemetry.metrics import CONTENT_TYPE, Metrics
 
 if TYPE_CHECKING:
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 STALL_SECONDS = 120.0
 """Records wait and no offset was committed for so long: the worker makes no progress."""
+
+GIVE_UP_SECONDS = 300.0
+"""As `STALL_SECONDS`, and the brokers answer: it is the worker that hangs, so it ends."""
+
+ANSWER_SECONDS = 30.0
+"""No broker has answered for so long: nothing is known of the records that may be waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,10 @@ class Health:
             self._last_commit_at = last_commit_at
             self._progress_at = self._clock()
 
+    def expect_nothing(self) -> None:
+        """Take a sample while partitions are assigned or tables recovered: nobody can commit."""
+        self._progress_at = self._clock()
+
     def alive(self) -> Condition:
         if self._app.failure is not None:
             return Condition(ok=False, reason=f"failed: {type(self._app.failure).__name__}")
@@ -58,21 +68,41 @@ class Health:
         alive = self.alive()
         if not alive.ok:
             return alive
+        obstacle = next(self._obstacles(), None)
+        return Condition(ok=obstacle is None, reason=obstacle or "ready")
+
+    def _obstacles(self) -> Iterator[str]:
+        """Yield what keeps the worker from working, the first cause first."""
         if self.draining:
-            return Condition(ok=False, reason="draining")
+            yield "draining"
         if not self._app.tables.actives_ready:
-            return Condition(ok=False, reason="joining the group or recovering tables")
+            yield "joining the group or recovering tables"
         if self._app.rebalancing:
-            return Condition(ok=False, reason="rebalancing")
+            yield "rebalancing"
+        if not self.answered():
+            yield f"no broker answered for {ANSWER_SECONDS:.0f} s"
         if self.stalled():
-            return Condition(
-                ok=False, reason=f"records wait, but no commit for {STALL_SECONDS:.0f} s"
-            )
-        return Condition(ok=True, reason="ready")
+            yield f"records wait, but no commit for {STALL_SECONDS:.0f} s"
 
     def stalled(self) -> bool:
         """Whether records have been waiting for long without a commit."""
         return self._clock() - self._progress_at > STALL_SECONDS
+
+    def answered(self) -> bool:
+        """Whether a broker has answered a fetch or a commit lately."""
+        consumer = self._app.consumer
+        answered_at: float = max(consumer.answered_at(), consumer.last_commit_at)
+        return self._clock() - answered_at <= ANSWER_SECONDS
+
+    def stall(self) -> StallError | None:
+        """Return why the worker should give up; None while it need not."""
+        silent = self._clock() - self._progress_at
+        if silent <= GIVE_UP_SECONDS or not self.answered():
+            return None
+        return StallError(
+            f"records wait and the brokers answer, but nothing could be committed for "
+            f"{silent:.0f} s; a restart repeats the work since the last commit"
+        )
 
     def state(self) -> str:
         """Return the word for `firstseen_worker_state`."""

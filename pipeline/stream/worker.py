@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 from faust.types import TP
 
 from pipeline.config import Settings
-from pipeline.errors import EXIT_OK, EXIT_STOPPED, ConfigError, FirstseenError
+from pipeline.errors import EXIT_OK, EXIT_STOPPED, ConfigError, FirstseenError, StopError
 from pipeline.kafka.topics import check_topology
 from pipeline.rules import RuleSet
 from pipeline.stream.app import App, build_app
@@ -22,7 +24,11 @@ from pipeline.telemetry.logging import get_logger
 from pipeline.telemetry.metrics import Metrics
 
 _SAMPLE_SECONDS = 1.0
-_ABANDON_SECONDS = 10.0
+
+# Docker kills ten seconds after SIGTERM, so the process is gone by then whatever happens.
+_FINISH_SECONDS = 6.0
+_LEAVE_SECONDS = 1.5
+_END_SECONDS = 9.0
 
 # Faust and mode log through the module of whoever subclasses them: their start and stop lines
 # come under our names too.
@@ -65,10 +71,16 @@ class Worker:
         self._transport_class = transport_class
         self._on_ready = on_ready
         self._wake = asyncio.Event()
+        self._failed = asyncio.Event()
+        self._exit_code = EXIT_STOPPED
         self._seen_partitions: set[TP] = set()
 
     def stop(self) -> None:
         """Ask for a graceful stop; safe to call more than once."""
+        self._wake.set()
+
+    def _on_failure(self) -> None:
+        self._failed.set()
         self._wake.set()
 
     async def run(self) -> int:
@@ -85,7 +97,7 @@ class Worker:
         app = build_app(
             self._settings, self._ruleset, self._metrics, transport_class=self._transport_class
         )
-        app.on_failure = self._wake.set
+        app.on_failure = self._on_failure
         health = Health(app)
         server = HealthServer(health, self._metrics, self._settings.web)
         if self._settings.web.enabled:
@@ -106,25 +118,58 @@ class Worker:
         await self._wake.wait()
         health.draining = True
         self._metrics.set_worker_state(health.state())
+        self._end_in_time()
         try:
-            if app.failure is not None:
-                return await self._abandon(app)
-            log.info("stopping", action="worker_stopping")
-            await app.stop()
-            if app.failure is not None:  # the last commit did not go through
-                return await self._abandon(app)
-            log.info("stopped, everything committed", action="worker_stopped")
-            return EXIT_OK
+            if app.failure is None:
+                log.info("stopping", action="worker_stopping")
+                await self._finish(app)
+            if app.failure is None:
+                self._exit_code = EXIT_OK
+                log.info("stopped, everything committed", action="worker_stopped")
+            else:
+                await self._abandon(app, app.failure)
+            return self._exit_code
         finally:
             sampler.cancel()
             starting.cancel()
 
-    async def _abandon(self, app: App) -> int:
+    def _end_in_time(self) -> None:
+        """End the process when the time is over, though a thread or the loop should hang.
+
+        That is a crash as any other: what is not committed is done again.
+        """
+        timer = threading.Timer(_END_SECONDS, lambda: os._exit(self._exit_code))
+        timer.daemon = True
+        timer.start()
+
+    async def _finish(self, app: App) -> None:
+        """Finish what was begun and commit it; if that fails or takes too long, fail the app."""
+        stopping = asyncio.create_task(app.stop())
+        failing = asyncio.create_task(self._failed.wait())
+        await asyncio.wait(
+            {stopping, failing}, timeout=_FINISH_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        failing.cancel()
+        if not stopping.done():
+            waiting = len(app.outbox)
+            app.fail(
+                StopError(
+                    f"told to stop, but could not finish within {_FINISH_SECONDS:.0f} s: "
+                    + (f"{waiting} outputs are not acknowledged" if waiting else "no answer")
+                    + ". Check the brokers; a restart repeats what is not committed"
+                )
+            )
+        elif (error := stopping.exception()) is not None:
+            app.fail(error)
+        elif not app.consumer.last_commit_succeeded:
+            app.fail(StopError("told to stop, but the last commit did not go through"))
+
+    async def _abandon(self, app: App, failure: BaseException) -> None:
         """Leave the group without committing, so that others take over at once."""
-        failure = app.failure
         # What Faust says about being torn down would bury the reason.
         _quieten(logging.CRITICAL)
-        code = failure.exit_code if isinstance(failure, FirstseenError) else EXIT_STOPPED
+        if isinstance(failure, FirstseenError):
+            self._exit_code = failure.exit_code
         log.error(
             "stopped itself; nothing past the failure is committed",
             action="worker_failed",
@@ -132,13 +177,12 @@ class Worker:
         )
         thread = app.consumer._thread  # noqa: SLF001
         consumer = thread._consumer  # noqa: SLF001
-        if consumer is not None:
+        if consumer is not None and not thread.thread_loop.is_closed():
             leaving = asyncio.run_coroutine_threadsafe(consumer.stop(), thread.thread_loop)
             # Waited for, not awaited: Faust, falling over at the same time, may cancel it.
-            done, _ = await asyncio.wait([asyncio.wrap_future(leaving)], timeout=_ABANDON_SECONDS)
+            done, _ = await asyncio.wait([asyncio.wrap_future(leaving)], timeout=_LEAVE_SECONDS)
             if not done or any(future.cancelled() or future.exception() for future in done):
                 log.warning("could not leave the group", action="leave_failed")
-        return code
 
     async def _sample(self, app: App, health: Health) -> None:
         """Once a second: heartbeat, state, lag, sizes."""
@@ -153,11 +197,15 @@ class Worker:
                     self._on_ready()
                 ready = True
                 self._sample_partitions(app, health)
+            else:
+                health.expect_nothing()
             await asyncio.sleep(_SAMPLE_SECONDS)
 
     def _sample_partitions(self, app: App, health: Health) -> None:
         lags: dict[TP, int] = app.consumer.lags()
         health.observe(sum(lags.values()), app.consumer.last_commit_at)
+        if (stall := health.stall()) is not None:
+            app.fail(stall)
         for tp in self._seen_partitions - set(lags):
             self._metrics.forget_partition(tp.topic, tp.partition)
         self._seen_partitions = set(lags)

@@ -134,8 +134,9 @@ DEAD_LETTER_FAILURES = _counter(
 ERRORS = _counter("errors_total", "Errors, each logged as well.", "stage", "code")
 
 CONSUMER_LAG = _gauge(
-    "consumer_lag_records", "Records between the position and the end.", "topic", "partition"
-)
+    "consumer_lag_records", "Records between the position and the end; those of a transaction that "
+    "is still open are left out.", "topic", "partition",
+)  # fmt: skip
 LAST_RECORD_TIMESTAMP = _gauge(
     "consumer_last_record_timestamp_seconds", "Timestamp of the last record processed.",
     "topic", "partition",

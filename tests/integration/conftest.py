@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.brokers import Broker
+from tests.brokers import ApacheKafka, Broker
 from tests.clients import create_topic
 from tests.deployment import Deployment, NewDeployment
 
@@ -39,6 +39,13 @@ def new_deployment(broker: Broker, prefix: str, tmp_path: Path) -> Iterator[NewD
 def kafka_deployment(kafka: Broker, prefix: str, tmp_path: Path) -> Iterator[NewDeployment]:
     """`new_deployment` on Apache Kafka alone: for what the embedded broker does not do as it does."""
     with _deployments(kafka, prefix, tmp_path) as make:
+        yield make
+
+
+@pytest.fixture
+def own_deployment(own_kafka: ApacheKafka, prefix: str, tmp_path: Path) -> Iterator[NewDeployment]:
+    """`kafka_deployment` on the test's own broker, which it may stop."""
+    with _deployments(Broker("kafka", own_kafka.bootstrap), prefix, tmp_path) as make:
         yield make
 
 

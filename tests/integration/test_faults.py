@@ -41,7 +41,7 @@ from pipeline.stream.transport import filtering
 from tests.clients import SECONDS, Sent, client_config, create_topic, read_all
 from tests.deployment import Deployment, NewDeployment, WorkerProcess
 from tests.events import START, encode, library_event
-from tests.failing_worker import KILLS, MAY_REPEAT, RAISES
+from tests.failing_worker import KILLS, MAY_REPEAT, RAISES, STAGES
 from tests.group_offsets import all_committed, committed, ends
 from tests.running_app import HoldingProducer, app_of, running, until
 
@@ -380,7 +380,95 @@ def set_topic(stack: Deployment, topic: str, name: str, value: str) -> None:
     admin.incremental_alter_configs([resource])[resource].result(SECONDS)
 
 
-# -- 5. revocation, and the end of a worker
+def test_a_decision_of_the_quota_is_in_the_changelog_before_its_alert_is_sent(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1), input_partitions=1)
+    stack.produce(program(n, f"{n}.exe") for n in range(5))
+
+    async def check() -> None:
+        app = app_of(stack, **NO_TIMED_COMMIT)
+        producer = HoldingProducer(app, [f"{stack.prefix}-quota-changelog"])
+        source, decided = TP(stack.input, 0), TP(stack.topic("new_terms"), 0)
+        async with running(app):
+            await until(lambda: bool(producer.held))
+            await until(lambda: app.consumer.tracker.committable(source) == 5)
+            # Time for an alert that would not wait: what was sent before it is acknowledged.
+            await asyncio.gather(*(written for written, _ in producer.held))
+            assert app.consumer.tracker.in_flight(decided) > 0
+            assert [] == stack.read("alerts")
+
+            await producer.release()
+            await until(lambda: len(stack.read("alerts")) == 5)
+            await until(lambda: app.consumer.tracker.in_flight(decided) == 0)
+
+    asyncio.run(check())
+
+
+# -- 5. what waits in memory
+
+
+LARGE_BYTES = 200_000
+
+
+def large(stage: str) -> Iterator[bytes]:
+    """Yield events of which a few fill the room of a topic; the last ones end at this stage.
+
+    So nothing comes out of the stage any more that would wake a fetch.
+    """
+    for number in range(40):
+        known = stage != "quota" and number >= 20
+        # A repeat reaches the first-seen stage if it comes later than the granularity.
+        at = START + timedelta(minutes=2 * number if stage == "first seen" else 0)
+        name = f"{0 if known else number}.exe"
+        event = library_event(number=number, executable=name, at=at)
+        event["process"]["command_line"] = "x" * LARGE_BYTES
+        yield encode(event)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_that_is_behind_slows_reading_and_loses_nothing(
+    kafka_deployment: NewDeployment, tmp_path: Path, stage: str
+):
+    waiting = tmp_path / "waiting"
+    room, per_bundle = 1 << 20, 2
+    stack = kafka_deployment(
+        settings={
+            **few_partitions(tmp_path / "topics", 1),
+            "FIRSTSEEN_STREAM__MAX_WAITING_BYTES": str(room),
+            "TEST_WAITING": str(waiting),
+            "TEST_BUNDLE_RECORDS": str(per_bundle),
+            "TEST_BUNDLE_DELAY": "0.1",
+            "TEST_DELAYED_STAGE": stage,
+            # Whoever waits for partitions that stay silent does not live to see its end.
+            "TEST_FETCH_SECONDS": "600",
+        },
+        input_partitions=1,
+    )
+    worker = stack.start_worker(module=FAILING)
+    worker.wait_ready()
+    stack.produce(large(stage))
+    wait_for(lambda: all_committed(stack))
+
+    new = 40 if stage == "quota" else 20
+    assert sorted(f"{n}.exe" for n in range(new)) == sorted(told(stack))
+    assert worker.metric("firstseen_records_processed_total", outcome="matched") == 40
+    topics = dict(zip(STAGES, ("events", "observations", "new_terms"), strict=True))
+    most = most_waiting(waiting)[stack.topic(topics[stage])]
+    # A poll takes four bundles, and begins while there is room.
+    assert room <= most <= room + 4 * per_bundle * (LARGE_BYTES + 10_000)
+
+
+def most_waiting(file: Path) -> Counter[str]:
+    """Return how many bytes of each topic have waited at most."""
+    most: Counter[str] = Counter()
+    for line in file.read_text().splitlines():
+        topic, size = line.split()
+        most[topic] = max(most[topic], int(size))
+    return most
+
+
+# -- 6. revocation, and the end of a worker
 
 
 def test_joins_and_leaves_without_a_timed_commit_do_nothing_twice(
@@ -429,7 +517,7 @@ def test_a_worker_told_to_stop_commits_everything_and_ends_within_ten_seconds(
     assert all_committed(stack)
 
 
-# -- 6. kill -9
+# -- 7. kill -9
 
 
 @dataclass
@@ -529,7 +617,7 @@ def check_told(stack: Deployment, gaps: int, may_repeat: set[str]) -> None:
     assert [] == [alert_id for alert_id, values in alerts.values.items() if len(set(values)) > 1]
 
 
-# -- 7. what listens
+# -- 8. what listens
 
 
 def test_a_worker_listens_on_its_own_page_only_and_serves_no_rows(
@@ -550,7 +638,7 @@ def test_a_worker_listens_on_its_own_page_only_and_serves_no_rows(
     assert {404} == {worker.get(page)[0] for page in pages}
 
 
-# -- 8. defaults
+# -- 9. defaults
 
 
 def test_a_worker_with_all_partitions_makes_its_folders_and_stays_small(

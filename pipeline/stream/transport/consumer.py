@@ -45,6 +45,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def options(self) -> TransportOptions:
         return self.transport.options
 
+    @property
+    def answered_at(self) -> float:
+        answered_at: float = self._ensure_consumer()._fetcher.answered_at  # noqa: SLF001
+        return answered_at
+
     async def on_start(self) -> None:
         await super().on_start()
         FilteringFetcher.adopt(self._ensure_consumer()._fetcher, self.transport.reading)  # noqa: SLF001
@@ -86,12 +91,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     ) -> Mapping[TP, list[Any]]:
         # Where the agents are behind, reading pauses: memory holds what they have not taken yet.
         shelf = self.transport.reading.shelf
-        active_partitions = {tp for tp in active_partitions if not shelf.is_full(tp.topic)}
-        if not active_partitions:
+        wanted = {tp for tp in active_partitions if not shelf.is_full(tp.topic)}
+        if not wanted:
             await asyncio.sleep(_FULL_SECONDS)
             return {}
+        if len(wanted) < len(active_partitions):
+            # Others may be silent for long, and those left out have room again in a moment.
+            timeout = _FULL_SECONDS if timeout is None else min(timeout, _FULL_SECONDS)
         records = await super()._fetch_records(
-            consumer, active_partitions, timeout=timeout, max_records=max_records
+            consumer, wanted, timeout=timeout, max_records=max_records
         )
         # No await between the drain above and this bookkeeping: a seek that slipped in between
         # would be overwritten by positions from before it.
@@ -123,6 +131,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             else:
                 # aiokafka steps over control records and aborted ones without a word.
                 self.tracker.passed(tp, position)
+
+    def readable_end(self, tp: TP) -> int | None:
+        """Return the offset up to which a partition can be read; None if no fetch has told it.
+
+        Behind it there may be records of a transaction that is still open.
+        """
+        consumer = self._ensure_consumer()
+        end: int | None = consumer.highwater(tp)
+        if self.options.isolation_level == "read_committed":
+            stable = consumer.last_stable_offset(tp)
+            if stable is not None and stable >= 0:
+                return int(stable)
+        return end
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         return await self.call_thread(self._seek_each_to_committed)
@@ -169,6 +190,7 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.tracker: OffsetTracker[TP] = OffsetTracker()
         self.last_commit_at = monotonic()
+        self.last_commit_succeeded = True
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -198,16 +220,20 @@ class Consumer(driver.Consumer):
         """Return the offset from which a restart would read; 0 if nothing was committed."""
         return self._committed_offset[tp] or 0
 
+    def answered_at(self) -> float:
+        """Return when a broker answered a fetch last (`time.monotonic`)."""
+        return self._thread.answered_at
+
     def lags(self) -> dict[TP, int]:
         """Return, by partition an agent reads, how many records are not committable yet."""
         lags = {}
         for tp in self.assignment():
             if self._is_source(tp):
-                highwater = self.highwater(tp)
+                end = self._thread.readable_end(tp)
                 position = self.tracker.committable(tp)
-                if highwater is not None:
+                if end is not None:
                     done = self.committed(tp) if position is None else position
-                    lags[tp] = max(0, highwater - done)
+                    lags[tp] = max(0, end - done)
         return lags
 
     # -- what Faust asks when it commits
@@ -239,6 +265,7 @@ class Consumer(driver.Consumer):
         that belongs to them.
         """
         start = monotonic()
+        self.last_commit_succeeded = False
         try:
             settled = await self.outbox.settle(self.options.settle_seconds)
         except DeliveryError as exc:
@@ -250,11 +277,13 @@ class Consumer(driver.Consumer):
             return False
         assigned = self.assignment()
         wanted = {tp: offset for tp, offset in offsets.items() if tp in assigned}
+        self.last_commit_succeeded = not wanted  # what is no longer ours, others commit
         if not wanted or not await self._commit(wanted):
             self.app.on_commit_ended("failure", monotonic() - start)
             return False
         self._committed_offset.update(wanted)
         self.last_commit_at = monotonic()
+        self.last_commit_succeeded = True
         self.app.on_committed(wanted)
         self.app.on_commit_ended("success", self.last_commit_at - start)
         return True

@@ -211,17 +211,24 @@ class FilteredRecords(BundledRecords):
 
 
 class _ClientTap:
-    """The client of a fetcher, that keeps each fetch response until its fetcher has read it."""
+    """The client of a fetcher, that keeps each fetch response until its fetcher has read it.
+
+    Attributes:
+        responses: the responses, by the identity of their requests.
+        answered_at: when a broker answered last (`time.monotonic`); at first, when this was made.
+    """
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self.responses: dict[int, Any] = {}
+        self.answered_at = monotonic()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
     async def send(self, node_id: Any, request: Any, **options: Any) -> Any:
         response = await self._client.send(node_id, request, **options)
+        self.answered_at = monotonic()
         if hasattr(response, "topics"):
             self.responses[id(request)] = response
         return response
@@ -260,6 +267,12 @@ class FilteringFetcher(Fetcher):
         fetcher.__class__ = cls
         fetcher.reading = reading
         fetcher._client = _ClientTap(fetcher._client)  # noqa: SLF001
+
+    @property
+    def answered_at(self) -> float:
+        """When a broker answered last (`time.monotonic`)."""
+        answered_at: float = self._client.answered_at
+        return answered_at
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> bool:
         try:

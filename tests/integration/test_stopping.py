@@ -1,0 +1,178 @@
+"""Workers that are told to stop, and workers that cannot go on, on Apache Kafka.
+
+SIGTERM ends a worker within ten seconds whatever its brokers do; what is not acknowledged by then
+is not committed, and the next worker does it again. The exit code says whether all was committed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
+
+from pipeline.embedded.process import wait_until
+from tests.brokers import ApacheKafka
+from tests.clients import SECONDS, client_config, create_topic
+from tests.deployment import Deployment, NewDeployment, WorkerProcess
+from tests.events import encode, library_event
+from tests.group_offsets import all_committed, committed
+from tests.small_topics import small_topics
+
+FAILING = "tests.failing_worker"
+STOP_SECONDS = 10.0
+
+
+def programs(first: int, end: int) -> list[bytes]:
+    return [
+        encode(library_event(number=n, executable=f"{n}.exe", host=f"h{n % 7}"))
+        for n in range(first, end)
+    ]
+
+
+def told(stack: Deployment) -> Counter[int]:
+    """Return how many alert ids there are of each program, within the quota and beyond it."""
+    ids = {
+        (m.key(), json.loads(m.value())["process"]["name"])
+        for name in ("alerts", "overflow")
+        for m in stack.read(name)
+        if ("firstseen.kind", b"summary") not in (m.headers() or ())
+    }
+    return Counter(int(name.removesuffix(".exe")) for _, name in ids)
+
+
+def once_each(end: int) -> Counter[int]:
+    return Counter(range(end))
+
+
+def wait_for(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
+    assert wait_until(condition, seconds=seconds)
+
+
+def stop(worker: WorkerProcess) -> int:
+    """Send SIGTERM; return the exit code of a process that is gone in time."""
+    began = time.monotonic()
+    code = worker.stop()
+    assert time.monotonic() - began < STOP_SECONDS, worker.tail()
+    return code
+
+
+def small(kafka: NewDeployment, tmp_path: Path, **settings: str) -> Deployment:
+    return kafka(settings={**small_topics(tmp_path / "topics", 2), **settings}, input_partitions=2)
+
+
+def test_a_stop_in_the_middle_of_a_backlog_commits_what_was_done(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = small(kafka_deployment, tmp_path, TEST_BUNDLE_RECORDS="50", TEST_BUNDLE_DELAY="0.05")
+    stack.produce(programs(0, 6_000))
+    journal = tmp_path / "journal"
+    worker = stack.start_worker(module=FAILING, TEST_JOURNAL=str(journal))
+    worker.wait_ready()
+    wait_for(lambda: worker.metric("firstseen_alerts_overflow_total") > 100)
+
+    assert stop(worker) == 0
+
+    done = sum(offset for (topic, _), offset in committed(stack).items() if topic == stack.input)
+    assert 100 < done < 6_000
+    assert done == journal.read_text().count(f"{stack.input} ")
+    stack.start_worker().wait_ready()
+    wait_for(lambda: all_committed(stack))
+    assert once_each(6_000) == told(stack)
+
+
+def test_a_stop_before_the_worker_has_joined_its_group_is_a_stop(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    worker = small(kafka_deployment, tmp_path).start_worker()
+    wait_for(lambda: worker.get("/healthz")[0] == 200)
+    assert worker.get("/readyz")[0] == 503
+
+    assert stop(worker) == 0
+
+
+def test_a_stop_while_the_alerts_cannot_be_written_leaves_them_to_the_next_worker(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = small(kafka_deployment, tmp_path)
+    worker = stack.start_worker()
+    worker.wait_ready()
+    stack.produce(programs(0, 10))
+    wait_for(lambda: all_committed(stack))
+    before = told(stack)
+    admin = AdminClient(client_config(stack.broker.bootstrap))
+    admin.delete_topics([stack.topic("alerts")])[stack.topic("alerts")].result(SECONDS)
+    stack.produce(programs(10, 20))
+    wait_for(lambda: worker.metric("firstseen_outbox_records") > 0)
+
+    assert stop(worker) == 5
+    assert "not acknowledged" in worker.tail()
+
+    create_topic(stack.broker.bootstrap, stack.topic("alerts"), partitions=2)
+    stack.start_worker().wait_ready()
+    wait_for(lambda: all_committed(stack))
+    assert once_each(20) == before + told(stack)
+
+
+def test_a_stop_while_the_broker_hangs_ends_in_time_and_loses_nothing(
+    own_kafka: ApacheKafka, own_deployment: NewDeployment, tmp_path: Path
+):
+    stack = small(own_deployment, tmp_path, TEST_BUNDLE_RECORDS="50", TEST_BUNDLE_DELAY="0.05")
+    stack.produce(programs(0, 3_000))
+    worker = stack.start_worker(module=FAILING)
+    worker.wait_ready()
+    wait_for(lambda: worker.metric("firstseen_alerts_overflow_total") > 100)
+    own_kafka.pause()
+    try:
+        assert stop(worker) == 5
+    finally:
+        own_kafka.resume()
+
+    stack.start_worker().wait_ready()
+    wait_for(lambda: all_committed(stack))
+    assert once_each(3_000) == told(stack)
+
+
+def test_a_worker_without_a_broker_is_not_ready_until_it_is_back_and_stops_when_told(
+    own_kafka: ApacheKafka, own_deployment: NewDeployment, tmp_path: Path
+):
+    stack = small(own_deployment, tmp_path, TEST_STALL_SECONDS="3")
+    worker = stack.start_worker(module=FAILING)
+    worker.wait_ready()
+    stack.produce(programs(0, 10))
+    wait_for(lambda: all_committed(stack))
+
+    own_kafka.kill()
+    wait_for(lambda: worker.get("/readyz")[0] == 503)
+    assert "no broker answered" in worker.get("/readyz")[1]
+    assert worker.get("/healthz")[0] == 200  # a restart would not bring the broker back
+    own_kafka.restart()
+    worker.wait_ready()
+    stack.produce(programs(10, 20))
+    wait_for(lambda: all_committed(stack))
+    own_kafka.kill()
+    assert stop(worker) in {0, 5}
+    own_kafka.restart()
+
+    assert once_each(20) == told(stack)
+
+
+def test_a_worker_that_makes_no_progress_says_so_and_ends_with_its_own_code(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = small(kafka_deployment, tmp_path)
+    worker = stack.start_worker(module=FAILING, TEST_STALL_SECONDS="6", TEST_ACKNOWLEDGE="nothing")
+    worker.wait_ready()
+    stack.produce(programs(0, 10))
+    wait_for(lambda: worker.get("/readyz")[0] == 503)
+    reason = worker.get("/readyz")[1]
+
+    assert "no commit" in reason
+    assert worker.process.wait(60.0) == 5, worker.tail()
+    assert {} == {tp: n for tp, n in committed(stack).items() if tp[0] == stack.input}
+    stack.start_worker().wait_ready()
+    wait_for(lambda: all_committed(stack))
+    assert once_each(10) == told(stack)
