@@ -72,10 +72,14 @@ class SettingsFlags:
             SettingsError: something of it is wrong.
         """
         from pipeline.config import Settings  # noqa: PLC0415  (pydantic, only where it is needed)
+        from pipeline.telemetry import logging  # noqa: PLC0415
 
         given = {key.replace("__", "."): value for key, value in overrides.items()}
         used = {key: value for key, value in given.items() if value is not None}
-        return Settings.load(self._config_file, {**dict(self._assignments), **used})
+        settings = Settings.load(self._config_file, {**dict(self._assignments), **used})
+        # Else a warning, of a login that is not encrypted, would stand in the command's answer.
+        logging.configure(settings.log)
+        return settings
 
 
 def settings_options(command: _F) -> _F:
