@@ -98,6 +98,7 @@ class Node:
     port: int
     controller_port: int
     directory: Path
+    more_ports: Mapping[str, int]
 
     @property
     def properties(self) -> Path:
@@ -118,6 +119,8 @@ class ApacheKafka:
         directory: an empty directory, kept by `stop`, so that `start` finds the same data again.
         brokers: number of nodes.
         configs: broker settings over the ones here (https://kafka.apache.org/documentation/#brokerconfigs).
+        listeners: more listeners for clients, each a name and a protocol; `bootstrap_of` has their
+            addresses. What stands behind `bootstrap` is never encrypted and takes everybody.
         heap: the JVM's -Xmx of each node.
     """
 
@@ -127,6 +130,7 @@ class ApacheKafka:
         *,
         brokers: int = 1,
         configs: Mapping[str, str] | None = None,
+        listeners: Mapping[str, str] | None = None,
         heap: str = "512m",
     ) -> None:
         self._java = java_command()
@@ -134,12 +138,17 @@ class ApacheKafka:
         self._configs = dict(configs or {})
         self._heap = heap
         self._processes: dict[int, ServerProcess] = {}
-        ports = free_ports(2 * brokers)
+        self._listeners = dict(listeners or {})
+        ports = iter(free_ports((2 + len(self._listeners)) * brokers))
         self.nodes = {
-            number: Node(number, port, controller_port, directory / f"node{number}")
-            for number, port, controller_port in zip(
-                range(1, brokers + 1), ports[:brokers], ports[brokers:], strict=True
+            number: Node(
+                number,
+                port=next(ports),
+                controller_port=next(ports),
+                directory=directory / f"node{number}",
+                more_ports={name: next(ports) for name in self._listeners},
             )
+            for number in range(1, brokers + 1)
         }
         for node in self.nodes.values():
             node.directory.mkdir(parents=True)
@@ -150,6 +159,10 @@ class ApacheKafka:
     def bootstrap(self) -> str:
         """`bootstrap.servers` for clients: every node, the same ports for the cluster's life."""
         return ",".join(f"127.0.0.1:{node.port}" for node in self.nodes.values())
+
+    def bootstrap_of(self, listener: str) -> str:
+        """`bootstrap.servers` of one of the more `listeners`."""
+        return ",".join(f"127.0.0.1:{node.more_ports[listener]}" for node in self.nodes.values())
 
     @property
     def replication(self) -> int:
@@ -256,14 +269,20 @@ class ApacheKafka:
         replicas = str(self.replication)
         in_sync = str(max(1, self.replication - 1))
         voters = ",".join(f"{n.number}@127.0.0.1:{n.controller_port}" for n in self.nodes.values())
-        client, controller = f"127.0.0.1:{node.port}", f"127.0.0.1:{node.controller_port}"
+        controller = f"127.0.0.1:{node.controller_port}"
+        protocols = {"CLIENT": "PLAINTEXT", **self._listeners}
+        ports = {"CLIENT": node.port, **node.more_ports}
+        clients = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
         configs = {
             "process.roles": "broker,controller",
             "node.id": str(node.number),
             "controller.quorum.voters": voters,
-            "listeners": f"CLIENT://{client},CONTROLLER://{controller}",
-            "advertised.listeners": f"CLIENT://{client}",
-            "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": f"{clients},CONTROLLER://{controller}",
+            "advertised.listeners": clients,
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{protocol}"
+                for name, protocol in {**protocols, "CONTROLLER": "PLAINTEXT"}.items()
+            ),
             "inter.broker.listener.name": "CLIENT",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(node.directory / "data"),
@@ -297,7 +316,10 @@ class ApacheKafka:
 
 @contextmanager
 def apache_kafka(
-    *, brokers: int = 1, configs: Mapping[str, str] | None = None
+    *,
+    brokers: int = 1,
+    configs: Mapping[str, str] | None = None,
+    listeners: Mapping[str, str] | None = None,
 ) -> Iterator[ApacheKafka]:
     """A running cluster in a temporary directory; both are gone afterwards.
 
@@ -305,7 +327,7 @@ def apache_kafka(
         KafkaUnavailableError: no Java, or the artifacts are not fetched.
     """
     with tempfile.TemporaryDirectory(prefix="firstseen-kafka-") as directory:
-        kafka = ApacheKafka(Path(directory), brokers=brokers, configs=configs)
+        kafka = ApacheKafka(Path(directory), brokers=brokers, configs=configs, listeners=listeners)
         try:
             kafka.start()
             yield kafka

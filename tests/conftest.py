@@ -11,16 +11,19 @@ there is a Java and its artifacts are fetched. $TEST_KAFKA says what else may ha
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from pipeline.embedded.broker import EmbeddedBroker
 from tests.brokers import ApacheKafka, Broker, KafkaUnavailableError, apache_kafka
+from tests.secured_kafka import LISTENERS, SecuredKafka, make_certificates, secured_configs
 
 # No test asserts a duration, Hypothesis's either: the machine may be busy. In CI ($CI is set) the
 # examples are the same on every run, so that a change fails for what it changed; a developer's
@@ -34,7 +37,7 @@ settings.register_profile(
 settings.load_profile("firstseen")
 
 KAFKA_MODES = ("auto", "require", "skip")
-KAFKA_FIXTURES = frozenset({"kafka", "own_kafka", "kafka_cluster"})
+KAFKA_FIXTURES = frozenset({"kafka", "own_kafka", "kafka_cluster", "secured_kafka"})
 
 
 def pytest_configure() -> None:
@@ -96,6 +99,18 @@ def kafka_cluster() -> Iterator[ApacheKafka]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """Apache Kafka, one node, that asks for logins and certificates: do not stop it."""
+    if shutil.which("openssl") is None:
+        pytest.skip("the command openssl is not there: it makes the certificates")
+    directory = tmp_path_factory.mktemp("certificates")
+    make_certificates(directory)
+    configs = secured_configs(directory)
+    with _kafka_or_skip(configs=configs, listeners=LISTENERS) as running:
+        yield SecuredKafka(running, directory)
+
+
 # Each broker is a session fixture of its own behind this one: a parametrised session fixture would
 # be torn down and built again wherever the (shuffled) order of the tests changes the parameter.
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
@@ -113,11 +128,11 @@ def prefix() -> str:
 
 
 @contextmanager
-def _kafka_or_skip(*, brokers: int = 1) -> Iterator[ApacheKafka]:
+def _kafka_or_skip(**options: Any) -> Iterator[ApacheKafka]:
     if kafka_mode() == "skip":
         pytest.skip("TEST_KAFKA=skip")
     try:
-        with apache_kafka(brokers=brokers) as running:
+        with apache_kafka(**options) as running:
             yield running
     except KafkaUnavailableError as error:
         reason = f"Apache Kafka cannot run here: {error}"

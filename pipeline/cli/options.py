@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import update_wrapper
 from pathlib import Path
@@ -47,7 +48,9 @@ class _Assignment(click.ParamType):
     ) -> tuple[str, str]:
         key, equals, text = str(value).partition("=")
         if not equals or not key.strip():
-            self.fail(f"{value!r} is not KEY=VALUE, like kafka.group_id=firstseen", param, ctx)
+            # What else was given is not said: it may be a password with a wrong sign before it.
+            begin = re.split(r"[^\w.]", str(value), maxsplit=1)[0]
+            self.fail(f"{begin!r}… is not KEY=VALUE, like kafka.group_id=firstseen", param, ctx)
         return key.strip(), text
 
 
@@ -69,10 +72,14 @@ class SettingsFlags:
             SettingsError: something of it is wrong.
         """
         from pipeline.config import Settings  # noqa: PLC0415  (pydantic, only where it is needed)
+        from pipeline.telemetry import logging  # noqa: PLC0415
 
         given = {key.replace("__", "."): value for key, value in overrides.items()}
         used = {key: value for key, value in given.items() if value is not None}
-        return Settings.load(self._config_file, {**dict(self._assignments), **used})
+        settings = Settings.load(self._config_file, {**dict(self._assignments), **used})
+        # Else a warning, of a login that is not encrypted, would stand in the command's answer.
+        logging.configure(settings.log)
+        return settings
 
 
 def settings_options(command: _F) -> _F:
@@ -91,7 +98,8 @@ def settings_options(command: _F) -> _F:
         type=_Assignment(),
         metavar="KEY=VALUE",
         help="Set one setting, over file and environment; may be repeated. "
-        "`firstseen config show` lists the keys. Give secrets by file or environment.",
+        "`firstseen config show` lists the keys. Secrets are refused: give them by "
+        "environment or file.",
     )(wrapped)
     return click.option(  # type: ignore[return-value]
         "--config",

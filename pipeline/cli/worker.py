@@ -39,10 +39,8 @@ def _run(settings: Settings, *, embedded: bool) -> int:
     from pipeline.embedded.highwater import EmbeddedTransport  # noqa: PLC0415
     from pipeline.stream.transport import Transport  # noqa: PLC0415
     from pipeline.stream.worker import Worker  # noqa: PLC0415
-    from pipeline.telemetry import logging  # noqa: PLC0415
     from pipeline.telemetry.metrics import Metrics  # noqa: PLC0415
 
-    logging.configure(settings.log)
     metrics = Metrics()
     ruleset = load_worker_rules(settings, metrics)
     transport = EmbeddedTransport if embedded else Transport

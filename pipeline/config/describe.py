@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline.config.values import SizeUnit, format_duration, format_size
 
-_MASK = "********"
+MASK = "********"
 _TYPE_TEXTS: dict[object, str] = {
     bool: "true or false",
     int: "whole number",
@@ -49,7 +49,7 @@ def show(value: object, field: FieldInfo) -> str:
         case None:
             text = "null"
         case SecretStr():
-            text = _MASK
+            text = MASK
         case bool():
             text = str(value).lower()
         case timedelta():

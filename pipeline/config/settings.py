@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -12,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from pipeline.config.checks import Problem, find_problems
-from pipeline.config.describe import SettingRow, SettingSpec, show, type_text
+from pipeline.config.describe import MASK, SettingRow, SettingSpec, show, type_text
 from pipeline.config.kafka import KafkaSettings
 from pipeline.config.section import Section
 from pipeline.config.sections import (
@@ -38,6 +39,7 @@ from pipeline.errors import SettingsError
 
 _SHOWN_CHARACTERS = 200
 _COMBINATION = "combination"
+_USER_INFO = re.compile(r"[^\s,/:@]*:[^\s,]*@")
 
 
 class Settings(Section):
@@ -79,7 +81,7 @@ class Settings(Section):
             config_file: a YAML file of sections; without it, the one that the variable
                 FIRSTSEEN_CONFIG names, if any.
             overrides: values of the command line by dotted key (``kafka.group_id``); None means
-                that the flag was not used.
+                that the flag was not used. Secrets are refused there.
             environ: the environment; that of the process unless given.
 
         Raises:
@@ -92,7 +94,7 @@ class Settings(Section):
         layers = [
             from_file(config_file, _FIELDS) if config_file else Layer({}),
             from_environment(environ, _FIELDS),
-            from_overrides(overrides or {}, _FIELDS),
+            from_overrides(overrides or {}, _FIELDS, _SECRETS),
         ]
         problems = [problem for layer in layers for problem in layer.problems]
         given = _merge(layers, problems)
@@ -273,8 +275,11 @@ def _with_sources(problem: Problem, given: Mapping[str, Given]) -> str:
 
 
 def _shorten(value: object) -> object:
-    text = value if isinstance(value, str) else None
-    return text[:_SHOWN_CHARACTERS] + "…" if text and len(text) > _SHOWN_CHARACTERS else value
+    if not isinstance(value, str):
+        return value
+    # Whoever writes an address like a URL's writes the password with it.
+    text = _USER_INFO.sub(f"{MASK}@", value)
+    return text[:_SHOWN_CHARACTERS] + "…" if len(text) > _SHOWN_CHARACTERS else text
 
 
 def _message(problems: list[str]) -> str:

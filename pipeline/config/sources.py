@@ -22,6 +22,11 @@ _TEST_PREFIX = "FIRSTSEEN_TEST_"
 _SERVICE_LINK = re.compile(
     r"_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?$"
 )
+# YAML's messages quote the name of a tag or an alias: a password that begins with ! or * and is not
+# in quotes is read as one. What else they quote is a character or the kind of a token, `<scalar>`.
+_QUOTED = re.compile(r"""'[^'<][^']+'|"[^"<][^"]+\"""")
+# What YAML's reader lets through for a text that only looks like a number or a date (2026-13-45).
+_NO_VALUE = (ValueError, KeyError, AttributeError, OverflowError)
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
 
 
@@ -79,19 +84,33 @@ def _is_foreign(name: str, value: str) -> bool:
     )
 
 
-def from_overrides(overrides: Mapping[str, object], keys: Iterable[str]) -> Layer:
-    """Read values that the command line gives; None means that the flag was not used."""
+def from_overrides(
+    overrides: Mapping[str, object], keys: Iterable[str], secrets: Iterable[str]
+) -> Layer:
+    """Read values that the command line gives; None means that the flag was not used.
+
+    Args:
+        overrides: the values by key.
+        keys: every setting.
+        secrets: the settings among them that are refused here.
+    """
     known = frozenset(keys)
-    problems = tuple(
+    problems = [
         f"{key}: no such setting{did_you_mean(key, known)}" for key in overrides if key not in known
-    )
+    ]
+    problems += [
+        f"{key}: a secret is not taken from the command line, which every user of the machine can "
+        f"read: set {env_name(key)} or {key}_file"
+        for key in secrets
+        if overrides.get(key) is not None
+    ]
     return Layer(
         {
             key: Given(value, "command line")
             for key, value in overrides.items()
             if value is not None and key in known
         },
-        problems,
+        tuple(problems),
     )
 
 
@@ -107,17 +126,18 @@ def from_file(path: Path, keys: Iterable[str]) -> Layer:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(f"cannot read the configuration file {path}: {reason}") from error
     # Positions of keys are needed for messages, so the nodes are walked instead of the values.
-    loader = yaml.SafeLoader(text)
     try:
-        return _FileReader(path, frozenset(keys), loader).read()
+        loader = yaml.SafeLoader(text)
+        try:
+            return _FileReader(path, frozenset(keys), loader).read()
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
-        what = getattr(error, "problem", None) or "unreadable"
+        what = _QUOTED.sub("…", getattr(error, "problem", None) or "unreadable")
         # The cause would print the line with the error, which may hold a password.
         raise SettingsError(f"{place}: this is not YAML: {what}") from None
-    finally:
-        loader.dispose()
 
 
 class _FileReader:
@@ -151,8 +171,13 @@ class _FileReader:
         elif key in self._values:
             self._problems.append(f"{key}: given twice (from {place})")
         else:
-            value = self._loader.construct_object(node, deep=True)
-            self._values[key] = Given(value, place)
+            try:
+                value = self._loader.construct_object(node, deep=True)
+            except _NO_VALUE:
+                # Their texts quote the value.
+                self._problems.append(f"{key}: put this value in quotes (from {place})")
+            else:
+                self._values[key] = Given(value, place)
 
     def _entries(self, node: yaml.Node, what: str) -> list[tuple[str, yaml.Node, str]]:
         if not isinstance(node, yaml.MappingNode):

@@ -11,8 +11,9 @@ SASL = {
     "kafka.security_protocol": "SASL_SSL",
     "kafka.sasl_mechanism": "PLAIN",
     "kafka.sasl_username": "u",
-    "kafka.sasl_password": "p",
 }
+PASSWORD = {"FIRSTSEEN_KAFKA__SASL_PASSWORD": "p"}
+KEY_PASSWORD = {"FIRSTSEEN_KAFKA__SSL_KEY_PASSWORD": "p"}
 
 
 @pytest.mark.parametrize(
@@ -27,11 +28,7 @@ SASL = {
             "kafka.sasl_username is set, but kafka.security_protocol is PLAINTEXT: did you mean SASL_SSL or SASL_PLAINTEXT?",
         ),
         (
-            {**SASL, "kafka.sasl_mechanism": None},
-            "kafka.security_protocol is SASL_SSL, but kafka.sasl_mechanism is not set",
-        ),
-        (
-            {**SASL, "kafka.sasl_password": None},
+            SASL,
             "kafka.security_protocol is SASL_SSL, but kafka.sasl_password is not set",
         ),
         (
@@ -43,16 +40,8 @@ SASL = {
             "kafka.ssl_key_location is set, but kafka.ssl_certificate_location is not: a key is of no use without its certificate",
         ),
         (
-            {"kafka.ssl_key_password": "p"},
-            "kafka.ssl_key_password is set, but kafka.ssl_key_location is not",
-        ),
-        (
             {"kafka.ssl_ca_location": "ca"},
             "kafka.ssl_ca_location is set, but kafka.security_protocol is PLAINTEXT, which encrypts nothing: did you mean SSL?",
-        ),
-        (
-            {**SASL, "kafka.security_protocol": "SASL_PLAINTEXT", "kafka.ssl_ca_location": "ca"},
-            "kafka.ssl_ca_location is set, but kafka.security_protocol is SASL_PLAINTEXT, which encrypts nothing: did you mean SASL_SSL?",
         ),
         (
             {"kafka.heartbeat_interval": "16s"},
@@ -91,6 +80,33 @@ def test_a_combination_that_cannot_work_is_refused(overrides, expected):
     assert f"{expected} (from command line)" == str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "environ", "expected"),
+    [
+        (
+            {**SASL, "kafka.sasl_mechanism": None},
+            PASSWORD,
+            "kafka.security_protocol is SASL_SSL, but kafka.sasl_mechanism is not set (from command line)",
+        ),
+        (
+            {**SASL, "kafka.security_protocol": "SASL_PLAINTEXT", "kafka.ssl_ca_location": "ca"},
+            PASSWORD,
+            "kafka.ssl_ca_location is set, but kafka.security_protocol is SASL_PLAINTEXT, which encrypts nothing: did you mean SASL_SSL? (from command line)",
+        ),
+        (
+            {},
+            KEY_PASSWORD,
+            "kafka.ssl_key_password is set, but kafka.ssl_key_location is not (from FIRSTSEEN_KAFKA__SSL_KEY_PASSWORD)",
+        ),
+    ],
+)  # fmt: skip
+def test_a_combination_with_a_secret_that_cannot_work_is_refused(overrides, environ, expected):
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(None, overrides, environ)
+
+    assert expected == str(caught.value)
+
+
 def test_what_is_wrong_together_names_the_sources_of_both():
     with pytest.raises(SettingsError) as caught:
         Settings.load(None, {"topics.alerts": "x"}, {"FIRSTSEEN_TOPICS__OVERFLOW": "x"})
@@ -99,21 +115,23 @@ def test_what_is_wrong_together_names_the_sources_of_both():
 
 
 @pytest.mark.parametrize(
-    "overrides",
+    ("overrides", "environ"),
     [
-        SASL,
-        {**SASL, "kafka.security_protocol": "sasl_plaintext"},
-        {"kafka.security_protocol": "SSL"},
-        {
-            "kafka.security_protocol": "SSL",
-            "kafka.ssl_certificate_location": "c",
-            "kafka.ssl_key_location": "k",
-            "kafka.ssl_key_password": "p",
-        },
-        {"web.port": 0},
+        (SASL, PASSWORD),
+        ({**SASL, "kafka.security_protocol": "sasl_plaintext"}, PASSWORD),
+        ({"kafka.security_protocol": "SSL"}, {}),
+        (
+            {
+                "kafka.security_protocol": "SSL",
+                "kafka.ssl_certificate_location": "c",
+                "kafka.ssl_key_location": "k",
+            },
+            KEY_PASSWORD,
+        ),
+        ({"web.port": 0}, {}),
     ],
 )
-def test_a_combination_that_works_is_taken(overrides):
-    settings = Settings.load(None, overrides, {})
+def test_a_combination_that_works_is_taken(overrides, environ):
+    settings = Settings.load(None, overrides, environ)
 
     assert "command line" == settings.source(next(iter(overrides)))

@@ -315,6 +315,66 @@ def test_a_secret_shows_in_no_error_and_no_traceback(yaml_file, text):
     assert PASSWORD not in "".join(traceback.format_exception(caught.value)).replace(text, "")
 
 
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (f"!{PASSWORD}", "{path}:2: this is not YAML: could not determine a constructor for"),
+        (f"*{PASSWORD}", "{path}:2: this is not YAML: found undefined alias …"),
+        (f"!it's-{PASSWORD} x", "{path}:2: this is not YAML: could not determine"),
+        ("!hunter2-very!secret", "{path}:2: this is not YAML: found undefined tag handle …"),
+        (f"!!int {PASSWORD}", "kafka.sasl_password: put this value in quotes (from {path}:2)"),
+        ("2026-13-45", "kafka.sasl_password: put this value in quotes (from {path}:2)"),
+        (f"\x07{PASSWORD}", "{path}: this is not YAML: unreadable"),
+    ],
+)
+def test_a_secret_that_yaml_reads_as_something_else_is_a_problem_and_not_shown(
+    yaml_file, written, expected
+):
+    path = yaml_file(f"kafka:\n  sasl_password: {written}\n")
+
+    message = problems_of(config_file=path)
+
+    assert expected.format(path=path) in message
+    assert "hunter2" not in message
+    assert "2026" not in message.replace(str(path), "")
+
+
+@pytest.mark.parametrize("key", [spec.key for spec in Settings.specs() if spec.is_secret])
+def test_a_secret_is_not_taken_from_the_command_line(key):
+    message = problems_of(
+        environ={
+            **SASL,
+            "FIRSTSEEN_KAFKA__SASL_PASSWORD": "of-the-environment",
+            "FIRSTSEEN_KAFKA__SSL_CERTIFICATE_LOCATION": "c",
+            "FIRSTSEEN_KAFKA__SSL_KEY_LOCATION": "k",
+        },
+        overrides={key: PASSWORD},
+    )
+
+    variable = f"FIRSTSEEN_{key.upper().replace('.', '__')}"
+    assert (
+        f"{key}: a secret is not taken from the command line, which every user of the machine "
+        f"can read: set {variable} or {key}_file" == message
+    )
+
+
+def test_a_secret_file_is_taken_from_the_command_line(tmp_path):
+    path = tmp_path / "password"
+    path.write_text(PASSWORD, encoding="utf-8")
+
+    settings = load(environ=SASL, overrides={"kafka.sasl_password_file": str(path)})
+
+    assert PASSWORD == settings.kafka.sasl_password.get_secret_value()
+
+
+def test_a_password_in_the_address_of_a_broker_is_not_shown():
+    message = problems_of(
+        environ={"FIRSTSEEN_KAFKA__BOOTSTRAP_SERVERS": f"a:1,ann:{PASSWORD}@kafka:9092"}
+    )
+
+    assert "'a:1,********@kafka:9092' is not a list of host:port" in message
+
+
 def test_a_secret_given_to_a_section_directly_shows_in_no_error():
     with pytest.raises(ValidationError) as caught:
         KafkaSettings(sasl_password=[PASSWORD])

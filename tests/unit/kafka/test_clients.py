@@ -8,7 +8,7 @@ import socket
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from pipeline.config import Settings
+from pipeline.config import KafkaSettings, Settings
 from pipeline.errors import EXIT_CANNOT_START, BrokerError, BrokerUnreachableError, SettingsError
 from pipeline.kafka.clients import admin_client, broker_errors, consumer, producer, refused_login
 
@@ -77,11 +77,13 @@ def test_an_option_that_librdkafka_does_not_know_is_a_wrong_setting():
 
 def test_a_refused_login_names_the_user_and_not_the_password():
     error = refused_login(
-        settings(
-            security_protocol="SASL_SSL",
-            sasl_mechanism="PLAIN",
-            sasl_username="worker",
-            sasl_password="hunter2",
+        Settings(
+            kafka=KafkaSettings(
+                security_protocol="SASL_SSL",
+                sasl_mechanism="PLAIN",
+                sasl_username="worker",
+                sasl_password="hunter2",
+            )
         ),
         "Authentication failed",
     )

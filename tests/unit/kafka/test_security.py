@@ -11,14 +11,15 @@ import structlog
 from confluent_kafka.admin import AdminClient
 
 from pipeline.config import Settings
+from pipeline.config.sources import env_name
 from pipeline.errors import SettingsError
 from pipeline.kafka.security import Sasl, librdkafka_config, sasl, ssl_context
 
 PASSWORD = "hunter2-very-secret"
 LOGIN = {
-    "kafka.sasl_mechanism": "scram-sha-512",
-    "kafka.sasl_username": "worker",
-    "kafka.sasl_password": PASSWORD,
+    "sasl_mechanism": "scram-sha-512",
+    "sasl_username": "worker",
+    "sasl_password": PASSWORD,
 }
 
 needs_openssl = pytest.mark.skipif(
@@ -26,8 +27,9 @@ needs_openssl = pytest.mark.skipif(
 )
 
 
-def settings(**overrides):
-    return Settings.load(None, {f"kafka.{name}": value for name, value in overrides.items()}, {})
+def settings(**values):
+    given = {env_name(f"kafka.{name}"): str(value) for name, value in values.items()}
+    return Settings.load(environ=given)
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +81,7 @@ def test_plain_text_needs_nothing():
 
 
 def test_sasl_data_are_the_same_for_both_clients():
-    configured = Settings.load(None, {**LOGIN, "kafka.security_protocol": "SASL_SSL"}, {})
+    configured = settings(**LOGIN, security_protocol="SASL_SSL")
 
     config = librdkafka_config(configured)
 
@@ -120,9 +122,7 @@ def test_host_names_are_let_off_only_on_demand_with_a_warning_and_certificates_n
 
 def test_a_login_in_clear_text_is_warned_about():
     with structlog.testing.capture_logs() as logs:
-        librdkafka_config(
-            Settings.load(None, {**LOGIN, "kafka.security_protocol": "SASL_PLAINTEXT"}, {})
-        )
+        librdkafka_config(settings(**LOGIN, security_protocol="SASL_PLAINTEXT"))
 
     assert ["sasl_unencrypted"] == [line["action"] for line in logs]
 
@@ -148,7 +148,7 @@ def test_a_client_certificate_is_loaded(certificate):
 
 
 @needs_openssl
-@pytest.mark.parametrize("password", [None, "wrong"])
+@pytest.mark.parametrize("password", ["", "wrong"])
 def test_a_wrong_key_password_is_named_and_not_shown(certificate, password):
     wrong = settings(
         security_protocol="SSL",
