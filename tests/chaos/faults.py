@@ -59,8 +59,10 @@ def inject(ground: Ground, fault: Fault) -> None:
 
 
 def _any_slot(ground: Ground, rng: random.Random) -> Slot:
-    """Return a slot whose worker runs, or one that should if none does."""
-    return rng.choice(ground.fleet.running() or ground.fleet.wanted())
+    """Return a slot whose worker is at work, mostly; else one that just starts, or should run."""
+    fleet = ground.fleet
+    working = [slot for slot in fleet.running() if slot.ready()] if rng.random() < 0.8 else []
+    return rng.choice(working or fleet.running() or fleet.wanted())
 
 
 def _pause(rng: random.Random) -> float:

@@ -51,6 +51,11 @@ class Slot:
         worker = self.worker
         return worker is not None and self.running and worker.get("/readyz")[0] == 200
 
+    def partitions(self) -> int:
+        """Return how many partitions its worker reads."""
+        worker = self.worker
+        return 0 if worker is None else int(worker.metric("firstseen_assigned_partitions"))
+
     def process(self) -> psutil.Process | None:
         """Return the process of the present life; None if there is none."""
         worker = self.worker
@@ -106,6 +111,10 @@ class Fleet:
 
     def running(self) -> list[Slot]:
         return [slot for slot in self.slots if slot.running]
+
+    def partitions(self) -> int:
+        """Return how many partitions are read by all together."""
+        return sum(slot.partitions() for slot in self.slots)
 
     def all_ready(self) -> bool:
         return all(slot.ready() for slot in self.wanted()) and all(

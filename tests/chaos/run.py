@@ -40,6 +40,7 @@ from tests.small_topics import small_topics
 
 WORKERS = 3
 SESSION_SECONDS = 6.0
+START_SECONDS = 90.0
 DRAIN_SECONDS = 150.0
 PARTITIONS = 4
 
@@ -134,6 +135,7 @@ class _Run:
         self._cluster = cluster
         self._done: list[tuple[Fault, float, float]] = []
         self._broken: list[str] = []
+        self._made = time.monotonic()
         self._begin = 0.0
 
     def go(self) -> dict[str, Any]:
@@ -142,9 +144,7 @@ class _Run:
         _stamp_arrivals(self._deployment)
         try:
             self._fleet.start(WORKERS)
-            if not wait_until(self._fleet.all_ready, seconds=SECONDS * 2):
-                raise RuntimeError("the workers did not start")
-            self._say(f"  partitions: {self._shares()}")
+            self._wait_started()
             sampler.start()
             self._begin = time.monotonic()
             sending = flow.start(self._corpus.body, self._plan.seconds)
@@ -158,13 +158,16 @@ class _Run:
                 sampler.stop()
         return self._result(flow, sampler, drained_after)
 
-    def _shares(self) -> dict[str, int]:
-        """Return how many partitions each worker reads."""
-        return {
-            slot.name: int(slot.worker.metric("firstseen_assigned_partitions"))
-            for slot in self._fleet.slots
-            if slot.worker is not None
-        }
+    def _wait_started(self) -> None:
+        """Wait until the work is shared out: a fault should find somebody at work."""
+        partitions = self._deployment.input_partitions + 2 * PARTITIONS
+        if not wait_until(
+            lambda: self._fleet.all_ready() and self._fleet.partitions() == partitions,
+            seconds=START_SECONDS,
+        ):
+            raise RuntimeError("the workers did not start")
+        shares = {slot.name: slot.partitions() for slot in self._fleet.wanted()}
+        self._say(f"  workers at work after {time.monotonic() - self._made:.1f} s: {shares}")
 
     # -- faults
 

@@ -10,7 +10,8 @@ from tests.chaos.verdict import Sample
 from tests.deployment import Deployment
 from tests.group_offsets import committed, ends
 
-_EVERY_SECONDS = 1.5
+_EVERY_SECONDS = 1.0
+_ANSWER_SECONDS = 3.0
 
 
 class Sampler:
@@ -35,7 +36,8 @@ class Sampler:
             try:
                 # In this order: what is committed now was acknowledged before, so it lies below
                 # an end that is asked for later.
-                before = committed(self._deployment)
-                self.samples.append(Sample(before, ends(self._deployment, *outputs)))
-            except KafkaException:
+                before = committed(self._deployment, _ANSWER_SECONDS)
+                after = ends(self._deployment, *outputs, seconds=_ANSWER_SECONDS)
+            except (KafkaException, TimeoutError):
                 continue
+            self.samples.append(Sample(before, after))

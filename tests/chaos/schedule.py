@@ -42,8 +42,8 @@ class Fault:
 
 
 _RARE = tuple(kind for kind in Kind if kind is not Kind.KILL)
-_TWICE_OF = 30
-"""A run of so many faults has two brokers killed and two gaps."""
+_OFTEN = {Kind.BROKER_KILLED: 10, Kind.GAP: 12, Kind.ZOMBIE: 15}
+"""Of so many faults one is of this kind, in long runs."""
 
 
 def make_schedule(
@@ -51,8 +51,8 @@ def make_schedule(
 ) -> list[Fault]:
     """Return `count` faults at random moments, in order of time.
 
-    Every kind comes once if there is room, and the rest are kills; with `only`, just those kinds
-    come, about equally often.
+    Every kind comes if there is room, some more often in long runs, and the rest are kills; with
+    `only`, just those kinds come, about equally often.
     """
     rng = random.Random(seed)
     kinds = _only(count, only) if only else _all_kinds(count, rng)
@@ -70,8 +70,8 @@ def _only(count: int, only: frozenset[Kind]) -> list[Kind]:
 
 def _all_kinds(count: int, rng: random.Random) -> list[Kind]:
     kinds = list(_RARE)
-    if count >= _TWICE_OF:
-        kinds += [Kind.BROKER_KILLED, Kind.GAP]
+    for kind, one_of in _OFTEN.items():
+        kinds += [kind] * (count // one_of - 1)
     if len(kinds) > count:
         return rng.sample(kinds, count)
     return kinds + [Kind.KILL] * (count - len(kinds))
