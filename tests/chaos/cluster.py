@@ -6,6 +6,7 @@ of a proxy: a worker that begins with its proxies never learns of another way.
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -68,10 +69,16 @@ class Cluster:
             for proxy in ways.proxies.values():
                 proxy.heal()
 
-    def wait_in_sync(self) -> None:
-        """Wait until every partition has all its replicas, so that any one broker may go."""
-        if not wait_until(self._in_sync, seconds=IN_SYNC_SECONDS):
-            raise TimeoutError(f"replicas are not in sync after {IN_SYNC_SECONDS:.0f} s")
+    def wait_back(self, number: int) -> None:
+        """Wait until a broker that was started again has all replicas in sync: any one may go then.
+
+        Raises:
+            TimeoutError: it is not back in time.
+        """
+        # The others take a dead broker for alive, and in sync, for a while: so it is asked first.
+        port = self.kafka.nodes[number].port
+        if not wait_until(lambda: _listens(port) and self._in_sync(), seconds=IN_SYNC_SECONDS):
+            raise TimeoutError(f"broker {number} is not in sync after {IN_SYNC_SECONDS:.0f} s")
 
     def _in_sync(self) -> bool:
         try:
@@ -130,6 +137,14 @@ def cluster(workers: Sequence[str]) -> Iterator[Cluster]:
             yield Cluster(kafka, ways)
     finally:
         network.close()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _listener(worker: str) -> str:

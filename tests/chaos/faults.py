@@ -216,7 +216,7 @@ def _without_a_node(ground: Ground, rng: random.Random) -> Iterator[None]:
             yield
         finally:
             kafka.restart(number)
-            ground.cluster.wait_in_sync()
+            ground.cluster.wait_back(number)
 
 
 def _kill_broker(ground: Ground, rng: random.Random) -> None:

@@ -189,9 +189,10 @@ class _Run:
         except Exception:  # noqa: BLE001 - the harness is broken: told with the results
             self._broken.append(f"{fault.kind}: {traceback.format_exc()}")
         self._done.append((fault, begin, time.time()))
+        shares = "".join(f" {s.name}:{s.partitions()}" for s in self._fleet.running())
         self._say(
             f"  {time.monotonic() - self._begin:6.1f} s  {fault.kind} "
-            f"(lasted {time.time() - begin:.1f} s)"
+            f"(lasted {time.time() - begin:.1f} s); partitions{shares}"
         )
 
     def _settle(self, flow: Flow) -> float | None:
