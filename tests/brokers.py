@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +121,7 @@ class ApacheKafka:
         configs: broker settings over the ones here (https://kafka.apache.org/documentation/#brokerconfigs).
         listeners: more listeners for clients, each a name and a protocol; `bootstrap_of` has their
             addresses. What stands behind `bootstrap` is never encrypted and takes everybody.
+        node_configs: settings of one node over those, such as further listeners.
         heap: the JVM's -Xmx of each node.
     """
 
@@ -131,11 +132,13 @@ class ApacheKafka:
         brokers: int = 1,
         configs: Mapping[str, str] | None = None,
         listeners: Mapping[str, str] | None = None,
+        node_configs: Callable[[Node], Mapping[str, str]] | None = None,
         heap: str = "512m",
     ) -> None:
         self._java = java_command()
         self._class_path = class_path()
         self._configs = dict(configs or {})
+        self._node_configs = node_configs or (lambda _: {})
         self._heap = heap
         self._processes: dict[int, ServerProcess] = {}
         self._listeners = dict(listeners or {})
@@ -310,7 +313,7 @@ class ApacheKafka:
             "log.cleaner.backoff.ms": "1000",
             "log.initial.task.delay.ms": "1000",
         }
-        configs |= self._configs
+        configs |= {**self._configs, **self._node_configs(node)}
         return "".join(f"{name}={value}\n" for name, value in configs.items())
 
 
@@ -320,6 +323,8 @@ def apache_kafka(
     brokers: int = 1,
     configs: Mapping[str, str] | None = None,
     listeners: Mapping[str, str] | None = None,
+    node_configs: Callable[[Node], Mapping[str, str]] | None = None,
+    heap: str = "512m",
 ) -> Iterator[ApacheKafka]:
     """A running cluster in a temporary directory; both are gone afterwards.
 
@@ -327,7 +332,14 @@ def apache_kafka(
         KafkaUnavailableError: no Java, or the artifacts are not fetched.
     """
     with tempfile.TemporaryDirectory(prefix="firstseen-kafka-") as directory:
-        kafka = ApacheKafka(Path(directory), brokers=brokers, configs=configs, listeners=listeners)
+        kafka = ApacheKafka(
+            Path(directory),
+            brokers=brokers,
+            configs=configs,
+            listeners=listeners,
+            node_configs=node_configs,
+            heap=heap,
+        )
         try:
             kafka.start()
             yield kafka

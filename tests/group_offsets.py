@@ -12,28 +12,28 @@ Offsets = dict[tuple[str, int], int]
 """The next offset to read by topic and partition; partitions at 0 are left out."""
 
 
-def committed(deployment: Deployment) -> Offsets:
-    """Return what the workers have committed."""
+def committed(deployment: Deployment, seconds: float = SECONDS) -> Offsets:
+    """Return what the workers have committed; wait at most so long for the answer."""
     admin = AdminClient(client_config(deployment.broker.bootstrap))
     group = deployment.prefix
     asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-    answer = asked[group].result(SECONDS)
+    answer = asked[group].result(seconds)
     return {(p.topic, p.partition): p.offset for p in answer.topic_partitions or () if p.offset > 0}
 
 
-def ends(deployment: Deployment, *topics: str) -> Offsets:
+def ends(deployment: Deployment, *topics: str, seconds: float = SECONDS) -> Offsets:
     """Return the end of each partition of these topics, control records included."""
     admin = AdminClient(client_config(deployment.broker.bootstrap))
     partitions = [
         TopicPartition(topic, number)
         for topic in topics
-        for number in admin.list_topics(topic, timeout=SECONDS).topics[topic].partitions
+        for number in admin.list_topics(topic, timeout=seconds).topics[topic].partitions
     ]
     asked = admin.list_offsets({partition: OffsetSpec.latest() for partition in partitions})
     return {
-        (partition.topic, partition.partition): result.result(SECONDS).offset
+        (partition.topic, partition.partition): result.result(seconds).offset
         for partition, result in asked.items()
-        if result.result(SECONDS).offset > 0
+        if result.result(seconds).offset > 0
     }
 
 

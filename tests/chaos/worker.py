@@ -1,0 +1,24 @@
+"""`firstseen worker` under chaos: its clock can be moved, and it can be told where to die.
+
+    python -m tests.chaos.worker worker
+
+    CHAOS_CLOCK   file with the shift of the clock: see `tests.chaos.clock`
+
+and what `tests.failing_worker` knows.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.chaos.clock import shift_clock
+
+if __name__ == "__main__":
+    shift_clock(Path(os.environ["CHAOS_CLOCK"]))
+    # Only now: a module may take the function `time` out of its module when it is imported.
+    from pipeline.cli import main
+    from tests import failing_worker
+
+    failing_worker.install()
+    main()
