@@ -212,9 +212,9 @@ def test_a_rule_that_learns_tells_nothing_until_its_time_is_over_also_after_a_re
     # Observations of three partitions meet at the quota: any of the first twenty, an hour apart,
     # may come first and begin the period. Which one it was holds over the restart.
     begins = {START + timedelta(hours=hours) for hours in range(20)}
-    untils = {json.loads(message.value())["detection"]["learning"]["until"] for message in learned}
-    assert 1 == len(untils)
-    assert datetime.fromisoformat(untils.pop()) - timedelta(days=7) in begins
+    ends = {json.loads(message.value())["detection"]["learning"]["until"] for message in learned}
+    assert 1 == len(ends)
+    assert datetime.fromisoformat(ends.pop()) - timedelta(days=7) in begins
     assert ["after.exe"] == [a["process"]["executable"] for a in stack.alerts()]
 
 
