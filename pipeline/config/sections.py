@@ -124,7 +124,8 @@ class StateSettings(Section):
         default=timedelta(0),
         ge=timedelta(0),
         description="How long a new history only learns: its new terms go to the overflow topic, "
-        "marked `learning`. Measured in the time of the events, from its first one.",
+        "marked `learning`. Measured in the time of the events, from its first one; a history that "
+        "has begun to tell does not learn again.",
     )
     learning_by_rule: tuple[RulePeriod, ...] = Field(
         default=(),

@@ -5,10 +5,14 @@ a learning period they go to the overflow topic, marked, and do not count agains
 
 The period begins with the first new term of a history to reach the quota (observations of several
 partitions meet there in no fixed order) and is measured in effective time, so a backlog counts for
-the time it spans. Where it begins is a row of the quota's table, a *start row*: all new terms of a
-rule pass through one partition of it, however many workers run and whichever restarts. It is
-written ahead of every other row of its candidate, so wherever a crash cuts the changelog, a
-candidate that was decided has its start.
+the time it spans. It is over, for good, with the first new term that is not dated before its end:
+what comes after that one is told, also if it comes late and is dated within the period. Without a
+period the first new term of a history is the one with which learning is over.
+
+Both are in a row of the quota's table, a *start row*: all new terms of a rule pass through one
+partition of it, however many workers run and whichever restarts. It is written ahead of the other
+rows of its candidate, and says with which offset learning was over, not only that it was: a
+candidate before that offset whose own row a crash took is learned again, as the first time.
 """
 
 from __future__ import annotations

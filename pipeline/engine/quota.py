@@ -17,8 +17,17 @@ The driver keeps three promises: candidates of a rule come in one order (the top
 rule); an output is sent only after every write made until then is acknowledged by the changelog;
 an offset is committed only after its outputs are acknowledged. A changelog keeps the order of
 writes, so after a crash the table is some prefix of the writes, never shorter than what outputs
-were sent for, or a local copy further ahead. Processing starts again at the committed offset. At
-candidate ``o``:
+were sent for, or a local copy further ahead, with some rows put back to what the changelog holds.
+Processing starts again at the committed offset.
+
+*First of all the changelog gets what only the local copy may have* (`_catch_up`): every row that
+was written for the first record read, or for a later one, is put again, the id rows in order of
+their offsets and the window rows last, as they were first written. Whatever is decided from then
+on rests on a changelog that lacks nothing the table has, so the argument below holds for a second
+crash as for the first. (Put again one at a time as their candidates are replayed, the id rows of
+some could be committed while the window row that counts them is not there.)
+
+At candidate ``o``:
 
 1. *No id row.* The crash came before the id row's write was acknowledged, so nothing was sent for
    ``o``, and the window row, written later, does not count it. It is decided now, as if for the
@@ -26,24 +35,31 @@ candidate ``o``:
 2. *Id row of offset ``o``, window row before ``o``.* The crash fell between the two writes. The
    verdict is the id row's; the window row is brought up to date with it, opening the id row's
    window (and closing the one before, with the same summary) if need be.
-3. *Id row of offset ``o``, window row at or after ``o``.* All of it is written; perhaps not
-   acknowledged, when the table is a local copy that is ahead of its changelog. The verdict is the
-   id row's, and the id rows are put again. The window row is put again only at the offset it
-   stands at: put earlier, it would count candidates whose id rows the changelog may still lack,
-   and a second crash would count those twice (case 1).
-   *Known gap:* if that second crash falls before the window row is put again, and takes the local
-   copy with it, the counts of the id rows already put again are lost: a few alerts more than
-   ``max_signals`` may then be told in that window. None is lost, and none is told twice.
+3. *Id row of offset ``o``, window row at or after ``o``.* All of it is written. The verdict is the
+   id row's.
 4. *Id row of another offset.* A duplicate: no write, no output. If that other offset's outputs
    were never sent, then it is not committed, and being earlier it has just been replayed.
 
 Ticks (`CloseWindow`) go through the same topic and are decided likewise, with the summary's id row
-as theirs. So an output can be repeated, under its own id and to its own destination, and it is
-never lost and never sent to both. A window row written after a window's summary is marked closed
-or belongs to a later window, which is why there is one summary.
+as theirs. A tick that decided nothing has left no row; it is known by an id row of a later offset,
+and decides nothing again: by now its window may be over, but the candidates between it and that
+later offset are decided, and some of them count in that window. So an output can be repeated, under
+its own id and to its own destination, and it is never lost and never sent to both. A window row
+written after a window's summary is marked closed or belongs to a later window, which is why there
+is one summary.
 
 An id row is deleted once it is older than `dedupe_ms` and its offset is committed: no replay asks
 for it. An event that is delivered again later than that may be alerted again, under the same id.
+
+Clocks
+------
+Workers' clocks differ. A window goes on while a clock stands before its start, so that no window is
+entered twice. But a worker whose clock is hours ahead would leave a window behind that no other
+worker could end for hours: after the first `max_signals` everything would go to the overflow, and
+the summary would wait. So a window that starts more than `max_ahead_ms` after this worker's now was
+opened by a wrong clock: it is *dated anew*, as the present one, with the candidates it holds. None
+of them is told of twice or in no summary. No window is given a start that an earlier summary names,
+since a summary's id is made of it.
 """
 
 from __future__ import annotations
@@ -77,9 +93,13 @@ DELETIONS: Final = 2
 """Expired id rows deleted with each candidate: the table shrinks twice as fast as it grows."""
 SAMPLE_CHARACTERS: Final = 512
 """A summary shows this much of a text term: a window row has to fit one changelog record."""
+MAX_AHEAD_MS: Final = 300_000
+"""Clocks of workers that differ by no more than this share their windows."""
 
 _WINDOW = b"w"
 _ID = b"i"
+_NOTHING: Final = -1
+"""An offset before all others."""
 
 
 class Verdict(StrEnum):
@@ -122,23 +142,25 @@ class Decision:
         verdict: what was decided; for a tick, ALERT if it raised a summary, else DUPLICATE.
         repeated: it had been decided before, and this is that decision.
         outputs: what to send, once the state is acknowledged.
-        changed: the table was written.
     """
 
     verdict: Verdict
     repeated: bool
     outputs: tuple[Output, ...]
-    changed: bool
+
+
+_NO_OUTPUT: Final = Decision(Verdict.DUPLICATE, repeated=False, outputs=())
 
 
 class Quota:
     """Decides alert, overflow or duplicate.
 
     Args:
-        table: the state; keys are ``w`` + rule id and ``i`` + alert id.
+        table: the state; keys are ``w`` + rule id, ``i`` + alert id and ``l`` + history id.
         dedupe_ms: how long an alert id is remembered.
         sample: how many overflowing tuples a summary names.
         learning: how long rules learn before they tell; None: none does.
+        max_ahead_ms: how far ahead of this worker's clock a window may start.
     """
 
     def __init__(
@@ -148,15 +170,20 @@ class Quota:
         dedupe_ms: int = 86_400_000,
         sample: int = 10,
         learning: LearningPeriods | None = None,
+        max_ahead_ms: int = MAX_AHEAD_MS,
     ) -> None:
         self._table = table
         self._learning = LearningPeriods() if learning is None else learning
         self._dedupe_ms = dedupe_ms
         self._sample = sample
+        self._max_ahead_ms = max_ahead_ms
         # In memory, and rebuilt by recover(): per partition the id rows in order of their age,
-        # and the windows that will need a summary.
+        # the windows that will need a summary, the other rows until the first record is read, and
+        # the last offset of which there was an id row then.
         self._expiring: dict[int, deque[tuple[int, int, bytes]]] = {}
         self._open: dict[int, dict[str, WindowRow]] = {}
+        self._recovered: dict[int, list[tuple[bytes, WindowRow | StartRow]]] = {}
+        self._decided_before: dict[int, int] = {}
 
     def admit(
         self, new_term: NewTerm, offset: int, partition: int, now_ms: int, committed: int
@@ -174,16 +201,16 @@ class Quota:
         Raises:
             StateError: a row cannot be read.
         """
-        changed = self._delete_expired(partition, now_ms, committed)
+        self._catch_up(partition, offset)
+        self._delete_expired(partition, now_ms, committed)
         decided = self._id_row(new_term.alert_id)
         if decided is not None and decided.offset != offset:
-            return Decision(Verdict.DUPLICATE, repeated=False, outputs=(), changed=changed)
-        learns_until_ms = self._learns_until(new_term, offset)
-        if decided is None and new_term.time_ms < learns_until_ms:
-            return self._learn(new_term, offset, partition, now_ms, learns_until_ms)
+            return _NO_OUTPUT
+        learns_until_ms = self._learns_until(new_term, offset, decided)
         if decided is not None and decided.verdict == Verdict.LEARNING:
-            self._put_id(partition, new_term.alert_id, decided, fresh=False)
             return _learned(new_term, decided.end_ms, repeated=True)
+        if decided is None and learns_until_ms is not None:
+            return self._learn(new_term, offset, partition, now_ms, learns_until_ms)
         window = self._window_row(new_term.rule.id)
         if decided is None:
             return self._decide(new_term, offset, partition, now_ms, window)
@@ -195,29 +222,33 @@ class Quota:
         """Raise the summary of a window that is over, if it overflowed and has none.
 
         The arguments are those of `admit`. A tick that comes before the end of its window (by
-        this worker's clock) or after its summary decides nothing.
+        this worker's clock) or after its summary decides nothing. A window that is too far ahead is
+        dated anew, so that its end comes.
 
         Raises:
             StateError: a row cannot be read.
         """
-        changed = self._delete_expired(partition, now_ms, committed)
+        self._catch_up(partition, offset)
+        self._delete_expired(partition, now_ms, committed)
         window = self._window_row(tick.rule.id)
         decided = self._id_row(summary_id(tick.rule.id, tick.window_start_ms))
         if decided is not None and decided.offset == offset and decided.value is not None:
             return self._repeat_close(tick, offset, partition, window, decided)
         if (
-            window is None
+            offset <= self._decided_before.get(partition, _NOTHING)
+            or window is None
             or window.start_ms != tick.window_start_ms
             or not window.awaits_summary
-            or now_ms < window.end_ms
         ):
-            return Decision(Verdict.DUPLICATE, repeated=False, outputs=(), changed=changed)
-        _, output = self._summarise(window, offset, partition, now_ms)
-        self._put_window(
-            partition,
-            msgspec.structs.replace(window, offset=max(offset, window.offset), closed=True),
-        )
-        return Decision(Verdict.ALERT, repeated=False, outputs=(output,), changed=True)
+            return _NO_OUTPUT
+        if now_ms >= window.end_ms:
+            output = self._summarise(window, offset, partition, now_ms)
+            self._put_window(partition, msgspec.structs.replace(window, offset=offset, closed=True))
+            return Decision(Verdict.ALERT, repeated=False, outputs=(output,))
+        if self._is_too_far_ahead(window.start_ms, now_ms):
+            window = self._dated_anew(window, tick.rule, now_ms)
+            self._put_window(partition, msgspec.structs.replace(window, offset=offset))
+        return _NO_OUTPUT
 
     def recover(self, partition: int, items: Iterable[tuple[bytes, bytes]]) -> None:
         """Rebuild what is kept in memory about a partition from its rows.
@@ -227,49 +258,84 @@ class Quota:
         """
         ages = []
         windows = {}
+        others: list[tuple[bytes, WindowRow | StartRow]] = []
         for key, value in items:
             if key[:1] == _ID:
                 row = decode_id(value)
                 ages.append((row.decided_ms, row.offset, key))
             elif key[:1] == _WINDOW:
                 window = decode_window(value)
+                others.append((key, window))
                 if window.awaits_summary:
                     windows[window.rule.id] = window
+            elif key[:1] == START:
+                others.append((key, decode_start(value)))
         self._expiring[partition] = deque(sorted(ages))
         self._open[partition] = windows
+        self._recovered[partition] = others
 
     def forget(self, partition: int) -> None:
         """Drop what is kept in memory about a partition that belongs to another worker now."""
-        self._expiring.pop(partition, None)
-        self._open.pop(partition, None)
+        for kept in (self._expiring, self._open, self._recovered, self._decided_before):
+            kept.pop(partition, None)
 
     def ended(self, now_ms: int) -> list[tuple[int, CloseWindow]]:
-        """Return (partition, tick) for each window that is over and awaits its summary.
+        """Return (partition, tick) for each window that awaits its summary and needs a tick.
 
-        The driver sends them through the new-terms topic. It may ask, and send, more often than
-        needed: a second tick for a window does nothing.
+        That is one that is over, or too far ahead. The driver sends the ticks through the new-terms
+        topic. It may ask, and send, more often than needed: a second tick for a window does
+        nothing.
         """
         return [
             (partition, CloseWindow(rule=window.rule, window_start_ms=window.start_ms))
             for partition, windows in self._open.items()
             for window in windows.values()
-            if window.end_ms <= now_ms
+            if window.end_ms <= now_ms or self._is_too_far_ahead(window.start_ms, now_ms)
         ]
 
-    def _learns_until(self, new_term: NewTerm, offset: int) -> int:
-        """Return the time from which a candidate's history tells; note where it began."""
+    def _catch_up(self, partition: int, offset: int) -> None:
+        """Put again what was written for this offset, the first one read, or for a later one."""
+        others = self._recovered.pop(partition, None)
+        if others is None:
+            return
+        ids = []
+        for _, written_at, key in self._expiring.get(partition, ()):
+            value = self._table.get(key) if written_at >= offset else None
+            if value is not None:
+                # A summary goes ahead of the candidate that raised it.
+                ids.append((written_at, decode_id(value).value is None, key, value))
+        ids.sort()
+        for key, row in others:
+            if isinstance(row, StartRow) and row.changed_at >= offset:
+                self._table.put(key, encode_row(row))
+        for _, _, key, value in ids:
+            self._table.put(key, value)
+        for key, row in others:
+            if isinstance(row, WindowRow) and row.offset >= offset:
+                self._table.put(key, encode_row(row))
+        self._decided_before[partition] = ids[-1][0] if ids else _NOTHING
+
+    def _learns_until(self, new_term: NewTerm, offset: int, decided: IdRow | None) -> int | None:
+        """Return when a candidate's history begins to tell, or None if it does.
+
+        The candidate with which it begins is noted, and that with which learning is over: the first
+        that is not dated before the end of the period. What comes later and is dated earlier is
+        told as well.
+        """
         if not new_term.history:
-            return new_term.time_ms
+            return None
         key = START + new_term.history.encode()
         value = self._table.get(key)
-        row = None if value is None else decode_start(value)
-        if row is None:
-            row = StartRow(ROW_FORMAT, new_term.rule.id, new_term.time_ms, offset)
-        if row.offset == offset:
-            self._table.put(key, encode_row(row))
+        before = None if value is None else decode_start(value)
+        row = before or StartRow(ROW_FORMAT, new_term.rule.id, new_term.time_ms, offset)
         period_ms = self._learning.of(new_term.rule.id)
-        # Without a period not even what comes late, from before the beginning, is learned.
-        return row.start_ms + period_ms if period_ms else new_term.time_ms
+        until_ms = row.start_ms + period_ms
+        told = decided is not None and decided.verdict != Verdict.LEARNING
+        if row.ended is None and (told or not period_ms or new_term.time_ms >= until_ms):
+            row = msgspec.structs.replace(row, ended=offset)
+        if row is not before:
+            self._table.put(key, encode_row(row))
+        return until_ms if row.ended is None or offset < row.ended else None
 
     def _learn(
         self, new_term: NewTerm, offset: int, partition: int, now_ms: int, until_ms: int
@@ -283,7 +349,7 @@ class Quota:
             end_ms=until_ms,
             decided_ms=now_ms,
         )
-        self._put_id(partition, new_term.alert_id, row, fresh=True)
+        self._put_id(partition, new_term.alert_id, row)
         return _learned(new_term, until_ms, repeated=False)
 
     def _decide(
@@ -295,22 +361,28 @@ class Quota:
         window: WindowRow | None,
     ) -> Decision:
         """Case 1: the first decision on this candidate, or the first that was not lost."""
-        opened = _window_at(new_term.rule, window, now_ms)
-        verdict = Verdict.ALERT if opened.alerted < new_term.rule.max_signals else Verdict.OVERFLOW
-        summaries = self._close_before(window, opened.start_ms, offset, partition, now_ms)
+        running = self._running(window, new_term.rule, now_ms)
+        summary = None
+        if running is None:
+            if window is not None and window.awaits_summary:
+                summary = self._summarise(window, offset, partition, now_ms)
+            running = self._opened(window, new_term.rule, now_ms)
+        verdict = Verdict.ALERT if running.alerted < new_term.rule.max_signals else Verdict.OVERFLOW
         row = IdRow(
             format=ROW_FORMAT,
             offset=offset,
             verdict=verdict.value,
-            start_ms=opened.start_ms,
-            end_ms=opened.end_ms,
+            start_ms=running.start_ms,
+            end_ms=running.end_ms,
             decided_ms=now_ms,
-            summary=summaries[0][0] if summaries else None,
+            summary=None if summary is None else summary.key.decode(),
         )
-        self._put_id(partition, new_term.alert_id, row, fresh=True)
-        self._put_window(partition, self._counted(opened, new_term, offset, verdict))
-        outputs = (*(output for _, output in summaries), _output(new_term, verdict))
-        return Decision(verdict, repeated=False, outputs=outputs, changed=True)
+        self._put_id(partition, new_term.alert_id, row)
+        self._put_window(partition, self._counted(running, new_term, offset, verdict))
+        told = _output(new_term, verdict)
+        return Decision(
+            verdict, repeated=False, outputs=(told,) if summary is None else (summary, told)
+        )
 
     def _repeat(
         self,
@@ -322,16 +394,14 @@ class Quota:
     ) -> Decision:
         """Cases 2 and 3: the decision is in the id row."""
         verdict = Verdict(decided.verdict)
-        outputs = self._raised(decided, new_term.rule.id, partition)
-        self._put_id(partition, new_term.alert_id, decided, fresh=False)
         if window is None or window.offset < offset:
-            if window is None or window.start_ms < decided.start_ms:
+            if window is None or window.closed or window.start_ms < decided.start_ms:
                 window = WindowRow(ROW_FORMAT, new_term.rule, decided.start_ms, decided.end_ms)
+            else:
+                window = _dated_as(window, decided)
             self._put_window(partition, self._counted(window, new_term, offset, verdict))
-        elif window.offset == offset:
-            self._put_window(partition, window)
-        outputs = (*outputs, _output(new_term, verdict))
-        return Decision(verdict, repeated=True, outputs=outputs, changed=True)
+        outputs = (*self._raised(decided, new_term.rule.id), _output(new_term, verdict))
+        return Decision(verdict, repeated=True, outputs=outputs)
 
     def _repeat_close(
         self,
@@ -342,30 +412,58 @@ class Quota:
         decided: IdRow,
     ) -> Decision:
         """Cases 2 and 3 for a tick."""
-        alert_id = summary_id(tick.rule.id, tick.window_start_ms)
-        self._put_id(partition, alert_id, decided, fresh=False)
-        if window is not None and window.offset == offset:
-            self._put_window(partition, window)
-        elif (
-            window is not None
-            and window.offset < offset
-            and window.start_ms == tick.window_start_ms
-        ):
+        if window is not None and window.offset < offset:
+            window = _dated_as(window, decided)
             self._put_window(partition, msgspec.structs.replace(window, offset=offset, closed=True))
+        alert_id = summary_id(tick.rule.id, tick.window_start_ms)
         output = _summary_output(alert_id, decided.value or b"", tick.rule.id)
-        return Decision(Verdict.ALERT, repeated=True, outputs=(output,), changed=True)
+        return Decision(Verdict.ALERT, repeated=True, outputs=(output,))
 
-    def _close_before(
-        self, window: WindowRow | None, start_ms: int, offset: int, partition: int, now_ms: int
-    ) -> list[tuple[str, Output]]:
-        """Summarise the window that a candidate of a later one closes."""
-        if window is None or window.start_ms == start_ms or not window.awaits_summary:
-            return []
-        return [self._summarise(window, offset, partition, now_ms)]
+    def _running(self, window: WindowRow | None, rule: RuleRef, now_ms: int) -> WindowRow | None:
+        """Return the window that a candidate counts in at a moment; None if a new one begins.
 
-    def _summarise(
-        self, window: WindowRow, offset: int, partition: int, now_ms: int
-    ) -> tuple[str, Output]:
+        The current one until its end, and also when the clock stands before its start: another
+        worker's clock may be behind, and a window that could be entered again would have two
+        summaries. One that is too far ahead is dated anew.
+        """
+        if window is None or window.closed or now_ms >= window.end_ms:
+            return None
+        if self._is_too_far_ahead(window.start_ms, now_ms):
+            return self._dated_anew(window, rule, now_ms)
+        return window
+
+    def _opened(self, window: WindowRow | None, rule: RuleRef, now_ms: int) -> WindowRow:
+        """Return the empty window that begins after `window`.
+
+        It starts at a multiple of the interval, but never before the last one's end, which matters
+        when the rule's interval has changed or the clock is behind.
+        """
+        start_ms, offset = now_ms - now_ms % max(rule.interval_ms, 1), _NOTHING
+        if window is not None:
+            offset = window.offset
+            if not self._is_too_far_ahead(window.end_ms, now_ms):
+                start_ms = max(start_ms, window.end_ms)
+        return self._dated(WindowRow(ROW_FORMAT, rule, 0, 0, offset=offset), start_ms)
+
+    def _dated_anew(self, window: WindowRow, rule: RuleRef, now_ms: int) -> WindowRow:
+        """Return a window from too far ahead as the present one, with what it has counted."""
+        start_ms = now_ms - now_ms % max(rule.interval_ms, 1)
+        return self._dated(msgspec.structs.replace(window, rule=rule), start_ms)
+
+    def _dated(self, window: WindowRow, start_ms: int) -> WindowRow:
+        """Return a window with this start, or the next that no summary names, and its end."""
+        rule = window.rule
+        interval = max(rule.interval_ms, 1)
+        while self._id_row(summary_id(rule.id, start_ms)) is not None:
+            start_ms += 1
+        end_ms = start_ms - start_ms % interval + interval
+        return msgspec.structs.replace(window, start_ms=start_ms, end_ms=end_ms)
+
+    def _is_too_far_ahead(self, start_ms: int, now_ms: int) -> bool:
+        return start_ms - now_ms > self._max_ahead_ms
+
+    def _summarise(self, window: WindowRow, offset: int, partition: int, now_ms: int) -> Output:
+        """Return the summary of a window; its bytes are kept for a replay."""
         alert_id, value = build_summary(
             window.rule,
             window.start_ms,
@@ -384,17 +482,16 @@ class Quota:
             decided_ms=now_ms,
             value=value,
         )
-        self._put_id(partition, alert_id, row, fresh=True)
-        return alert_id, _summary_output(alert_id, value, window.rule.id)
+        self._put_id(partition, alert_id, row)
+        return _summary_output(alert_id, value, window.rule.id)
 
-    def _raised(self, decided: IdRow, rule_id: str, partition: int) -> tuple[Output, ...]:
-        """Return the summary that a candidate raised when it was decided, written once more."""
+    def _raised(self, decided: IdRow, rule_id: str) -> tuple[Output, ...]:
+        """Return the summary that a candidate raised when it was decided."""
         if decided.summary is None:
             return ()
         row = self._id_row(decided.summary)
         if row is None or row.value is None or row.offset != decided.offset:
             return ()
-        self._put_id(partition, decided.summary, row, fresh=False)
         return (_summary_output(decided.summary, row.value, rule_id),)
 
     def _counted(
@@ -414,18 +511,17 @@ class Quota:
             offset=max(offset, window.offset),
         )
 
-    def _delete_expired(self, partition: int, now_ms: int, committed: int) -> bool:
+    def _delete_expired(self, partition: int, now_ms: int, committed: int) -> None:
         """Delete at most `DELETIONS` id rows that are neither needed for duplicates nor replays."""
         expiring = self._expiring.get(partition)
-        deleted = 0
-        while expiring and deleted < DELETIONS:
+        for _ in range(DELETIONS):
+            if not expiring:
+                return
             decided_ms, offset, key = expiring[0]
             if decided_ms + self._dedupe_ms > now_ms or offset >= committed:
-                break
+                return
             expiring.popleft()
             self._table.delete(key)
-            deleted += 1
-        return deleted > 0
 
     def _id_row(self, alert_id: str) -> IdRow | None:
         value = self._table.get(_ID + alert_id.encode())
@@ -435,12 +531,10 @@ class Quota:
         value = self._table.get(_WINDOW + rule_id.encode())
         return None if value is None else decode_window(value)
 
-    def _put_id(self, partition: int, alert_id: str, row: IdRow, *, fresh: bool) -> None:
+    def _put_id(self, partition: int, alert_id: str, row: IdRow) -> None:
         key = _ID + alert_id.encode()
         self._table.put(key, encode_row(row))
-        if fresh:
-            expiring = self._expiring.setdefault(partition, deque())
-            expiring.append((row.decided_ms, row.offset, key))
+        self._expiring.setdefault(partition, deque()).append((row.decided_ms, row.offset, key))
 
     def _put_window(self, partition: int, window: WindowRow) -> None:
         self._table.put(_WINDOW + window.rule.id.encode(), encode_row(window))
@@ -451,24 +545,9 @@ class Quota:
             awaiting.pop(window.rule.id, None)
 
 
-def _window_at(rule: RuleRef, window: WindowRow | None, now_ms: int) -> WindowRow:
-    """Return the window that a candidate counts in at a moment.
-
-    The current one until its end, and also when the clock stands before its start: another
-    worker's clock may be behind, and a window that could be entered again would have two
-    summaries. A new window starts at a multiple of the interval, but never before the last one's
-    end, which matters when the rule's interval has changed.
-    """
-    if window is not None and not window.closed and now_ms < window.end_ms:
-        return window
-    interval = max(rule.interval_ms, 1)
-    start_ms = now_ms - now_ms % interval
-    offset = -1
-    if window is not None:
-        start_ms = max(start_ms, window.end_ms)
-        offset = window.offset
-    end_ms = start_ms - start_ms % interval + interval
-    return WindowRow(ROW_FORMAT, rule, start_ms, end_ms, offset=offset)
+def _dated_as(window: WindowRow, decided: IdRow) -> WindowRow:
+    """Return a window with the dates it had when something was decided in it."""
+    return msgspec.structs.replace(window, start_ms=decided.start_ms, end_ms=decided.end_ms)
 
 
 def _shortened(term: Term) -> Term:
@@ -485,7 +564,7 @@ def _learned(new_term: NewTerm, until_ms: int, *, repeated: bool) -> Decision:
         source_timestamp_ms=new_term.source_timestamp_ms,
         learning=True,
     )
-    return Decision(Verdict.LEARNING, repeated=repeated, outputs=(output,), changed=True)
+    return Decision(Verdict.LEARNING, repeated=repeated, outputs=(output,))
 
 
 def _output(new_term: NewTerm, verdict: Verdict) -> Output:

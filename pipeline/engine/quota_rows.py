@@ -77,12 +77,19 @@ class StartRow(msgspec.Struct, array_like=True, frozen=True):
         rule_id: the rule.
         start_ms: effective time of the first new term.
         offset: offset of that candidate.
+        ended: offset of the candidate with which learning was over; None while it goes on.
     """
 
     format: int
     rule_id: str
     start_ms: int
     offset: int
+    ended: int | None = None
+
+    @property
+    def changed_at(self) -> int:
+        """Offset of the last candidate that changed this row."""
+        return self.offset if self.ended is None else self.ended
 
 
 RowType = TypeVar("RowType", WindowRow, IdRow, StartRow)

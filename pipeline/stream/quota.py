@@ -92,6 +92,8 @@ class QuotaAgent:
             place = (record.offset, message.partition, now_ms(), committed)
             if isinstance(candidate, CloseWindow):
                 decision = quota.close(candidate, *place)
+                # Where it came too early, because a clock was set back, it may be sent again.
+                self._closing.discard(_mark(message.partition, candidate))
             else:
                 decision = quota.admit(candidate, *place)
                 if decision.verdict is Verdict.DUPLICATE:
@@ -154,9 +156,8 @@ class QuotaAgent:
         try:
             for number, (_, quota) in list(self._open.items()):
                 for _partition, tick in quota.ended(now_ms()):
-                    mark = (number, tick.rule.id, tick.window_start_ms)
-                    if mark not in self._closing:
-                        self._closing.add(mark)
+                    if _mark(number, tick) not in self._closing:
+                        self._closing.add(_mark(number, tick))
                         await self._send_tick(number, tick)
         except Exception as exc:  # noqa: BLE001 - a lost tick would be a lost summary
             self._app.fail(exc)
@@ -164,6 +165,10 @@ class QuotaAgent:
     async def _send_tick(self, partition: int, tick: CloseWindow) -> None:
         record = Outgoing(tick.rule.id.encode(), encode(tick))
         await self._app.outbox.send_to(self._topics.new_terms, partition, [record])
+
+
+def _mark(partition: int, tick: CloseWindow) -> tuple[int, str, int]:
+    return partition, tick.rule.id, tick.window_start_ms
 
 
 def output_headers(output: Output) -> tuple[tuple[str, bytes], ...]:

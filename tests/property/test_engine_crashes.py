@@ -1,8 +1,9 @@
 """First seen and quota under every crash that the promises of their drivers allow.
 
 The tables here remember each write in order, as a changelog does. A crash keeps a prefix of that
-order, never shorter than what was acknowledged, and either keeps the local table as it is (ahead of
-its changelog) or rebuilds it from the prefix.
+order, never shorter than what was acknowledged. It loses the local table, which is then rebuilt from
+the prefix, or leaves it as it is (ahead of its changelog), or leaves it and puts what the changelog
+holds since the last commit over it, as a worker does that finds its old state folder.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.engine.entries import Entries
 from pipeline.engine.first_seen import FirstSeen, Sighting
 from pipeline.engine.identity import summary_id
+from pipeline.engine.learning import LearningPeriods
 from pipeline.engine.quota import Output, Quota, Verdict
 from pipeline.engine.quota_rows import decode_id
 from pipeline.engine.sweep import Sweep, SweepSettings
@@ -40,6 +43,7 @@ class ChangelogTable:
     rows: MemoryTable = field(default_factory=MemoryTable)
     changelog: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     acknowledged: int = 0
+    persisted: int = 0
 
     def get(self, key: bytes) -> bytes | None:
         return self.rows.get(key)
@@ -61,13 +65,27 @@ class ChangelogTable:
     def acknowledge(self) -> None:
         self.acknowledged = len(self.changelog)
 
-    def crash(self, lost: int, *, local_copy: bool) -> None:
+    def commit(self) -> None:
+        """Note that the local table holds all of the changelog as far as it is acknowledged."""
+        self.persisted = self.acknowledged
+
+    def bundle(self, begin: int) -> None:
+        """Keep one record a key of those since `begin`, in the order of the last write to each."""
+        latest: dict[bytes, bytes | None] = {}
+        for key, value in self.changelog[begin:]:
+            latest.pop(key, None)
+            latest[key] = value
+        self.changelog[begin:] = latest.items()
+
+    def crash(self, lost: int, *, local_copy: bool | str) -> None:
         """Lose up to `lost` unacknowledged changelog records, and the local copy perhaps."""
         del self.changelog[max(self.acknowledged, len(self.changelog) - lost) :]
         self.acknowledge()
         if not local_copy:
             self.rows = MemoryTable()
-            for key, value in self.changelog:
+            self.persisted = 0
+        if local_copy is not True:
+            for key, value in self.changelog[self.persisted :]:
                 if value is None:
                     self.rows.delete(key)
                 else:
@@ -259,14 +277,15 @@ def test_a_replay_of_a_whole_log_gives_the_same_sightings_of_new_terms(
             )
 
 
-def candidate(number: int, rule: RuleRef = RULE) -> NewTerm:
+def candidate(number: int, *, time_ms: int = 0, history: str = "") -> NewTerm:
     return NewTerm(
         alert_id=f"alert-{number}",
-        rule=rule,
+        rule=RULE,
         terms=(f"term-{number}",),
-        time_ms=0,
+        time_ms=time_ms,
         source_timestamp_ms=0,
         alert=msgspec.Raw(b'{"number":%d}' % number),
+        history=history,
     )
 
 
@@ -275,6 +294,8 @@ class QuotaDriver:
     """Keeps the three promises that the quota asks of its driver, and counts what it sends."""
 
     log: list[NewTerm | CloseWindow]
+    bundled: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
     table: ChangelogTable = field(default_factory=ChangelogTable)
     sent: Counter[tuple[str, bytes, bytes]] = field(default_factory=Counter)
     waiting: list[Output] = field(default_factory=list)
@@ -286,17 +307,20 @@ class QuotaDriver:
         self.start()
 
     def start(self) -> None:
-        self.quota = Quota(self.table)
+        self.quota = Quota(self.table, **self.options)
         self.quota.recover(0, self.table.items())
         self.position = self.committed
 
     def process(self, records: int, clock: list[int]) -> None:
+        begin = len(self.table.changelog)
         for offset in range(self.position, min(self.position + records, len(self.log))):
             entry, now_ms = self.log[offset], clock[offset]
             decide = self.quota.close if isinstance(entry, CloseWindow) else self.quota.admit
             decision = decide(entry, offset, 0, now_ms, self.committed)  # type: ignore[arg-type]
             self.waiting += decision.outputs
             self.position = offset + 1
+        if self.bundled:
+            self.table.bundle(begin)
 
     def send(self) -> None:
         """State first: the outputs leave once the changelog has everything written."""
@@ -306,9 +330,10 @@ class QuotaDriver:
 
     def commit(self, behind: int) -> None:
         self.send()
+        self.table.commit()
         self.committed = max(self.committed, self.position - behind)
 
-    def crash(self, lost: int, *, local_copy: bool) -> None:
+    def crash(self, lost: int, *, local_copy: bool | str) -> None:
         self.waiting.clear()
         self.table.crash(lost, local_copy=local_copy)
         self.start()
@@ -330,14 +355,16 @@ def _entries(kinds: list[str]) -> Iterator[NewTerm | None]:
 
 # Small losses cut between the writes of one candidate, large ones take all that is not
 # acknowledged.
+losses = st.sampled_from([0, 1, 1, 2, 3, 5, 60])
+local_copies = st.sampled_from([False, True, "changelog over it"])
 quota_incidents = st.lists(
     st.tuples(
         st.integers(1, 6),
         st.one_of(
             st.tuples(st.just("commit"), st.integers(0, 4)),
             st.tuples(st.just("send")),
-            st.tuples(st.just("crash"), st.sampled_from([0, 1, 1, 2, 3, 5, 60]), st.booleans()),
-            st.tuples(st.just("crash"), st.sampled_from([0, 1, 1, 2, 3, 5, 60]), st.booleans()),
+            st.tuples(st.just("crash"), losses, local_copies),
+            st.tuples(st.just("crash"), losses, local_copies),
         ),
     ),
     max_size=20,
@@ -368,7 +395,7 @@ def run(
         elif incident == "send":
             driver.send()
         else:
-            driver.crash(int(str(details[0])), local_copy=bool(details[1]))
+            driver.crash(int(str(details[0])), local_copy=details[1])  # type: ignore[arg-type]
             clock = next(clocks)
     driver.process(len(driver.log), clock)
     driver.commit(0)
@@ -384,23 +411,55 @@ def steady(steps: list[int]) -> list[int]:
 
 
 @settings(max_examples=500, deadline=None)
-@given(entries, ticking, quota_incidents)
+@given(entries, ticking, quota_incidents, st.booleans())
 def test_crashes_change_no_output_of_the_quota(
     log: list[NewTerm | None],
     steps: list[int],
     plan: list[tuple[int, tuple[object, ...]]],
+    bundled: bool,
 ) -> None:
     """When each record is read at the same moment again, the outputs are those of no crash."""
     clock = steady(steps)
     undisturbed = QuotaDriver(with_ticks(log, clock))
     undisturbed.process(len(log), clock)
     undisturbed.send()
-    driver = QuotaDriver(with_ticks(log, clock))
+    driver = QuotaDriver(with_ticks(log, clock), bundled)
 
     run(driver, plan, iter(lambda: clock, None))
 
     assert set(driver.sent) == set(undisturbed.sent)
     assert set(undisturbed.sent.values()) <= {1}
+
+
+def told_once(driver: QuotaDriver) -> Counter[tuple[str, int]]:
+    """Assert that each candidate was sent, to one topic and with one content.
+
+    Returns:
+        How many candidates have each verdict in each window, by its start.
+    """
+    where: dict[bytes, set[str]] = {}
+    for destination, key, _ in driver.sent:
+        where.setdefault(key, set()).add(destination)
+    expected = {entry.alert_id.encode() for entry in driver.log if isinstance(entry, NewTerm)}
+    assert expected <= set(where), "an alert is lost"
+    assert all(len(topics) == 1 for topics in where.values()), "an alert went to both topics"
+    values = Counter(key for _, key, _ in driver.sent)
+    assert set(values.values()) <= {1}, "an id came with two contents"
+    decided = [
+        decode_id(value)
+        for key, value in driver.table.items()
+        if key in {b"i" + alert for alert in expected}
+    ]
+    return Counter((row.verdict, row.start_ms) for row in decided)
+
+
+def summaries(driver: QuotaDriver) -> dict[bytes, int]:
+    """Return how many overflowed by each summary that was sent."""
+    return {
+        key: detection["overflow"]["count"]
+        for _, key, value in driver.sent
+        if "overflow" in (detection := msgspec.json.decode(value).get("detection", {}))
+    }
 
 
 @settings(max_examples=500, deadline=None)
@@ -409,46 +468,121 @@ def test_crashes_change_no_output_of_the_quota(
     ticking,
     st.lists(st.integers(-15, 60), min_size=21, max_size=21),
     quota_incidents,
+    st.booleans(),
+)
+# Two crashes, the first of which leaves the local table ahead of its changelog.
+@example(
+    [candidate(number) for number in range(6)],
+    [0] * 40,
+    [0] * 21,
+    [(5, ("crash", 5, True)), (3, ("commit", 0)), (1, ("crash", 0, False))],
+    False,
+)
+# A tick that came too early, and is replayed when its window is over.
+@example(
+    [*(candidate(number) for number in range(4)), None, candidate(5)],
+    [0] * 40,
+    [-1] + [0] * 20,
+    [(6, ("crash", 1, False))],
+    False,
 )
 def test_the_quota_holds_whatever_the_clock_does_between_crashes(
     log: list[NewTerm | None],
     steps: list[int],
     shifts: list[int],
     plan: list[tuple[int, tuple[object, ...]]],
+    bundled: bool,
 ) -> None:
     clock = steady(steps)
-    driver = QuotaDriver(with_ticks(log, clock))
+    driver = QuotaDriver(with_ticks(log, clock), bundled)
     shifted = ([now + shift for now in clock] for shift in shifts)
 
     run(driver, plan, shifted)
 
-    alerts: dict[bytes, set[bytes]] = {}
-    for destination, key, _ in driver.sent:
-        alerts.setdefault(key, set()).add(destination.encode())
-    expected = {entry.alert_id.encode() for entry in log if entry is not None}
-    if not expected:
-        return
-    assert expected <= set(alerts), "an alert is lost"
-    assert all(len(where) == 1 for where in alerts.values()), "an alert went to both topics"
-    values = Counter(key for _, key, _ in driver.sent)
-    assert set(values.values()) <= {1}, "an id came with two contents"
-    decided = [
-        decode_id(value)
-        for key, value in driver.table.items()
-        if key in {b"i" + alert for alert in expected}
-    ]
-    assert max(Counter(row.start_ms for row in decided if row.verdict == "alert").values()) <= 3
-    overflowed = Counter(row.start_ms for row in decided if row.verdict == "overflow")
+    windows = told_once(driver)
+    assert all(number <= 3 for (verdict, _), number in windows.items() if verdict == "alert")
     open_windows = {tick.window_start_ms for _, tick in driver.quota.ended(10**15)}
-    summaries = {
-        key: msgspec.json.decode(value)["detection"]["overflow"]["count"]
-        for _, key, value in driver.sent
-        if key not in expected
-    }
-    assert summaries == {
+    assert summaries(driver) == {
         summary_id(RULE.id, start_ms).encode(): number
-        for start_ms, number in overflowed.items()
-        if start_ms not in open_windows
+        for (verdict, start_ms), number in windows.items()
+        if verdict == "overflow" and start_ms not in open_windows
+    }
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    entries,
+    ticking,
+    st.lists(st.sampled_from([-5_000, -100, -15, 0, 0, 15, 100, 5_000]), min_size=21, max_size=21),
+    quota_incidents,
+    st.booleans(),
+)
+# A window from far ahead is dated anew and closed in one bundle, and the window row is lost.
+@example(
+    [candidate(number) for number in range(7)],
+    [0, 0, 0, 0, 0, 10, 0] + [0] * 33,
+    [5_000] + [0] * 20,
+    [(4, ("commit", 0)), (0, ("crash", 0, False)), (2, ("crash", 1, False))],
+    True,
+)
+def test_no_clock_that_is_far_ahead_puts_off_a_summary(
+    log: list[NewTerm | None],
+    steps: list[int],
+    shifts: list[int],
+    plan: list[tuple[int, tuple[object, ...]]],
+    bundled: bool,
+) -> None:
+    clock = steady(steps)
+    driver = QuotaDriver(with_ticks(log, clock), bundled, {"max_ahead_ms": 20})
+    shifted = ([now + shift for now in clock] for shift in shifts)
+    run(driver, plan, shifted)
+
+    # From here on the clock is right, and ticks come whenever they are asked for.
+    end = clock[-1]
+    for now_ms in (end, end + 20 + 2 * RULE.interval_ms):
+        driver.log += [tick for _, tick in driver.quota.ended(now_ms)]
+        driver.process(len(driver.log), [now_ms] * len(driver.log))
+    driver.commit(0)
+
+    windows = told_once(driver)
+    overflowed = sum(number for (verdict, _), number in windows.items() if verdict == "overflow")
+    assert sum(summaries(driver).values()) == overflowed
+
+
+LEARNING_MS = 100
+histories = st.lists(
+    st.tuples(st.sampled_from(["next", "next", "again"]), st.integers(0, 300)),
+    min_size=1,
+    max_size=25,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(histories, quota_incidents, st.booleans())
+def test_learning_is_over_for_good_whatever_crashes(
+    log: list[tuple[str, int]], plan: list[tuple[int, tuple[object, ...]]], bundled: bool
+) -> None:
+    candidates = [
+        candidate(number if kind == "next" else number // 2, time_ms=time_ms, history="ab" * 8)
+        for number, (kind, time_ms) in enumerate(log)
+    ]
+    driver = QuotaDriver(
+        list(candidates), bundled, {"learning": LearningPeriods(LEARNING_MS), "sample": 0}
+    )
+    clock = steady([0] * len(log))
+
+    run(driver, plan, iter(lambda: clock, None))
+
+    # The naive model: the first of each id, in the order of the log.
+    learned: dict[str, bool] = {}
+    over = False
+    for each in candidates:
+        if each.alert_id not in learned:
+            over = over or each.time_ms >= candidates[0].time_ms + LEARNING_MS
+            learned[each.alert_id] = not over
+    told_once(driver)
+    assert {alert.encode() for alert, learns in learned.items() if learns} == {
+        key for _, key, value in driver.sent if b'"learning"' in value
     }
 
 
@@ -469,9 +603,9 @@ def test_summaries_account_for_every_overflow(steps: list[int]) -> None:
 
     windows = Counter(now_ms // RULE.interval_ms for now_ms in clock)
     overflowed = [number - 3 for number in windows.values() if number > 3]
-    summaries = [msgspec.json.decode(out.value) for out in outputs if out.summary]
+    told = [msgspec.json.decode(out.value) for out in outputs if out.summary]
     assert sorted(overflowed) == sorted(
-        summary["detection"]["overflow"]["count"] for summary in summaries
+        summary["detection"]["overflow"]["count"] for summary in told
     )
     assert sum(out.destination == "overflow" for out in outputs) == sum(overflowed)
     assert quota.ended(10**15) == []
