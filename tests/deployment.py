@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from typing import Any
 
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from pipeline.embedded.process import free_ports, wait_until
 from tests.brokers import Broker
@@ -75,14 +76,14 @@ class WorkerProcess:
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's series that carry these labels."""
-        total = 0.0
-        for line in self.get("/metrics")[1].splitlines():
-            series, _, value = line.rpartition(" ")
-            if series.partition("{")[0] == name and all(
-                f'{key}="{wanted}"' in series for key, wanted in labels.items()
-            ):
-                total += float(value)
-        return total
+        return total(self.samples(), name, **labels)
+
+    def samples(self) -> list[Sample]:
+        """Return every series of the page of metrics; none while nothing listens."""
+        page = self.get("/metrics")[1]
+        return [
+            sample for family in text_string_to_metric_families(page) for sample in family.samples
+        ]
 
     def ready(self) -> bool:
         if self.process.poll() is not None:
@@ -217,16 +218,19 @@ class Deployment:
         if not all(worker.ready() for worker in workers):
             return False
         for worker in workers:
-            # Heartbeat first: the lags are measured in one step with it.
-            if worker.metric("firstseen_loop_heartbeat_timestamp_seconds") <= since:
+            # One page: the lags are measured in one step with the heartbeat.
+            samples = worker.samples()
+            if total(samples, "firstseen_loop_heartbeat_timestamp_seconds") <= since:
                 return False
-            if worker.metric("firstseen_outbox_records"):
+            if total(samples, "firstseen_outbox_records"):
                 return False
-            lags = _LAG.findall(worker.get("/metrics")[1])
-            if any(float(lag) for *_, lag in lags):
+            lags = [each for each in samples if each.name == "firstseen_consumer_lag_records"]
+            if any(lag.value for lag in lags):
                 return False
             # A partition of which no fetch has told the end yet is not among them.
-            sources = sources - {(topic, int(number)) for number, topic, _ in lags}
+            sources = sources - {
+                (lag.labels["topic"], int(lag.labels["partition"])) for lag in lags
+            }
         return not sources
 
     def _source_partitions(self) -> set[tuple[str, int]]:
@@ -265,9 +269,13 @@ class Steadily:
         return now - self._since >= self._seconds
 
 
-_LAG = re.compile(
-    r'^firstseen_consumer_lag_records\{partition="(\d+)",topic="([^"]*)"\} (\S+)$', re.MULTILINE
-)
+def total(samples: Iterable[Sample], name: str, **labels: str) -> float:
+    """Return the sum of a metric's series that carry these labels."""
+    return sum(
+        sample.value
+        for sample in samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
 
 
 def _lag_lines(pages: list[str]) -> list[str]:

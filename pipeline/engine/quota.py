@@ -438,7 +438,7 @@ class Quota:
         It starts at a multiple of the interval, but never before the last one's end, which matters
         when the rule's interval has changed or the clock is behind.
         """
-        start_ms, offset = now_ms - now_ms % max(rule.interval_ms, 1), _NOTHING
+        start_ms, offset = _multiple_before(now_ms, rule), _NOTHING
         if window is not None:
             offset = window.offset
             if not self._is_too_far_ahead(window.end_ms, now_ms):
@@ -447,16 +447,16 @@ class Quota:
 
     def _dated_anew(self, window: WindowRow, rule: RuleRef, now_ms: int) -> WindowRow:
         """Return a window from too far ahead as the present one, with what it has counted."""
-        start_ms = now_ms - now_ms % max(rule.interval_ms, 1)
-        return self._dated(msgspec.structs.replace(window, rule=rule), start_ms)
+        return self._dated(
+            msgspec.structs.replace(window, rule=rule), _multiple_before(now_ms, rule)
+        )
 
     def _dated(self, window: WindowRow, start_ms: int) -> WindowRow:
         """Return a window with this start, or the next that no summary names, and its end."""
         rule = window.rule
-        interval = max(rule.interval_ms, 1)
         while self._id_row(summary_id(rule.id, start_ms)) is not None:
             start_ms += 1
-        end_ms = start_ms - start_ms % interval + interval
+        end_ms = _multiple_before(start_ms, rule) + _interval_ms(rule)
         return msgspec.structs.replace(window, start_ms=start_ms, end_ms=end_ms)
 
     def _is_too_far_ahead(self, start_ms: int, now_ms: int) -> bool:
@@ -543,6 +543,15 @@ class Quota:
             awaiting[window.rule.id] = window
         else:
             awaiting.pop(window.rule.id, None)
+
+
+def _interval_ms(rule: RuleRef) -> int:
+    return max(rule.interval_ms, 1)
+
+
+def _multiple_before(time_ms: int, rule: RuleRef) -> int:
+    """Return the last multiple of a rule's interval that is not after a time."""
+    return time_ms - time_ms % _interval_ms(rule)
 
 
 def _dated_as(window: WindowRow, decided: IdRow) -> WindowRow:

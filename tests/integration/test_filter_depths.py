@@ -8,7 +8,6 @@ read by four deployments, one at each depth, and what they told is compared.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -186,11 +185,9 @@ def _headers(headers: list[tuple[str, bytes]] | None) -> tuple[tuple[str, bytes]
 def _series(worker: WorkerProcess, name: str, *, by: str | None = None) -> Counter[str]:
     """Return the series of a counter that are not zero, by one label or by all of them."""
     found: Counter[str] = Counter()
-    for line in worker.get("/metrics")[1].splitlines():
-        series, _, value = line.rpartition(" ")
-        if series.partition("{")[0] == name and float(value):
-            label = re.search(rf'{by}="([^"]*)"', series) if by else None
-            found[label[1] if label else series] += int(float(value))
+    for sample in worker.samples():
+        if sample.name == name and sample.value:
+            found[sample.labels[by] if by else f"{name}{sample.labels}"] += int(sample.value)
     return found
 
 

@@ -410,6 +410,11 @@ def steady(steps: list[int]) -> list[int]:
     return clock
 
 
+def set_anew(clock: list[int], shifts: list[int]) -> Iterator[list[int]]:
+    """The clock as it is set by one shift after the other, at each start of a worker."""
+    return ([now + shift for now in clock] for shift in shifts)
+
+
 @settings(max_examples=500, deadline=None)
 @given(entries, ticking, quota_incidents, st.booleans())
 def test_crashes_change_no_output_of_the_quota(
@@ -495,9 +500,8 @@ def test_the_quota_holds_whatever_the_clock_does_between_crashes(
 ) -> None:
     clock = steady(steps)
     driver = QuotaDriver(with_ticks(log, clock), bundled)
-    shifted = ([now + shift for now in clock] for shift in shifts)
 
-    run(driver, plan, shifted)
+    run(driver, plan, set_anew(clock, shifts))
 
     windows = told_once(driver)
     assert all(number <= 3 for (verdict, _), number in windows.items() if verdict == "alert")
@@ -534,8 +538,7 @@ def test_no_clock_that_is_far_ahead_puts_off_a_summary(
 ) -> None:
     clock = steady(steps)
     driver = QuotaDriver(with_ticks(log, clock), bundled, {"max_ahead_ms": 20})
-    shifted = ([now + shift for now in clock] for shift in shifts)
-    run(driver, plan, shifted)
+    run(driver, plan, set_anew(clock, shifts))
 
     # From here on the clock is right, and ticks come whenever they are asked for.
     end = clock[-1]
