@@ -47,6 +47,8 @@ MEMBERS: tuple[Member, ...] = (
     Member("aiokafka.consumer.subscription_state:TopicPartitionState.position"),
     Member("aiokafka.consumer.fetcher:Fetcher.seek_to", ("self", "tp", "offset")),
     # transport.Consumer
+    Member(f"{_CONSUMER}.commit", ("self", "topics", "start_new_transaction")),
+    Member(f"{_CONSUMER}.maybe_wait_for_commit_to_finish", ("self",)),
     Member(f"{_CONSUMER}._filter_tps_with_pending_acks", ("self", "topics")),
     Member(f"{_CONSUMER}._new_offset", ("self", "tp")),
     Member(f"{_CONSUMER}._add_gap", ("self", "tp", "offset_from", "offset_to")),
@@ -57,6 +59,8 @@ MEMBERS: tuple[Member, ...] = (
     ),
     Member(f"{_CONSUMER}._commit_tps", ("self", "tps", "start_new_transaction")),
     Member(f"{_CONSUMER}.on_partitions_revoked", ("self", "revoked")),
+    Member(f"{_CONSUMER}._wait_next_records", ("self", "timeout")),
+    Member(f"{_CONSUMER}.flow_active"),
     Member(f"{_CONSUMER}.getmany", ("self", "timeout")),
     Member(f"{_CONSUMER}.wait_empty", ("self",)),
     Member(f"{_DRIVER}:Consumer._new_consumer_thread", ("self",)),

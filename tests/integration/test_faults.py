@@ -336,6 +336,61 @@ def test_a_commit_waits_for_the_acknowledgement_of_what_was_produced(
     asyncio.run(check())
 
 
+def test_a_commit_takes_up_what_was_acknowledged_while_another_one_was_under_way(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1), input_partitions=1)
+    stack.produce(program(n, f"{n}.exe") for n in range(5))
+
+    async def check() -> None:
+        app = app_of(stack, **NO_TIMED_COMMIT)
+        producer = HoldingProducer(app, [stack.topic("observations")])
+        source = TP(stack.input, 0)
+        async with running(app):
+            await until(lambda: app.consumer.tracker.committable(source) == 5)
+            under_way = asyncio.create_task(app.consumer.commit())
+            stack.produce(program(n, f"{n}.exe") for n in range(5, 10))
+            await until(lambda: app.consumer.tracker.committable(source) == 10)
+            last = asyncio.create_task(app.consumer.commit())
+            await asyncio.sleep(0)
+            await producer.release()
+            await asyncio.gather(under_way, last)
+            assert committed(stack)[source] == 10
+
+    asyncio.run(check())
+
+
+def test_what_was_done_is_committed_though_the_flow_is_closed_during_a_fetch(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1), input_partitions=1)
+    stack.produce(program(n, f"{n}.exe") for n in range(5))
+
+    async def check() -> None:
+        app = app_of(stack, **NO_TIMED_COMMIT)
+        source = TP(stack.input, 0)
+        async with running(app):
+            await until(lambda: app.consumer.tracker.committable(source) == 5)
+            thread, loop = app.consumer._thread, asyncio.get_running_loop()
+            fetch = thread._fetch_records
+
+            async def close_the_flow(*args: Any, **options: Any) -> Any:
+                records = await fetch(*args, **options)
+                if any(tp.topic == stack.input for tp in records):
+                    loop.call_soon_threadsafe(app.consumer.stop_flow)
+                return records
+
+            thread._fetch_records = close_the_flow
+            stack.produce(program(n, f"{n}.exe") for n in range(5, 10))
+            await until(lambda: not app.consumer.flow_active)
+            # Time for a seek, which must not come.
+            await asyncio.sleep(0.5)
+            await app.consumer.commit()
+            assert committed(stack)[source] == 5
+
+    asyncio.run(check())
+
+
 def test_a_failed_delivery_shuts_the_gate_for_good(kafka_deployment: NewDeployment, tmp_path: Path):
     stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1), input_partitions=1)
     stack.produce(program(n, f"{n}.exe") for n in range(5))

@@ -236,6 +236,17 @@ class Consumer(driver.Consumer):
                     lags[tp] = max(0, end - done)
         return lags
 
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit all that is acknowledged by now.
+
+        While another commit is under way Faust only waits for its end; that one has read its
+        offsets before. At a stop, or before partitions are let go, nobody would commit the rest.
+        """
+        while await self.maybe_wait_for_commit_to_finish():
+            pass
+        committed: bool = await super().commit(topics, start_new_transaction)
+        return committed
+
     # -- what Faust asks when it commits
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
@@ -300,6 +311,19 @@ class Consumer(driver.Consumer):
         for tp in revoked:
             self.tracker.forget(ensure_TP(tp))
         self.transport.reading.shelf.forget((tp.topic, tp.partition) for tp in revoked)
+
+    async def _wait_next_records(
+        self,
+        timeout: float,  # noqa: ASYNC109 - Faust's signature
+    ) -> tuple[Any, set[TP] | None]:
+        records, partitions = await super()._wait_next_records(timeout)
+        if not self.flow_active:
+            # The flow was closed during the fetch, by a stop or a rebalance. Faust would seek to
+            # the committed offsets now, and the commit that is still to come would no longer know
+            # what was acknowledged. Dropped, these records are unacknowledged, so nothing commits
+            # past them, and whoever opens the flow again seeks first.
+            return None, None
+        return records, partitions
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109
         async for tp, message in super().getmany(timeout):
