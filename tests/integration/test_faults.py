@@ -364,23 +364,27 @@ def test_what_was_done_is_committed_though_the_flow_is_closed_during_a_fetch(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):
     stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1), input_partitions=1)
-    stack.produce(program(n, f"{n}.exe") for n in range(5))
 
     async def check() -> None:
         app = app_of(stack, **NO_TIMED_COMMIT)
         source = TP(stack.input, 0)
+        armed, watched = threading.Event(), threading.Event()
         async with running(app):
-            await until(lambda: app.consumer.tracker.committable(source) == 5)
             thread, loop = app.consumer._thread, asyncio.get_running_loop()
             fetch = thread._fetch_records
 
             async def close_the_flow(*args: Any, **options: Any) -> Any:
+                watched.set()
                 records = await fetch(*args, **options)
-                if any(tp.topic == stack.input for tp in records):
+                if armed.is_set() and any(tp.topic == stack.input for tp in records):
                     loop.call_soon_threadsafe(app.consumer.stop_flow)
                 return records
 
             thread._fetch_records = close_the_flow
+            await until(watched.is_set)
+            stack.produce(program(n, f"{n}.exe") for n in range(5))
+            await until(lambda: app.consumer.tracker.committable(source) == 5)
+            armed.set()
             stack.produce(program(n, f"{n}.exe") for n in range(5, 10))
             await until(lambda: not app.consumer.flow_active)
             # Time for a seek, which must not come.
