@@ -132,7 +132,10 @@ class Load:
         for number in range(count):
             at = start if rate is None else start + number / rate
             while (wait := at - time.monotonic()) > 0:
-                producer.poll(min(wait, 0.01))
+                # poll() counts in whole milliseconds: with less it would not wait but spin, on the
+                # CPU of the broker and of the reader of alerts.
+                time.sleep(min(wait, 0.01))
+                producer.poll(0)
             match = matching.get(number)
             if match is None:
                 producer.produce(self.topic, self._noise[number % len(self._noise)])
