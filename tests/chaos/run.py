@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Message
+from confluent_kafka import KafkaException, Message
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -33,7 +33,7 @@ from tests.chaos.flow import Flow
 from tests.chaos.sampling import Sampler
 from tests.chaos.schedule import Fault, Kind, make_schedule
 from tests.chaos.verdict import Raised, Told, judge, recovery_seconds
-from tests.clients import SECONDS, client_config
+from tests.clients import SECONDS
 from tests.deployment import Deployment
 from tests.group_offsets import all_committed
 from tests.small_topics import small_topics
@@ -113,7 +113,7 @@ def _deployment(cluster: Cluster, plan: Plan, directory: Path, rules: Path) -> I
     try:
         yield deployment
     finally:
-        admin = AdminClient(client_config(cluster.bootstrap))
+        admin = cluster.admin
         ours = [t for t in admin.list_topics(timeout=SECONDS).topics if t.startswith(prefix)]
         for deleted in admin.delete_topics(ours).values():
             deleted.result(SECONDS)
@@ -139,9 +139,9 @@ class _Run:
         self._begin = 0.0
 
     def go(self) -> dict[str, Any]:
-        sampler = Sampler(self._deployment)
+        sampler = Sampler(self._deployment, self._cluster.admin)
         flow = Flow(self._cluster.bootstrap, self._deployment.input)
-        _stamp_arrivals(self._deployment)
+        _stamp_arrivals(self._deployment, self._cluster.admin)
         try:
             self._fleet.start(WORKERS)
             self._wait_started()
@@ -202,10 +202,16 @@ class _Run:
         flow.start(self._corpus.tail, 1.0).join()
         flow.flush()
         settled = wait_until(
-            lambda: self._fleet.all_ready() and all_committed(self._deployment),
+            lambda: self._fleet.all_ready() and self._all_committed(),
             seconds=DRAIN_SECONDS,
         )
         return time.monotonic() - begin if settled else None
+
+    def _all_committed(self) -> bool:
+        try:
+            return all_committed(self._deployment, self._cluster.admin)
+        except KafkaException:
+            return False
 
     # -- what came of it
 
@@ -267,9 +273,8 @@ def _raised(messages: list[Message]) -> list[Raised]:
     return raised
 
 
-def _stamp_arrivals(deployment: Deployment) -> None:
+def _stamp_arrivals(deployment: Deployment, admin: AdminClient) -> None:
     """Let the broker date alerts: the clocks of the workers are moved."""
-    admin = AdminClient(client_config(deployment.broker.bootstrap))
     entry = ConfigEntry(
         "message.timestamp.type", "LogAppendTime", incremental_operation=AlterConfigOpType.SET
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from tests.chaos.verdict import Sample
 from tests.deployment import Deployment
@@ -17,7 +18,8 @@ _ANSWER_SECONDS = 3.0
 class Sampler:
     """Takes samples from `start` to `stop`; a moment when the brokers do not answer is left out."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, admin: AdminClient) -> None:
+        self._admin = admin
         self._deployment = deployment
         self._enough = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler")
@@ -36,8 +38,8 @@ class Sampler:
             try:
                 # In this order: what is committed now was acknowledged before, so it lies below
                 # an end that is asked for later.
-                before = committed(self._deployment, _ANSWER_SECONDS)
-                after = ends(self._deployment, *outputs, seconds=_ANSWER_SECONDS)
-            except (KafkaException, TimeoutError):
+                before = committed(self._deployment, self._admin, _ANSWER_SECONDS)
+                after = ends(self._deployment, *outputs, admin=self._admin, seconds=_ANSWER_SECONDS)
+            except KafkaException:
                 continue
             self.samples.append(Sample(before, after))
