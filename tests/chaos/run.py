@@ -32,7 +32,7 @@ from tests.chaos.fleet import Fleet, Slot
 from tests.chaos.flow import Flow
 from tests.chaos.sampling import Sampler
 from tests.chaos.schedule import Fault, Kind, make_schedule
-from tests.chaos.verdict import Raised, Told, judge, recovery_seconds
+from tests.chaos.verdict import Place, Raised, Told, judge, recovery_seconds
 from tests.clients import SECONDS
 from tests.deployment import Deployment
 from tests.group_offsets import all_committed
@@ -139,7 +139,7 @@ class _Run:
         self._begin = 0.0
 
     def go(self) -> dict[str, Any]:
-        sampler = Sampler(self._deployment, self._cluster.admin)
+        sampler = self._sampler()
         flow = Flow(self._cluster.bootstrap, self._deployment.input)
         _stamp_arrivals(self._deployment, self._cluster.admin)
         try:
@@ -157,6 +157,16 @@ class _Run:
             if self._begin:
                 sampler.stop()
         return self._result(flow, sampler, drained_after)
+
+    def _sampler(self) -> Sampler:
+        deployment = self._deployment
+
+        def partitions(*names: str) -> list[Place]:
+            return [(deployment.topic(name), n) for name in names for n in range(PARTITIONS)]
+
+        events = [(deployment.input, n) for n in range(deployment.input_partitions)]
+        read = [*events, *partitions("observations", "new_terms")]
+        return Sampler(deployment, read, partitions("alerts", "overflow"))
 
     def _wait_started(self) -> None:
         """Wait until the work is shared out: a fault should find somebody at work."""
