@@ -12,38 +12,60 @@ Offsets = dict[tuple[str, int], int]
 """The next offset to read by topic and partition; partitions at 0 are left out."""
 
 
-def committed(deployment: Deployment, seconds: float = SECONDS) -> Offsets:
-    """Return what the workers have committed; wait at most so long for the answer."""
-    admin = AdminClient(client_config(deployment.broker.bootstrap))
+def committed(
+    deployment: Deployment, admin: AdminClient | None = None, seconds: float = SECONDS
+) -> Offsets:
+    """Return what the workers have committed.
+
+    Args:
+        deployment: whose workers.
+        admin: a client to ask with, for those who ask often; None: one of its own.
+        seconds: longest wait for each answer.
+
+    Raises:
+        KafkaException: no answer in time, or another error.
+    """
+    admin = admin or _admin(deployment)
     group = deployment.prefix
-    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-    answer = asked[group].result(seconds)
+    asked = admin.list_consumer_group_offsets(
+        [ConsumerGroupTopicPartitions(group)], request_timeout=seconds
+    )
+    answer = asked[group].result()
     return {(p.topic, p.partition): p.offset for p in answer.topic_partitions or () if p.offset > 0}
 
 
-def ends(deployment: Deployment, *topics: str, seconds: float = SECONDS) -> Offsets:
-    """Return the end of each partition of these topics, control records included."""
-    admin = AdminClient(client_config(deployment.broker.bootstrap))
+def ends(
+    deployment: Deployment,
+    *topics: str,
+    admin: AdminClient | None = None,
+    seconds: float = SECONDS,
+) -> Offsets:
+    """Return the end of each partition of these topics, control records included; see `committed`."""
+    admin = admin or _admin(deployment)
     partitions = [
         TopicPartition(topic, number)
         for topic in topics
         for number in admin.list_topics(topic, timeout=seconds).topics[topic].partitions
     ]
-    asked = admin.list_offsets({partition: OffsetSpec.latest() for partition in partitions})
-    return {
-        (partition.topic, partition.partition): result.result(seconds).offset
-        for partition, result in asked.items()
-        if result.result(seconds).offset > 0
-    }
+    asked = admin.list_offsets(
+        {partition: OffsetSpec.latest() for partition in partitions}, request_timeout=seconds
+    )
+    found = {(p.topic, p.partition): answer.result().offset for p, answer in asked.items()}
+    return {place: offset for place, offset in found.items() if offset > 0}
 
 
-def all_committed(deployment: Deployment) -> bool:
+def all_committed(deployment: Deployment, admin: AdminClient | None = None) -> bool:
     """Whether everything in the inputs and between the stages is handled and committed.
 
     What is committed is read first: if it equals an end that is read later, that end was final,
     since a commit follows the acknowledgement of all that was produced for it.
     """
-    before = committed(deployment)
+    admin = admin or _admin(deployment)
+    before = committed(deployment, admin)
     inputs = deployment.env["FIRSTSEEN_TOPICS__INPUTS"].split(",")
     between = (deployment.topic("observations"), deployment.topic("new_terms"))
-    return before == ends(deployment, *inputs, *between)
+    return before == ends(deployment, *inputs, *between, admin=admin)
+
+
+def _admin(deployment: Deployment) -> AdminClient:
+    return AdminClient(client_config(deployment.broker.bootstrap))

@@ -75,6 +75,20 @@ class SharedCacheOptions(rocksdb.RocksDBOptions):
         return options
 
 
+_NO_DAMAGE = ("lock", "no space left", "quota exceeded", "too many open files")
+"""In what RocksDB says when the folder is all right, but somebody has it, or there is no room."""
+
+
+def is_damaged(error: Exception) -> bool:
+    """Whether an error of RocksDB at opening means that what is in the folder cannot be used.
+
+    A full disk does not: to set a good state aside there would leave even less room, and make the
+    next start recover all of it from the changelog.
+    """
+    text = str(error).lower()
+    return "corruption" in text or not any(cause in text for cause in _NO_DAMAGE)
+
+
 class Store(rocksdb.Store):
     """Faust's RocksDB store with our options, which sets a damaged folder aside."""
 
@@ -87,7 +101,7 @@ class Store(rocksdb.Store):
         try:
             return self.rocksdb_options.open(path)
         except Exception as exc:
-            if "lock" in str(exc).lower() and "corruption" not in str(exc).lower():
+            if not is_damaged(exc):
                 raise
             if not path.exists():
                 raise StateError(f"cannot open the state at {path}: {exc}") from exc

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -105,6 +106,8 @@ def _added_up(files: list[Path]) -> list[dict[str, Any]]:
 def main() -> int:
     arguments = _parser().parse_args()
     begin = time.monotonic()
+    # As on Ctrl-C: brokers, workers and their disks are taken down.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         runs = _added_up(arguments.add_up) if arguments.add_up else _runs(arguments)
     except KafkaUnavailableError as error:

@@ -53,6 +53,9 @@ class Cluster:
     def __init__(self, kafka: ApacheKafka, ways: dict[str, Ways]) -> None:
         self.kafka = kafka
         self.ways = ways
+        # One for the whole run: librdkafka now and then crashes the process when a client is thrown
+        # away that still has something to say about a broker that is gone.
+        self.admin = AdminClient(client_config(kafka.bootstrap))
         self.one_node_at_a_time = threading.Lock()
         """Held by a fault that takes a broker away: of three, one may be gone."""
 
@@ -82,7 +85,7 @@ class Cluster:
 
     def _in_sync(self) -> bool:
         try:
-            topics = AdminClient(client_config(self.bootstrap)).list_topics(timeout=2.0).topics
+            topics = self.admin.list_topics(timeout=2.0).topics
         except KafkaException:
             return False
         return all(

@@ -25,7 +25,7 @@ from pipeline.embedded.process import wait_until
 from tests.chaos.cluster import Cluster
 from tests.chaos.fleet import Fleet, Slot
 from tests.chaos.schedule import Fault, Kind
-from tests.clients import SECONDS, client_config
+from tests.clients import SECONDS
 from tests.failing_worker import KILLS
 
 READY_SECONDS = 40.0
@@ -251,8 +251,7 @@ def _refuse_alerts(ground: Ground, rng: random.Random) -> None:
 
 
 def _alerts(ground: Ground) -> tuple[AdminClient, str]:
-    admin = AdminClient(client_config(ground.cluster.bootstrap))
-    return admin, ground.fleet.deployment.topic("alerts")
+    return ground.cluster.admin, ground.fleet.deployment.topic("alerts")
 
 
 def _read_alerts_setting(ground: Ground, name: str) -> str:

@@ -75,6 +75,7 @@ def markdown(results: dict[str, Any]) -> str:
         ("Events", results["events"]),
         ("New terms", results["new_terms"]),
         ("Worker processes killed (SIGKILL)", results["worker_kills"]),
+        ("Workers that died in the gap they were armed for", sum(results["gaps"].values())),
         ("New terms lost", results["lost"]),
         ("New terms invented, or told under a second id", results["invented"]),
         ("Alerts repeated, same id and same bytes", results["duplicated"]),

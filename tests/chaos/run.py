@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Message
+from confluent_kafka import KafkaException, Message
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -32,8 +32,8 @@ from tests.chaos.fleet import Fleet, Slot
 from tests.chaos.flow import Flow
 from tests.chaos.sampling import Sampler
 from tests.chaos.schedule import Fault, Kind, make_schedule
-from tests.chaos.verdict import Raised, Told, judge, recovery_seconds
-from tests.clients import SECONDS, client_config
+from tests.chaos.verdict import Place, Raised, Told, judge, recovery_seconds
+from tests.clients import SECONDS
 from tests.deployment import Deployment
 from tests.group_offsets import all_committed
 from tests.small_topics import small_topics
@@ -113,7 +113,7 @@ def _deployment(cluster: Cluster, plan: Plan, directory: Path, rules: Path) -> I
     try:
         yield deployment
     finally:
-        admin = AdminClient(client_config(cluster.bootstrap))
+        admin = cluster.admin
         ours = [t for t in admin.list_topics(timeout=SECONDS).topics if t.startswith(prefix)]
         for deleted in admin.delete_topics(ours).values():
             deleted.result(SECONDS)
@@ -139,9 +139,9 @@ class _Run:
         self._begin = 0.0
 
     def go(self) -> dict[str, Any]:
-        sampler = Sampler(self._deployment)
+        sampler = self._sampler()
         flow = Flow(self._cluster.bootstrap, self._deployment.input)
-        _stamp_arrivals(self._deployment)
+        _stamp_arrivals(self._deployment, self._cluster.admin)
         try:
             self._fleet.start(WORKERS)
             self._wait_started()
@@ -157,6 +157,16 @@ class _Run:
             if self._begin:
                 sampler.stop()
         return self._result(flow, sampler, drained_after)
+
+    def _sampler(self) -> Sampler:
+        deployment = self._deployment
+
+        def partitions(*names: str) -> list[Place]:
+            return [(deployment.topic(name), n) for name in names for n in range(PARTITIONS)]
+
+        events = [(deployment.input, n) for n in range(deployment.input_partitions)]
+        read = [*events, *partitions("observations", "new_terms")]
+        return Sampler(deployment, read, partitions("alerts", "overflow"))
 
     def _wait_started(self) -> None:
         """Wait until the work is shared out: a fault should find somebody at work."""
@@ -202,10 +212,16 @@ class _Run:
         flow.start(self._corpus.tail, 1.0).join()
         flow.flush()
         settled = wait_until(
-            lambda: self._fleet.all_ready() and all_committed(self._deployment),
+            lambda: self._fleet.all_ready() and self._all_committed(),
             seconds=DRAIN_SECONDS,
         )
         return time.monotonic() - begin if settled else None
+
+    def _all_committed(self) -> bool:
+        try:
+            return all_committed(self._deployment, self._cluster.admin)
+        except KafkaException:
+            return False
 
     # -- what came of it
 
@@ -267,9 +283,8 @@ def _raised(messages: list[Message]) -> list[Raised]:
     return raised
 
 
-def _stamp_arrivals(deployment: Deployment) -> None:
+def _stamp_arrivals(deployment: Deployment, admin: AdminClient) -> None:
     """Let the broker date alerts: the clocks of the workers are moved."""
-    admin = AdminClient(client_config(deployment.broker.bootstrap))
     entry = ConfigEntry(
         "message.timestamp.type", "LogAppendTime", incremental_operation=AlterConfigOpType.SET
     )

@@ -41,7 +41,7 @@ class Fault:
     seed: int
 
 
-_RARE = tuple(kind for kind in Kind if kind is not Kind.KILL)
+_RARE: tuple[Kind, ...] = tuple(kind for kind in Kind if kind is not Kind.KILL)
 _OFTEN = {Kind.BROKER_KILLED: 10, Kind.GAP: 12, Kind.ZOMBIE: 15}
 """Of so many faults one is of this kind, in long runs."""
 
@@ -69,7 +69,7 @@ def _only(count: int, only: frozenset[Kind]) -> list[Kind]:
 
 
 def _all_kinds(count: int, rng: random.Random) -> list[Kind]:
-    kinds = list(_RARE)
+    kinds: list[Kind] = list(_RARE)
     for kind, one_of in _OFTEN.items():
         kinds += [kind] * (count // one_of - 1)
     if len(kinds) > count:
