@@ -18,6 +18,7 @@ The product knows nothing of this: methods of the stages are wrapped before the 
                          twice as long, and takes brokers for gone after as long
     TEST_CLOSE           file without which a worker that stops does not close its tables; it may
                          take a minute to stop then
+    TEST_DISK            if it is "full": nothing that a changelog holds can be written
     TEST_ACKNOWLEDGE     if it is "nothing": no record is ever done
     TEST_FETCH_SECONDS   how long a fetch waits for silent partitions while another one has no
                          room for what it would bring
@@ -26,6 +27,7 @@ The product knows nothing of this: methods of the stages are wrapped before the 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
@@ -43,7 +45,7 @@ from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.quota import QuotaAgent
-from pipeline.stream.tables import StateTable
+from pipeline.stream.tables import StateTable, Store
 from pipeline.stream.transport import Consumer, Shelf, filtering
 from pipeline.stream.transport.consumer import ConsumerThread
 from pipeline.types import Record
@@ -414,6 +416,13 @@ def _close_tables_after(file: Path) -> None:
     worker._FINISH_SECONDS, worker._END_SECONDS = 60.0, 90.0
 
 
+def _fill_disk() -> None:
+    def wrapped(self: Store, *_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    Store.set_persisted_offset = wrapped
+
+
 def _acknowledge_nothing() -> None:
     def wrapped(self: Consumer, message: Any) -> None:
         """Forget that the record is done."""
@@ -452,6 +461,7 @@ WRAPPERS: dict[str, Callable[[str], None]] = {
     "TEST_WAITING": lambda file: _note_waiting(Path(file)),
     "TEST_STALL_SECONDS": lambda seconds: _be_impatient(float(seconds)),
     "TEST_CLOSE": lambda file: _close_tables_after(Path(file)),
+    "TEST_DISK": lambda _full: _fill_disk(),
     "TEST_ACKNOWLEDGE": lambda _nothing: _acknowledge_nothing(),
     "TEST_FETCH_SECONDS": lambda seconds: _prolong_fetches(float(seconds)),
     "TEST_JOURNAL": lambda file: _keep_journal(Path(file)),
