@@ -16,6 +16,9 @@ The product knows nothing of this: methods of the stages are wrapped before the 
                          their stage: how many bytes of this topic wait then
     TEST_STALL_SECONDS   after how long without a commit a worker is not ready; it gives up after
                          twice as long, and takes brokers for gone after as long
+    TEST_CLOSE           file without which a worker that stops does not close its tables; it may
+                         take a minute to stop then
+    TEST_DISK            if it is "full": nothing that a changelog holds can be written
     TEST_ACKNOWLEDGE     if it is "nothing": no record is ever done
     TEST_FETCH_SECONDS   how long a fetch waits for silent partitions while another one has no
                          room for what it would bring
@@ -24,6 +27,7 @@ The product knows nothing of this: methods of the stages are wrapped before the 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
@@ -32,15 +36,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.cli import main
+from pipeline.embedded.process import wait_until
 from pipeline.engine.first_seen import FirstSeen
 from pipeline.engine.quota import Quota
 from pipeline.stream import app as stream_app
-from pipeline.stream import health
+from pipeline.stream import health, worker
 from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.quota import QuotaAgent
-from pipeline.stream.tables import StateTable
+from pipeline.stream.tables import StateTable, Store
 from pipeline.stream.transport import Consumer, Shelf, filtering
 from pipeline.stream.transport.consumer import ConsumerThread
 from pipeline.types import Record
@@ -346,7 +351,7 @@ def _keep_journal(file: Path) -> None:
     read = StateTable.on_changelog_event
 
     async def wrapped(self: StateTable, event: Any) -> None:
-        note(event.message.offset, [event.message])
+        note(event.message.offset, event.message.bundle.items)
         await read(self, event)
 
     StateTable.on_changelog_event = wrapped
@@ -397,6 +402,27 @@ def _be_impatient(seconds: float) -> None:
     health.GIVE_UP_SECONDS = 2 * seconds
 
 
+def _close_tables_after(file: Path) -> None:
+    original = StateTable.stop
+
+    def wait_for_file() -> None:
+        assert wait_until(file.exists, seconds=60.0)
+
+    async def wrapped(self: StateTable) -> None:
+        await asyncio.to_thread(wait_for_file)
+        await original(self)
+
+    StateTable.stop = wrapped
+    worker._FINISH_SECONDS, worker._END_SECONDS = 60.0, 90.0
+
+
+def _fill_disk() -> None:
+    def wrapped(self: Store, *_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    Store.set_persisted_offset = wrapped
+
+
 def _acknowledge_nothing() -> None:
     def wrapped(self: Consumer, message: Any) -> None:
         """Forget that the record is done."""
@@ -418,28 +444,36 @@ def _install_failpoint(name: str, arm: Path) -> None:
         _configure_app(producer_max_batch_size=1)
 
 
+def _delay_as_asked(seconds: str) -> None:
+    stage = os.environ.get("TEST_DELAYED_STAGE")
+    _delay(float(seconds), STAGES if stage is None else (stage,))
+
+
+def _limit_bundles(records: str) -> None:
+    filtering.MAX_BUNDLE_RECORDS = int(records)
+
+
+# In this order: what is wrapped last comes first.
+WRAPPERS: dict[str, Callable[[str], None]] = {
+    "TEST_FAILPOINT": lambda name: _install_failpoint(name, Path(os.environ["TEST_FAILPOINT_ARM"])),
+    "TEST_BUNDLE_RECORDS": _limit_bundles,
+    "TEST_BUNDLE_DELAY": _delay_as_asked,
+    "TEST_WAITING": lambda file: _note_waiting(Path(file)),
+    "TEST_STALL_SECONDS": lambda seconds: _be_impatient(float(seconds)),
+    "TEST_CLOSE": lambda file: _close_tables_after(Path(file)),
+    "TEST_DISK": lambda _full: _fill_disk(),
+    "TEST_ACKNOWLEDGE": lambda _nothing: _acknowledge_nothing(),
+    "TEST_FETCH_SECONDS": lambda seconds: _prolong_fetches(float(seconds)),
+    "TEST_JOURNAL": lambda file: _keep_journal(Path(file)),
+    "TEST_REVOCATIONS": lambda file: _note_revocations(Path(file)),
+}
+
+
 def install() -> None:
     """Wrap what the environment asks for."""
-    environ = os.environ
-    if name := environ.get("TEST_FAILPOINT"):
-        _install_failpoint(name, Path(environ["TEST_FAILPOINT_ARM"]))
-    if records := environ.get("TEST_BUNDLE_RECORDS"):
-        filtering.MAX_BUNDLE_RECORDS = int(records)
-    if seconds := environ.get("TEST_BUNDLE_DELAY"):
-        stage = environ.get("TEST_DELAYED_STAGE")
-        _delay(float(seconds), STAGES if stage is None else (stage,))
-    if file := environ.get("TEST_WAITING"):
-        _note_waiting(Path(file))
-    if seconds := environ.get("TEST_STALL_SECONDS"):
-        _be_impatient(float(seconds))
-    if environ.get("TEST_ACKNOWLEDGE") == "nothing":
-        _acknowledge_nothing()
-    if seconds := environ.get("TEST_FETCH_SECONDS"):
-        _prolong_fetches(float(seconds))
-    if file := environ.get("TEST_JOURNAL"):
-        _keep_journal(Path(file))
-    if file := environ.get("TEST_REVOCATIONS"):
-        _note_revocations(Path(file))
+    for name, wrap in WRAPPERS.items():
+        if text := os.environ.get(name):
+            wrap(text)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,10 @@ class KafkaSettings(Section):
         description="A member that sends no heartbeat for so long leaves the group.",
     )
     heartbeat_interval: Duration = Field(
-        default=3 * _SECOND, gt=timedelta(0), description="Time between two heartbeats."
+        default=_SECOND,
+        gt=timedelta(0),
+        description="Time between two heartbeats; with one of them a worker learns that others "
+        "join or leave, and all stand still until the last has learnt it.",
     )
     rebalance_timeout: Duration = Field(
         default=60 * _SECOND,

@@ -130,6 +130,7 @@ def build_app(
         reading=Reading(
             shelf=Shelf(settings.stream.max_waiting_bytes),
             bundled=frozenset({settings.topics.observations, settings.topics.new_terms}),
+            changelogs=frozenset({settings.first_seen_changelog, settings.quota_changelog}),
             record_filter=match_filter if depth > Depth.AGENT else None,
             depth=depth,
         ),

@@ -62,6 +62,12 @@ MEMBERS: tuple[Member, ...] = (
     Member(f"{_CONSUMER}._wait_next_records", ("self", "timeout")),
     Member(f"{_CONSUMER}.flow_active"),
     Member(f"{_CONSUMER}.getmany", ("self", "timeout")),
+    Member(f"{_DRIVER}:Consumer._to_message", ("self", "tp", "record")),
+    Member("aiokafka.consumer.group_coordinator:GroupCoordinator.close", ("self",)),
+    Member(
+        "aiokafka.consumer.group_coordinator:GroupCoordinator.fetch_committed_offsets",
+        ("self", "partitions"),
+    ),
     Member(f"{_CONSUMER}.wait_empty", ("self",)),
     Member(f"{_DRIVER}:Consumer._new_consumer_thread", ("self",)),
     # transport.Producer and Transport
@@ -105,6 +111,7 @@ MEMBERS: tuple[Member, ...] = (
     Member(f"{_RECOVERY}.on_recovery_completed", ("self", "generation_id")),
     Member(f"{_RECOVERY}._seek_offsets", ("self", "consumer", "tps", "offsets", "title")),
     Member("faust.tables.manager:TableManager.recovery"),
+    Member("faust.tables.manager:TableManager.on_stop", ("self",)),
     # tables
     Member("faust.stores.rocksdb:Store._open_for_partition", ("self", "partition")),
     Member("faust.stores.rocksdb:Store._db_for_partition", ("self", "partition")),
@@ -120,6 +127,8 @@ MEMBERS: tuple[Member, ...] = (
         ("self", "assigned", "revoked", "newly_assigned", "generation_id"),
     ),
     Member("faust.tables.base:Collection.on_recover", ("self", "fun")),
+    Member("faust.tables.base:Collection.on_changelog_event", ("self", "event")),
+    Member("faust.tables.base:Collection.apply_changelog_batch", ("self", "batch")),
     # app
     Member("faust.app.base:App._new_transport", ("self",)),
     Member("faust.app.base:App._new_producer_transport", ("self",)),

@@ -4,6 +4,9 @@ Stock Faust opens the flow to read the changelogs and resumes the source partiti
 seeks them; what was queued in between is thrown away by ``flow_control.resume()``, and the
 commit then passes it. Here the hand-over happens with the flow closed: drain the changelog
 queue, then let Faust resume and seek.
+
+A worker that ends leaves its group before it closes its tables: closing writes them out, which may
+take seconds, and the partitions would stand still meanwhile.
 """
 
 from __future__ import annotations
@@ -35,6 +38,13 @@ class SafeTableManager(TableManager):
     """Makes a `SafeRecovery`; given to Faust as the ``TableManager`` setting."""
 
     _recovery: Recovery | None
+
+    async def on_stop(self) -> None:
+        # Faust stops the tables when the streams are done and everything is committed. After a
+        # failure the consumer's thread may be gone; `worker.Worker` sees to the group then.
+        if self.app.failure is None:
+            await self.app.consumer.leave_group()
+        await super().on_stop()
 
     @property
     def recovery(self) -> Recovery:

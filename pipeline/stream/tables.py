@@ -249,6 +249,25 @@ class StateTable(Table):
             table = self._open[number] = PartitionTable(self, number)
         return table
 
+    async def on_changelog_event(self, event: Any) -> None:
+        """Write a bundle of the changelog, while the table is recovered or copied."""
+        message = event.message
+        try:
+            batch = rocksdict.WriteBatch(raw_mode=True)
+            for row in message.bundle.items:
+                if row.value is None:
+                    batch.delete(row.key)
+                else:
+                    batch.put(row.key, row.value)
+            self.data.database(message.partition).write(batch)
+            self.data.set_persisted_offset(message.tp, message.offset)
+        except Exception as exc:  # noqa: BLE001 - Faust would go on without these rows
+            self.app.fail(StateError(f"cannot write the state of {self.name}: {exc}"))
+        del message.bundle  # Faust keeps the message for a while
+
+    def apply_changelog_batch(self, batch: Any) -> None:
+        """Do nothing: `on_changelog_event` has written every row."""
+
     def on_changelog_acknowledged(self, delivery: Delivery) -> None:
         last = self._acknowledged.get(delivery.partition, -1)
         self._acknowledged[delivery.partition] = max(last, delivery.offset)

@@ -170,6 +170,28 @@ def test_restarts_without_local_state_amid_a_flow_lose_nothing_and_do_nothing_tw
     assert sorted(set(produced)) == sorted(told(stack))
 
 
+def test_state_that_cannot_be_written_in_recovery_stops_the_worker_and_is_complete_after(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1))
+    worker = stack.start_worker()
+    worker.wait_ready()
+    stack.produce(program(n, f"{n}.exe") for n in range(20))
+    wait_for(lambda: all_committed(stack))
+    assert worker.stop() == 0
+    shutil.rmtree(stack.directory / "a" / "state")
+
+    failing = stack.start_worker(module=FAILING, TEST_DISK="full")
+    failing.was_stopped = True
+    assert failing.process.wait(60.0) == 5
+    assert "No space left on device" in failing.tail()
+
+    stack.start_worker().wait_ready()
+    stack.produce(program(100 + n, f"{n}.exe", minutes=10) for n in range(21))
+    wait_for(lambda: all_committed(stack))
+    assert [f"{n}.exe" for n in range(21)] == sorted(told(stack), key=lambda n: int(n[:-4]))
+
+
 # -- 2. what may be committed
 
 
@@ -574,6 +596,31 @@ def test_a_worker_told_to_stop_commits_everything_and_ends_within_ten_seconds(
 
     assert time.monotonic() - began < 10.0
     assert all_committed(stack)
+
+
+def test_a_worker_that_ends_hands_its_partitions_over_before_it_closes_its_tables(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 4))
+    close = tmp_path / "close"
+    first = stack.start_worker("a", module=FAILING, TEST_CLOSE=str(close))
+    second = stack.start_worker("b")
+    for worker in (first, second):
+        worker.wait_ready()
+    wait_for(lambda: shared(first) and shared(second))
+    stack.produce(program(n, f"{n}.exe") for n in range(40))
+    wait_for(lambda: all_committed(stack))
+
+    first.process.terminate()
+    first.was_stopped = True
+    wait_for(lambda: assigned(second) == 6 + 2 * 4 and second.ready(), seconds=30.0)
+    assert first.process.poll() is None
+    close.touch()
+    assert first.process.wait(60.0) == 0
+
+    stack.produce(program(100 + n, f"{n}.exe", minutes=10) for n in range(41))
+    wait_for(lambda: all_committed(stack))
+    assert [f"{n}.exe" for n in range(41)] == sorted(told(stack), key=lambda n: int(n[:-4]))
 
 
 # -- 7. kill -9

@@ -4,12 +4,17 @@ Faust spends a tenth of a millisecond on each event. So the fetcher puts what it
 partition into *bundles*: Faust carries only the first record of each, and the agent takes the whole
 bundle from the shelf. For the offsets a bundle is one delivered record: nothing behind its first
 offset is committed until the bundle is acknowledged.
+
+Records of a changelog go in bundles as well. There Faust carries the last record of each, since it
+compares offsets to find out whether a table is up to date, and the record carries the bundle: Faust
+drops what it has queued at a rebalance without a word, and with it the bundle must be gone.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
+import weakref
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +27,7 @@ MAX_BUNDLE_SECONDS = 0.1
 """A bundle is closed after so long, even if it is empty: heartbeats wait meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Bundle:
     """Consecutive records of one partition, without those that the filter dropped.
 
@@ -48,9 +53,24 @@ class Shelf:
         self._lock = threading.Lock()
         self._bundles: dict[Position, Bundle] = {}
         self._bytes: Counter[str] = Counter()
+        self._freed: deque[tuple[str, int]] = deque()
 
     def is_full(self, topic: str) -> bool:
+        self._count_freed()
         return self._bytes[topic] >= self._max_bytes
+
+    def count(self, topic: str, bundle: Bundle) -> None:
+        """Count a bundle that is kept elsewhere among what waits, as long as it exists."""
+        with self._lock:
+            self._bytes[topic] += bundle.size
+        # A finalizer runs wherever the last reference goes, be it inside of a lock.
+        weakref.finalize(bundle, self._freed.append, (topic, bundle.size)).atexit = False
+
+    def _count_freed(self) -> None:
+        with self._lock:
+            while self._freed:
+                topic, size = self._freed.popleft()
+                self._bytes[topic] -= size
 
     def put(self, position: Position, bundle: Bundle) -> None:
         """Add the bundle whose first record has this position."""

@@ -28,7 +28,7 @@ from mode.utils.futures import notify
 from pipeline.errors import DeliveryError
 from pipeline.stream.offsets import OffsetTracker
 from pipeline.stream.outbox import Outbox
-from pipeline.stream.transport.filtering import FilteringFetcher
+from pipeline.stream.transport.filtering import BundleRecord, FilteringFetcher
 from pipeline.stream.transport.options import TransportOptions
 
 _FULL_SECONDS = 0.02
@@ -151,11 +151,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def _seek_each_to_committed(self) -> Mapping[TP, int]:
         """Seek and begin anew in one step a partition, so that no fetch comes between the two."""
         consumer = self._ensure_consumer()
-        committed = {}
-        for tp in list(consumer.assignment()):
-            offset = await consumer.committed(tp)
+        # One question for all: a worker may have dozens of partitions, and stands still meanwhile.
+        asked = list(consumer.assignment())
+        answer = await consumer._coordinator.fetch_committed_offsets(asked)  # noqa: SLF001
+        committed: dict[TP, Any] = {}
+        for tp in asked:
             if not consumer._subscription.is_assigned(tp):  # noqa: SLF001
                 continue
+            found = answer.get(tp)
+            offset = None if found is None or found.offset < 0 else found.offset
             committed[ensure_TP(tp)] = offset
             base = self.tracker.forget(ensure_TP(tp))
             self.transport.reading.shelf.forget([(tp.topic, tp.partition)])
@@ -167,6 +171,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             if self.app.topics.acks_enabled_for(tp.topic):
                 self.tracker.begin(ensure_TP(tp), target)
         return committed
+
+    async def leave_group(self) -> None:
+        """Leave the group, unless membership is static; nothing can be committed any more."""
+        await self.call_thread(self._ensure_consumer()._coordinator.close)  # noqa: SLF001
 
     async def _seek_wait(self, consumer: AIOKafkaConsumer, partitions: Mapping[TP, int]) -> None:
         for tp in partitions:
@@ -324,6 +332,17 @@ class Consumer(driver.Consumer):
             # past them, and whoever opens the flow again seeks first.
             return None, None
         return records, partitions
+
+    async def leave_group(self) -> None:
+        """Let others have our partitions, if there are any; call it when all is committed."""
+        if self.started and self._thread._consumer is not None and self.assignment():  # noqa: SLF001
+            await self._thread.leave_group()
+
+    def _to_message(self, tp: TP, record: Any) -> Any:
+        message = super()._to_message(tp, record)
+        if isinstance(record, BundleRecord):
+            message.bundle = record.bundle
+        return message
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109
         async for tp, message in super().getmany(timeout):

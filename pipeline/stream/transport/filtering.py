@@ -72,6 +72,7 @@ class BundledRecords(PartitionRecords):
     ) -> Iterator[ConsumerRecord]:
         """Gather items; a record with None was judged and dropped."""
         first: ConsumerRecord | None = None
+        record: ConsumerRecord | None = None
         bundle: list[Any] = []
         size = 0
         deadline = monotonic() + MAX_BUNDLE_SECONDS
@@ -82,15 +83,20 @@ class BundledRecords(PartitionRecords):
                 size += len(record.value or b"") + len(record.key or b"")
             full = len(bundle) >= MAX_BUNDLE_RECORDS or size >= MAX_BUNDLE_BYTES
             if full or monotonic() > deadline:
-                yield self._shelve(first or record, bundle, size)
+                yield self._hand_over(first or record, record, Bundle(tuple(bundle), size))
                 first, bundle, size = None, [], 0
                 deadline = monotonic() + MAX_BUNDLE_SECONDS
-        if first is not None:
-            yield self._shelve(first, bundle, size)
+        if first is not None and record is not None:
+            yield self._hand_over(first, record, Bundle(tuple(bundle), size))
 
-    def _shelve(self, first: ConsumerRecord, items: list[Any], size: int) -> ConsumerRecord:
-        position = Position(first.topic, first.partition, first.offset)
-        self.shelf.put(position, Bundle(tuple(items), size))
+    def _hand_over(
+        self,
+        first: ConsumerRecord,
+        last: ConsumerRecord,  # noqa: ARG002 - for others
+        bundle: Bundle,
+    ) -> ConsumerRecord:
+        """Put a bundle where its reader finds it; return the record that Faust carries."""
+        self.shelf.put(Position(first.topic, first.partition, first.offset), bundle)
         return first
 
     @classmethod
@@ -100,6 +106,26 @@ class BundledRecords(PartitionRecords):
         records.shelf = shelf
         unpacked = records._unpack_records()  # noqa: SLF001
         records._records_iterator = records._bundle((r, r) for r in unpacked)  # noqa: SLF001
+
+
+@dataclass
+class BundleRecord(ConsumerRecord):
+    """The last record of a bundle, which it carries."""
+
+    bundle: Bundle
+
+
+class ChangelogRecords(BundledRecords):
+    """Yields the last record of each bundle, with the bundle."""
+
+    def _hand_over(
+        self,
+        first: ConsumerRecord,  # noqa: ARG002 - for others
+        last: ConsumerRecord,
+        bundle: Bundle,
+    ) -> ConsumerRecord:
+        self.shelf.count(last.topic, bundle)
+        return BundleRecord(**vars(last), bundle=bundle)
 
 
 class FilteredRecords(BundledRecords):
@@ -241,12 +267,14 @@ class Reading:
     Attributes:
         shelf: where bundles wait for their agents.
         bundled: topics whose records are bundled whole.
+        changelogs: topics whose records are bundled for their tables.
         record_filter: the filter of the input topics, None to leave them as they are.
         depth: where the filter drops records.
     """
 
     shelf: Shelf
     bundled: frozenset[str]
+    changelogs: frozenset[str]
     record_filter: RecordFilter | None
     depth: Depth
 
@@ -295,6 +323,8 @@ class FilteringFetcher(Fetcher):
         reading = self.reading
         if tp.topic in reading.bundled:
             BundledRecords.adopt(records, reading.shelf)
+        elif tp.topic in reading.changelogs:
+            ChangelogRecords.adopt(records, reading.shelf)
         elif reading.record_filter is not None and tp.topic in reading.record_filter.topics:
             FilteredRecords.adopt_filtered(
                 records, reading.shelf, reading.record_filter, reading.depth, data

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline.stream.transport import batches
 from pipeline.stream.transport.bundles import MAX_BUNDLE_RECORDS, Shelf
-from pipeline.stream.transport.filtering import BundledRecords, FilteredRecords
+from pipeline.stream.transport.filtering import BundledRecords, ChangelogRecords, FilteredRecords
 from pipeline.stream.transport.options import Depth
 from pipeline.types import Position
 
@@ -320,3 +320,21 @@ def test_a_shelf_knows_how_full_it_is_and_forgets_what_is_let_go():
     shelf.forget([tuple(TP)])
     assert not shelf.is_full("events")
     assert shelf.take(Position(*TP, 0)) is None
+
+
+def test_a_bundle_of_a_changelog_is_delivered_as_its_last_record_and_goes_with_it():
+    count = MAX_BUNDLE_RECORDS + 10
+    data, _ = encode([Batch(tuple(b"%d" % n for n in range(count)))])
+    records = read(data, [], position=0, isolation=READ_COMMITTED)
+    shelf = Shelf(1)
+    ChangelogRecords.adopt(records, shelf)
+
+    delivered = list(records)
+
+    assert [record.offset for record in delivered] == [MAX_BUNDLE_RECORDS - 1, count - 1]
+    rows = [row.value for record in delivered for row in record.bundle.items]
+    assert rows == [b"%d" % n for n in range(count)]
+    assert records.next_fetch_offset == count
+    assert shelf.is_full("events")
+    delivered.clear()
+    assert not shelf.is_full("events")
