@@ -12,10 +12,10 @@ Offsets = dict[tuple[str, int], int]
 """The next offset to read by topic and partition; partitions at 0 are left out."""
 
 
-def committed(deployment: Deployment) -> Offsets:
-    """Return what the workers have committed."""
+def committed(deployment: Deployment, group: str | None = None) -> Offsets:
+    """Return what the workers, or another group, have committed."""
     admin = AdminClient(client_config(deployment.broker.bootstrap))
-    group = deployment.prefix
+    group = group or deployment.prefix
     asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
     answer = asked[group].result(SECONDS)
     return {(p.topic, p.partition): p.offset for p in answer.topic_partitions or () if p.offset > 0}

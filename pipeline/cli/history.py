@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.backfill import backfill
 from pipeline.cli.lazy import SuggestingGroup
 from pipeline.cli.options import (
     EVENTS_FILE,
@@ -44,8 +45,12 @@ def history() -> None:
       firstseen history list
       firstseen history export > seen.ndjson
       firstseen history import --format alerts kibana-alerts.ndjson
+      firstseen history backfill --rule my-rule --since 14d
       firstseen history forget my-rule --old
     """
+
+
+history.add_command(backfill)
 
 
 @history.command("list")

@@ -1,9 +1,10 @@
 """What travels between the stages: the values of firstseen's own topics, as JSON.
 
-``firstseen-observations`` holds `Observation`, and `Learn`, `Forget`, `Hold` and `Release`, by which
-the history commands change the state at a fixed place in the order of sightings.
-``firstseen-new-terms`` holds `NewTerm` and `CloseWindow`. The original event and the finished alert are spliced in as they are
-(`msgspec.Raw`), so a stage that only looks at the envelope does not parse them again.
+``firstseen-observations`` holds `Observation`, and `Learn`, `Forget`, `Hold` and `Release`, by
+which the history commands change the state at a fixed place in the order of sightings.
+``firstseen-new-terms`` holds `NewTerm` and `CloseWindow`. The original event and the finished alert
+are spliced in as they are (`msgspec.Raw`), so a stage that only looks at the envelope does not
+parse them again.
 
 An envelope says everything a later stage needs to decide: during a rolling deploy the worker that
 reads it may not have the rule, or have another version of it. Fields may be added with a default;

@@ -100,8 +100,8 @@ OBSERVATIONS = _counter(
     "one within state.granularity.", "result", result=("forwarded", "covered"),
 )  # fmt: skip
 SIGHTINGS = _counter(
-    "sightings_total", "Verdicts of the table; repeated: given again after a crash; held: none yet, "
-    "a backfill sends it again.", "result", result=("new", "known", "repeated", "held"),
+    "sightings_total", "Verdicts of the table; repeated: given again after a crash; held: none "
+    "yet, a backfill sends it again.", "result", result=("new", "known", "repeated", "held"),
 )  # fmt: skip
 SIGHTINGS_HELD = _counter(
     "sightings_held_total", "Sightings that were put off because their rule learns from the "
