@@ -71,7 +71,7 @@ class Held:
         known = self._histories.get(history)
         spans = () if known is None else known.spans
         if not any(span.holds(offset) for span in spans):
-            spans = (*_uncommitted(spans, committed), Span(offset))
+            spans = (*(_uncommitted(spans, committed) or spans[-1:]), Span(offset))
         self._histories[history] = HeldHistory(rule_id, spans)
         self._write()
 
@@ -87,9 +87,10 @@ class Held:
         self._histories[history] = HeldHistory(known.rule_id, spans)
         self._write()
 
-    def knows(self, history: bytes) -> bool:
-        """Whether a history is held, or was."""
-        return history in self._histories
+    def taught(self, history: bytes) -> bool:
+        """Whether a history was held, and released, before."""
+        known = self._histories.get(history)
+        return known is not None and any(span.end is not None for span in known.spans)
 
     def open(self) -> Counter[str]:
         """Return how many histories are held now, by rule."""

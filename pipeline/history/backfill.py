@@ -45,6 +45,7 @@ from pipeline.history.checkpoint import (
     Part,
     Phase,
     backfill_group,
+    groups_with_offsets,
 )
 from pipeline.history.input_log import InputLog, LogBegin
 from pipeline.history.log_judge import LogJudge
@@ -52,7 +53,7 @@ from pipeline.history.log_outputs import Learning, Output, Telling
 from pipeline.history.log_reader import LogReader
 from pipeline.history.sender import Sender
 from pipeline.kafka.clients import consumer
-from pipeline.rules import CompiledRule
+from pipeline.rules import CompiledRule, RuleSet
 
 _SAVE_SECONDS: Final = 5.0
 _BUFFER_KIB: Final = 16_384
@@ -91,6 +92,11 @@ class Backfilled:
     log_begins_ms: int | None = None
     skipped: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.phase is Phase.DONE
+
     def summary(self) -> dict[str, Any]:
         """Return it as plain data, fit for JSON."""
         begins = self.log_begins_ms
@@ -101,7 +107,7 @@ class Backfilled:
             "log_begins": None if begins is None else format_timestamp(begins),
             "resumed": self.resumed,
             "was_done": self.was_done,
-            "done": self.phase is Phase.DONE,
+            "done": self.is_done,
             "read": self.read,
             "learned": self.learned,
             "told": self.told,
@@ -118,6 +124,24 @@ class Progress:
     done: int
     total: int
     read: int
+
+
+def prepare_backfills(settings: Settings, ruleset: RuleSet) -> list[str]:
+    """Begin the backfill of each rule that runs and has none; raises like `Backfill.run`.
+
+    Returns:
+        The ids of the rules.
+    """
+    by_group = {
+        backfill_group(settings.kafka.group_id, each.history_id): each
+        for each in ruleset.runnable
+        if each.terms
+    }
+    begun = groups_with_offsets(settings, by_group)
+    new = [compiled for group, compiled in by_group.items() if group not in begun]
+    for compiled in new:
+        Backfill(settings, compiled).prepare()
+    return [compiled.rule.rule_id for compiled in new]
 
 
 class Backfill:

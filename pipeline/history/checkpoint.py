@@ -7,16 +7,18 @@ backfill goes on from any machine, and nobody but the brokers keeps anything.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 from typing import Final
 
 import msgspec
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 
 from pipeline.config import Settings
-from pipeline.errors import StateError
-from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors
+from pipeline.errors import BrokerError, StateError
+from pipeline.kafka.clients import CONNECT_TIMEOUT, admin_client, broker_errors
 
 FORMAT: Final = 1
 
@@ -89,6 +91,32 @@ _decoder = msgspec.json.Decoder(_Metadata)
 def backfill_group(group_id: str, history: str) -> str:
     """Return the consumer group that keeps the checkpoint of a history's backfill."""
     return f"{group_id}-backfill-{history}"
+
+
+def groups_with_offsets(settings: Settings, groups: Iterable[str]) -> dict[str, dict[Input, int]]:
+    """Return what consumer groups have committed; those that have nothing are left out.
+
+    Raises:
+        BrokerError: the brokers do not say.
+    """
+    # Kept until the answers are there: they would be dropped with the client.
+    admin = admin_client(settings)
+    doing = "reading what consumer groups have committed"
+    with broker_errors(settings, doing):
+        asked = [
+            admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
+            for group in groups
+        ]
+        found = {}
+        for group, answer in chain.from_iterable(each.items() for each in asked):
+            try:
+                committed = answer.result(CONNECT_TIMEOUT).topic_partitions or ()
+            except TimeoutError as error:
+                raise BrokerError(f"{doing}: no answer for {CONNECT_TIMEOUT:.0f} s") from error
+            offsets = {(p.topic, p.partition): p.offset for p in committed if p.offset >= 0}
+            if offsets:
+                found[group] = offsets
+    return found
 
 
 class CheckpointStore:

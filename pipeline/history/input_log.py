@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from pipeline.config import Settings
-from pipeline.errors import BrokerError, TopologyError
-from pipeline.history.checkpoint import Checkpoint, Input, Part, Phase
-from pipeline.kafka.clients import CONNECT_TIMEOUT, admin_client, broker_errors
+from pipeline.errors import TopologyError
+from pipeline.history.checkpoint import Checkpoint, Input, Part, Phase, groups_with_offsets
+from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors
 
 _DOING: Final = "looking at the inputs"
 _BEGIN_TOLERANCE_MS: Final = 60_000
@@ -47,7 +47,9 @@ class InputLog:
         """
         starts = self._offsets_of_time(since_ms)
         bounds = {place: self._bounds(place) for place in self.inputs}
-        committed = self._committed_by_workers()
+        group = self._settings.kafka.group_id
+        committed = groups_with_offsets(self._settings, [group]).get(group, {})
+        committed = {place: offset for place, offset in committed.items() if place in bounds}
         unfinished = {} if earlier is None or earlier.phase is Phase.DONE else earlier.parts
         parts = {}
         for place, (low, high) in bounds.items():
@@ -103,24 +105,6 @@ class InputLog:
         with broker_errors(self._settings, _DOING):
             answers = self._client.offsets_for_times(asked, CONNECT_TIMEOUT)
         return {(each.topic, each.partition): each.offset for each in answers}
-
-    def _committed_by_workers(self) -> dict[Input, int]:
-        group = self._settings.kafka.group_id
-        asked = ConsumerGroupTopicPartitions(
-            group, [TopicPartition(*place) for place in self.inputs]
-        )
-        doing = f"reading what group {group} has committed"
-        # Kept until the answer is there: it would be dropped with the client.
-        admin = admin_client(self._settings)
-        try:
-            with broker_errors(self._settings, doing):
-                answer = admin.list_consumer_group_offsets([asked])[group]
-                found = answer.result(CONNECT_TIMEOUT).topic_partitions
-        except TimeoutError as error:
-            raise BrokerError(f"{doing}: no answer for {CONNECT_TIMEOUT:.0f} s") from error
-        return {
-            (each.topic, each.partition): each.offset for each in found or () if each.offset >= 0
-        }
 
 
 class LogBegin:

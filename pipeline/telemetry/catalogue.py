@@ -174,6 +174,13 @@ HISTORY_HELD = _gauge(
     "history_held_partitions", "Partitions of this worker in which a rule judges nothing, because "
     "it learns from the retained log.", "rule_id",
 )  # fmt: skip
+BACKFILL_REMAINING = _gauge(
+    "backfill_remaining_records", "Records that a backfill of this worker has still to read, in "
+    "the step it is at.", "rule_id",
+)  # fmt: skip
+BACKFILL_RECORDS = _counter(
+    "backfill_records_total", "Records read by backfills of this worker.", "rule_id"
+)
 STATE_REFUSED = _counter(
     "state_refused_total", "New terms that were told and not remembered: their rule has as many as "
     "state.max_entries_per_rule allows.", "rule_id",
@@ -192,6 +199,6 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     CONSUMER_LAG, LAST_RECORD_TIMESTAMP, ASSIGNED_PARTITIONS, REBALANCES, REBALANCE_SECONDS,
     COMMIT_SECONDS, COMMITS, OUTBOX_RECORDS,
     STATE_ENTRIES, STATE_RULE_ENTRIES, STATE_REMOVED, HISTORY_RECORDS, HISTORY_HELD,
-    STATE_REFUSED, RECOVERY_REMAINING,
+    BACKFILL_REMAINING, BACKFILL_RECORDS, STATE_REFUSED, RECOVERY_REMAINING,
 )  # fmt: skip
 """All of them, in the order of the reference page."""

@@ -127,6 +127,8 @@ class Metrics:
         self.state_removed = self._counters(catalogue.STATE_REMOVED)
         self.history_records = self._counters(catalogue.HISTORY_RECORDS)
         self.history_held = self._gauges(catalogue.HISTORY_HELD)
+        self.backfill_remaining = self._gauges(catalogue.BACKFILL_REMAINING)
+        self.backfill_records = self._counters(catalogue.BACKFILL_RECORDS)
         self.state_refused = self._counters(catalogue.STATE_REFUSED)
         self.recovery_remaining = self._gauges(catalogue.RECOVERY_REMAINING)
 

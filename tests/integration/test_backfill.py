@@ -10,17 +10,19 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from pipeline.cli.loading import read_rules
 from pipeline.embedded.process import wait_until
 from pipeline.history.checkpoint import backfill_group
 from pipeline.kql import FieldTable
+from tests.clients import SECONDS, client_config
 from tests.deployment import Deployment, NewDeployment
 from tests.events import encode, library_event
 from tests.group_offsets import Offsets, committed
@@ -180,6 +182,69 @@ def test_a_command_and_a_worker_that_are_killed_go_on_where_they_were(
     assert {"live.exe": 1, "also.exe": 1, "600.exe": 1} == told(stack, BROAD)
 
 
+def test_new_rules_and_changed_queries_learn_by_themselves(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    settings = {**two_rules(tmp_path), "FIRSTSEEN_STATE__BACKFILL": "auto"}
+    stack = kafka_deployment(settings=settings)
+    stack.produce(program(n, f"{n}.exe", hours=-1) for n in range(300))
+    workers = [stack.start_worker(name) for name in ("a", "b")]
+    for worker in workers:
+        worker.wait_ready()
+    assert wait_until(lambda: phase(stack) == "done", seconds=60)
+    stack.wait_drained()
+    at_first = told(stack, BROAD)
+    stack.produce(program(1_000 + n, f"{n}.exe") for n in range(310))
+    stack.wait_drained()
+
+    assert {} == at_first
+    expected = {f"{n}.exe": 1 for n in range(300, 310)}
+    assert expected == told(stack, BROAD)
+    for worker in workers:
+        assert worker.stop() == 0
+
+    rule_file(tmp_path / "rules", BROAD, "event.category:library and event.action:load")
+    workers = [stack.start_worker(name) for name in ("a", "b")]
+    workers[0].wait_ready()
+    workers[1].kill()
+    stack.start_worker("b").wait_ready()
+    assert wait_until(lambda: phase(stack) == "done", seconds=60)
+    stack.produce(program(2_000 + n, f"{n}.exe") for n in range(320))
+    stack.wait_drained()
+    expected |= {f"{n}.exe": 1 for n in range(310, 320)}
+    assert expected == told(stack, BROAD)
+    for worker in stack.workers:
+        if not worker.was_stopped:
+            assert worker.stop() == 0
+
+    again = stack.start_worker("a")
+    again.wait_ready()
+    stack.produce([program(3_000, "320.exe"), program(3_001, "5.exe")])
+    stack.wait_drained()
+    assert expected | {"320.exe": 1} == told(stack, BROAD)
+    assert 0 == again.metric("firstseen_backfill_records_total")
+
+
+def test_switching_it_on_costs_a_rule_that_runs_no_alert(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = kafka_deployment(settings=two_rules(tmp_path))
+    worker = stack.start_worker()
+    worker.wait_ready()
+    stack.produce(program(n, f"{n}.exe") for n in range(40))
+    stack.wait_drained()
+    assert worker.stop() == 0
+    # The workers are behind: what they have not read is not the past of a rule that runs.
+    stack.produce(program(100 + n, f"{n}.exe") for n in range(50))
+
+    worker = stack.start_worker(FIRSTSEEN_STATE__BACKFILL="auto")
+    worker.wait_ready()
+    assert wait_until(lambda: phase(stack) == "done", seconds=60)
+    stack.wait_drained()
+
+    assert {f"{n}.exe": 1 for n in range(50)} == told(stack, BROAD)
+
+
 def test_what_cannot_be_done_is_said(kafka_deployment: NewDeployment, tmp_path: Path):
     stack = kafka_deployment(settings=two_rules(tmp_path))
     stack.produce([program(0, "0.exe")])
@@ -212,12 +277,24 @@ def finished(command: subprocess.Popen[str]) -> dict[str, Any]:
     return json.loads(out)
 
 
-def checkpoint(stack: Deployment) -> Offsets:
-    """What the backfill of the broad rule has committed."""
+def group_of_broad(stack: Deployment) -> str:
     rules = read_rules([Path(stack.settings["FIRSTSEEN_RULES__PATHS"])], FieldTable.builtin())
     broad = rules.ruleset.get(BROAD)
     assert broad is not None
-    return committed(stack, backfill_group(stack.prefix, broad.history_id))
+    return backfill_group(stack.prefix, broad.history_id)
+
+
+def checkpoint(stack: Deployment) -> Offsets:
+    """What the backfill of the broad rule has committed."""
+    return committed(stack, group_of_broad(stack))
+
+
+def phase(stack: Deployment) -> str | None:
+    """Which step the backfill of the broad rule has come to."""
+    asked = {**client_config(stack.broker.bootstrap), "group.id": group_of_broad(stack)}
+    with closing(Consumer(asked)) as client:
+        (first,) = client.committed([TopicPartition(stack.input, 0)], SECONDS)
+    return json.loads(first.metadata)["phase"] if first.offset >= 0 else None
 
 
 RULE_TEXT = """

@@ -84,7 +84,7 @@ def test_a_release_without_a_hold_changes_nothing() -> None:
 
     first_seen.release(RELEASE, 0)
 
-    assert not first_seen.held.knows(bytes.fromhex(HISTORY))
+    assert not first_seen.held.taught(bytes.fromhex(HISTORY))
     assert observe(first_seen, 1).new
 
 
@@ -96,7 +96,17 @@ def test_the_holds_that_are_open_are_told_by_rule() -> None:
     held.release(b"12345678", 3)
 
     assert {"rule": 2} == held.open()
-    assert held.knows(b"12345678")
+
+
+def test_a_history_that_was_taught_stays_so_when_it_is_held_again() -> None:
+    history = bytes.fromhex(HISTORY)
+    held = Held(MemoryTable())
+    held.hold("rule", history, 0, 0)
+    before = held.taught(history)
+    held.release(history, 3)
+    held.hold("rule", history, 5, 9)
+
+    assert (False, True) == (before, held.taught(history))
 
 
 def test_a_damaged_list_says_what_to_do() -> None:
