@@ -102,10 +102,13 @@ class Backfills:
         rule_id = compiled.rule.rule_id
         remaining = self._metrics.backfill_remaining.labels(rule_id)
         records = self._metrics.backfill_records.labels(rule_id)
-        read = 0
+        read: int | None = None
 
         def progress(now: Progress) -> None:
             nonlocal read
+            if read is None:
+                log.info("a rule learns from the log", action="backfill_started", rule_id=rule_id)
+                read = 0
             remaining.set(now.total - now.done)
             records.inc(now.read - read)
             read = now.read
@@ -116,7 +119,6 @@ class Backfills:
             on_progress=progress,
             stopped=lambda: home not in self._ours,
         )
-        log.info("a rule learns from the log", action="backfill_started", rule_id=rule_id)
         try:
             return backfill.run(known=known)
         finally:
