@@ -50,9 +50,6 @@ def history() -> None:
     """
 
 
-history.add_command(backfill)
-
-
 @history.command("list")
 @click.argument("rule_id", metavar="[RULE_ID]", required=False)
 @click.option(
@@ -388,3 +385,6 @@ def _report_forget(rule_id: str, forgotten: Counter[str], *, dry_run: bool, as_j
             right=[1],
         )
         click.echo(f"{forgotten.total():,} terms {verb}", err=True)
+
+
+history.add_command(backfill)
