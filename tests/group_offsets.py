@@ -13,22 +13,22 @@ Offsets = dict[tuple[str, int], int]
 
 
 def committed(
-    deployment: Deployment, admin: AdminClient | None = None, seconds: float = SECONDS
+    deployment: Deployment, admin: AdminClient | None = None, *, group: str | None = None
 ) -> Offsets:
-    """Return what the workers have committed.
+    """Return what the workers, or another group, have committed.
 
     Args:
         deployment: whose workers.
         admin: a client to ask with, for those who ask often; None: one of its own.
-        seconds: longest wait for each answer.
+        group: None: the workers' group.
 
     Raises:
         KafkaException: no answer in time, or another error.
     """
     admin = admin or _admin(deployment)
-    group = deployment.prefix
+    group = group or deployment.prefix
     asked = admin.list_consumer_group_offsets(
-        [ConsumerGroupTopicPartitions(group)], request_timeout=seconds
+        [ConsumerGroupTopicPartitions(group)], request_timeout=SECONDS
     )
     answer = asked[group].result()
     return {(p.topic, p.partition): p.offset for p in answer.topic_partitions or () if p.offset > 0}
@@ -38,17 +38,16 @@ def ends(
     deployment: Deployment,
     *topics: str,
     admin: AdminClient | None = None,
-    seconds: float = SECONDS,
 ) -> Offsets:
     """Return the end of each partition of these topics, control records included; see `committed`."""
     admin = admin or _admin(deployment)
     partitions = [
         TopicPartition(topic, number)
         for topic in topics
-        for number in admin.list_topics(topic, timeout=seconds).topics[topic].partitions
+        for number in admin.list_topics(topic, timeout=SECONDS).topics[topic].partitions
     ]
     asked = admin.list_offsets(
-        {partition: OffsetSpec.latest() for partition in partitions}, request_timeout=seconds
+        {partition: OffsetSpec.latest() for partition in partitions}, request_timeout=SECONDS
     )
     found = {(p.topic, p.partition): answer.result().offset for p, answer in asked.items()}
     return {place: offset for place, offset in found.items() if offset > 0}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.backfill import backfill
 from pipeline.cli.lazy import SuggestingGroup
 from pipeline.cli.options import (
     EVENTS_FILE,
@@ -44,6 +45,7 @@ def history() -> None:
       firstseen history list
       firstseen history export > seen.ndjson
       firstseen history import --format alerts kibana-alerts.ndjson
+      firstseen history backfill --rule my-rule --since 14d
       firstseen history forget my-rule --old
     """
 
@@ -383,3 +385,6 @@ def _report_forget(rule_id: str, forgotten: Counter[str], *, dry_run: bool, as_j
             right=[1],
         )
         click.echo(f"{forgotten.total():,} terms {verb}", err=True)
+
+
+history.add_command(backfill)

@@ -1,4 +1,4 @@
-"""How far files have been read, on a status line."""
+"""How far something has been read, on a status line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from pipeline.cli.status_line import StatusLine
 _REFRESH_SECONDS = 0.1
 _BAR_CHARACTERS = 30
 _COMPRESSED = (".gz", ".zst")
+
+
+def bar(share: float) -> str:
+    """Return a bar for a share from 0 to 1, and the share in per cent."""
+    return f"{('━' * round(share * _BAR_CHARACTERS)).ljust(_BAR_CHARACTERS, '┄')} {share:4.0%}"
 
 
 class ReadingProgress:
@@ -52,8 +57,7 @@ class ReadingProgress:
         if not self._total:
             return f"{read} MB · {lines}"
         share = min(1.0, self._bytes / self._total)
-        bar = ("━" * round(share * _BAR_CHARACTERS)).ljust(_BAR_CHARACTERS, "┄")
-        return f"{bar} {share:4.0%} · {read} of {self._total / 1e6:,.1f} MB · {lines}"
+        return f"{bar(share)} · {read} of {self._total / 1e6:,.1f} MB · {lines}"
 
     def __enter__(self) -> Self:
         return self

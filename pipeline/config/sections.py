@@ -28,6 +28,11 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _off(value: object) -> object:
+    # YAML reads a bare `off` as false.
+    return "off" if value is False else _lower(value)
+
+
 TopicName = Annotated[str, AfterValidator(_check_topic)]
 
 
@@ -130,6 +135,12 @@ class StateSettings(Section):
     learning_by_rule: tuple[RulePeriod, ...] = Field(
         default=(),
         description="Rules that learn for another time, each as RULE_ID=DURATION.",
+    )
+    backfill: Annotated[Literal["off", "auto"], BeforeValidator(_off)] = Field(
+        default="off",
+        description="`auto`: a rule that is new, or whose query has changed, learns from what the "
+        "inputs retain before it tells anything; `off`: only where `firstseen history backfill` "
+        "is run.",
     )
     expiry_grace: Duration | None = Field(
         default=timedelta(hours=24),

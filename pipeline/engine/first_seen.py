@@ -40,6 +40,9 @@ observations, but with the stamps that a replay of earlier ones may ask for. The
 once its offset is committed. A whole history is forgotten by one mark, see
 `pipeline.engine.forgotten`.
 
+A history that is *held* (`pipeline.engine.held`) learns from the retained log: its observations
+touch no row, so they are no part of the argument above.
+
 The offsets must go on: whoever empties or re-creates the observations topic has to empty this table
 with it, else the new low offsets look like replays.
 """
@@ -53,9 +56,10 @@ import msgspec
 
 from pipeline.engine.entries import Entries
 from pipeline.engine.forgotten import Forgotten
+from pipeline.engine.held import Held
 from pipeline.engine.identity import KEY_BYTES
 from pipeline.engine.tables import Table
-from pipeline.engine.wire import Forget, Learn, Observation
+from pipeline.engine.wire import Forget, Hold, Learn, Observation, Release
 from pipeline.errors import StateError
 from pipeline.rules.history import is_new
 from pipeline.types import Term
@@ -107,6 +111,8 @@ class Sighting:
         count: sightings since the tuple was last judged new, this one included.
         remembered: False for a new tuple that was not written down, because its rule has as many
             rows as it may have: its next sighting is new again.
+        held: not judged and not written down, because its history is held; the other values say
+            nothing then.
     """
 
     new: bool
@@ -116,6 +122,7 @@ class Sighting:
     last_ms: int
     count: int
     remembered: bool = True
+    held: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -173,6 +180,7 @@ class FirstSeen:
         self._table = table
         self._entries = Entries() if entries is None else entries
         self.forgotten = Forgotten(table)
+        self.held = Held(table)
 
     def observe(self, observation: Observation, offset: int, committed: int) -> Sighting:
         """Apply one observation and return the verdict.
@@ -187,6 +195,8 @@ class FirstSeen:
             StateError: the tuple's row cannot be read.
         """
         key = observation.key()
+        if self.held.holds(key, offset):
+            return _HELD
         value = self._table.get(key)
         if value is None:
             return self._meet(key, observation, offset)
@@ -270,6 +280,14 @@ class FirstSeen:
             row = msgspec.structs.replace(row, count=0, offset=offset, stamps=stamps)
         self._table.put(key, encode_row(row))
 
+    def hold(self, hold: Hold, offset: int, committed: int) -> None:
+        """Count no sighting of a history from here on, until `release`."""
+        self.held.hold(hold.rule_id, bytes.fromhex(hold.history), offset, committed)
+
+    def release(self, release: Release, offset: int) -> None:
+        """Count the sightings of a held history again."""
+        self.held.release(bytes.fromhex(release.history), offset)
+
     def _is_forgotten(self, key: bytes, row: Row) -> bool:
         return row.count == 0 or row.offset < self.forgotten.before(key)
 
@@ -320,6 +338,11 @@ class FirstSeen:
             last_ms=row.last_ms,
             count=row.count,
         )
+
+
+_HELD = Sighting(
+    new=False, repeated=False, previous_ms=None, first_ms=0, last_ms=0, count=0, held=True
+)
 
 
 def _new(

@@ -1,9 +1,10 @@
 """What travels between the stages: the values of firstseen's own topics, as JSON.
 
-``firstseen-observations`` holds `Observation`, and `Learn` and `Forget`, by which the history
-commands change the state at a fixed place in the order of sightings. ``firstseen-new-terms`` holds
-`NewTerm` and `CloseWindow`. The original event and the finished alert are spliced in as they are
-(`msgspec.Raw`), so a stage that only looks at the envelope does not parse them again.
+``firstseen-observations`` holds `Observation`, and `Learn`, `Forget`, `Hold` and `Release`, by
+which the history commands change the state at a fixed place in the order of sightings.
+``firstseen-new-terms`` holds `NewTerm` and `CloseWindow`. The original event and the finished alert
+are spliced in as they are (`msgspec.Raw`), so a stage that only looks at the envelope does not
+parse them again.
 
 An envelope says everything a later stage needs to decide: during a rolling deploy the worker that
 reads it may not have the rule, or have another version of it. Fields may be added with a default;
@@ -144,6 +145,27 @@ class Forget(msgspec.Struct, frozen=True, tag="forget"):
     row: str = ""
 
 
+class Hold(msgspec.Struct, frozen=True, tag="hold"):
+    """No sighting of a history counts from here on: it is about to learn from the retained log.
+
+    Goes to every partition. See `pipeline.engine.held`.
+
+    Attributes:
+        rule_id: the rule.
+        history: id of the history.
+    """
+
+    rule_id: str
+    history: str
+
+
+class Release(msgspec.Struct, frozen=True, tag="release"):
+    """Sightings of a held history count again; goes to every partition, as `Hold` does."""
+
+    rule_id: str
+    history: str
+
+
 class NewTerm(msgspec.Struct, frozen=True, tag="new_term"):
     """A finished alert on its way to the quota; its Kafka key is the rule id.
 
@@ -173,12 +195,14 @@ class CloseWindow(msgspec.Struct, frozen=True, tag="close_window"):
     window_start_ms: int
 
 
-Envelope: TypeAlias = Observation | Learn | Forget | NewTerm | CloseWindow
+Change: TypeAlias = Learn | Forget | Hold | Release
+"""What the history commands send."""
+Envelope: TypeAlias = Observation | Change | NewTerm | CloseWindow
 
 _encoder = msgspec.json.Encoder()
 _observations = msgspec.json.Decoder(Observation)
-_controls: msgspec.json.Decoder[Learn | Forget] = msgspec.json.Decoder(Learn | Forget)
-_CONTROL = b'{"type":'
+_changes: msgspec.json.Decoder[Change] = msgspec.json.Decoder(Change)
+_CHANGE = b'{"type":'
 """How an envelope with a tag begins, as `encode` writes it; an observation has none."""
 _candidates: msgspec.json.Decoder[NewTerm | CloseWindow] = msgspec.json.Decoder(
     NewTerm | CloseWindow
@@ -190,16 +214,16 @@ def encode(envelope: Envelope) -> bytes:
     return _encoder.encode(envelope)
 
 
-def decode_sighting(value: bytes) -> Observation | Learn | Forget:
+def decode_sighting(value: bytes) -> Observation | Change:
     """Read a value of the observations topic.
 
     Raises:
         DecodeError: with reason ``invalid_envelope``.
     """
-    envelope: Observation | Learn | Forget
+    envelope: Observation | Change
     try:
-        control = value.startswith(_CONTROL)
-        envelope = _controls.decode(value) if control else _observations.decode(value)
+        change = value.startswith(_CHANGE)
+        envelope = _changes.decode(value) if change else _observations.decode(value)
         usable = len(bytes.fromhex(envelope.history)) == HISTORY_BYTES and _fits(envelope)
     except ValueError as error:  # msgspec's errors, and ids that are no hexadecimal text
         raise DecodeError("invalid_envelope", f"not an observation: {error}") from error
@@ -208,9 +232,9 @@ def decode_sighting(value: bytes) -> Observation | Learn | Forget:
     return envelope
 
 
-def _fits(envelope: Observation | Learn | Forget) -> bool:
-    """Whether the row that a control names, if it does, is one of its history."""
-    row = "" if isinstance(envelope, Observation) else envelope.row
+def _fits(envelope: Observation | Change) -> bool:
+    """Whether the row that a change names, if it does, is one of its history."""
+    row = envelope.row if isinstance(envelope, Learn | Forget) else ""
     return not row or (
         len(bytes.fromhex(row)) == KEY_BYTES and row.lower().startswith(envelope.history.lower())
     )

@@ -7,16 +7,21 @@ topic, so a change has a place in the order of sightings, and works while worker
 
 from __future__ import annotations
 
+from pipeline.history.backfill import Backfill, Backfilled, Progress, prepare_backfills
 from pipeline.history.changelog import read_history
 from pipeline.history.records import HistoryRow, decode_history_row
 from pipeline.history.sender import Sender
 from pipeline.history.sources import Past, PastReader
 
 __all__ = [
+    "Backfill",
+    "Backfilled",
     "HistoryRow",
     "Past",
     "PastReader",
+    "Progress",
     "Sender",
     "decode_history_row",
+    "prepare_backfills",
     "read_history",
 ]

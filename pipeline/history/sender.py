@@ -1,4 +1,4 @@
-"""Sending the records by which workers learn and forget."""
+"""Sending the records by which workers learn, forget, hold and release."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, Message
 
 from pipeline.config import Settings
 from pipeline.engine.partition import partition_of
-from pipeline.engine.wire import Forget, Learn, encode
+from pipeline.engine.wire import Change, Forget, Hold, Learn, Release, encode
 from pipeline.errors import DeliveryError, TopologyError
 from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, producer
 
@@ -17,7 +17,7 @@ _FLUSH_SECONDS: Final = 30.0
 
 
 class Sender:
-    """Writes `Learn` and `Forget` to the observations topic; a context manager.
+    """Writes to the observations topic; a context manager.
 
     Leaving it waits until all replicas have every record.
 
@@ -51,9 +51,19 @@ class Sender:
 
     def forget_history(self, rule_id: str, history: str) -> None:
         """Ask every partition to forget a history; raises like `learn`."""
-        value = encode(Forget(rule_id, history))
-        for number in range(self.partitions):
-            self._produce(bytes.fromhex(history), value, number)
+        self._produce_everywhere(Forget(rule_id, history))
+
+    def hold(self, rule_id: str, history: str) -> None:
+        """Ask every partition to put off the sightings of a history; raises like `learn`."""
+        self._produce_everywhere(Hold(rule_id, history))
+
+    def release(self, rule_id: str, history: str) -> None:
+        """Ask every partition to judge the sightings of a history again; raises like `learn`."""
+        self._produce_everywhere(Release(rule_id, history))
+
+    def observe(self, key: bytes, value: bytes) -> None:
+        """Send an observation again, as JSON text; raises like `learn`."""
+        self._produce_keyed(key, value)
 
     def flush(self) -> None:
         """Wait until all replicas have everything that was sent.
@@ -68,6 +78,11 @@ class Sender:
                 f"{waiting} records for {self._topic} were not acknowledged within "
                 f"{_FLUSH_SECONDS:.0f} s; run the command again, doing it twice changes nothing"
             )
+
+    def _produce_everywhere(self, change: Change) -> None:
+        value = encode(change)
+        for number in range(self.partitions):
+            self._produce(bytes.fromhex(change.history), value, number)
 
     def _produce_keyed(self, key: bytes, value: bytes) -> None:
         """Produce to the partition where the workers look for the row of this key."""

@@ -124,7 +124,7 @@ class PastReader:
                 self.past.skipped["another_rule"] += 1
                 continue
             key = learned.key()
-            gathered[key] = _together(gathered.get(key), self._bounded(learned))
+            gathered[key] = together(gathered.get(key), self._bounded(learned))
             if len(gathered) >= GATHERED:
                 yield from self._pass_on(gathered)
         yield from self._pass_on(gathered)
@@ -354,7 +354,8 @@ def _learn(
     )
 
 
-def _together(known: Learn | None, learned: Learn) -> Learn:
+def together(known: Learn | None, learned: Learn) -> Learn:
+    """Return what two records of one term tuple teach together."""
     if known is None:
         return learned
     return _timed(

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from typing import Any
 
+from pipeline.stream.backfills import Backfills
 from pipeline.stream.context import Context
 from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.match import MatchAgent
@@ -42,6 +43,11 @@ class Agents:
         self.match = MatchAgent(context, match_filter)
         self.first_seen = FirstSeenAgent(context, first_seen)
         self.quota = QuotaAgent(context, quota)
+        self._backfills = (
+            Backfills(context, first_seen, self.first_seen.sweeper)
+            if context.settings.state.backfill == "auto"
+            else None
+        )
 
     def declare(self) -> None:
         """Declare one agent a stage; concurrency is partitions and processes, never coroutines."""
@@ -49,6 +55,8 @@ class Agents:
         self._declare("first-seen", (self._topics.observations,), self.first_seen.handle)
         self._declare("quota", (self._topics.new_terms,), self.quota.handle)
         self._app.task(self.quota.release_outputs)
+        if self._backfills is not None:
+            self._app.task(self._backfills.run)
         self._app.timer(1.0, name="close-windows")(self.quota.close_windows)
         self._app.timer(TICK_SECONDS, name="sweep")(self.first_seen.sweeper.sweep)
 

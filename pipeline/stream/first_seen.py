@@ -9,7 +9,16 @@ from faust.types import TP
 
 from pipeline.engine.alert import build_alert
 from pipeline.engine.first_seen import Sighting
-from pipeline.engine.wire import Forget, Learn, NewTerm, Observation, decode_sighting, encode
+from pipeline.engine.wire import (
+    Change,
+    Forget,
+    Hold,
+    Learn,
+    NewTerm,
+    Observation,
+    decode_sighting,
+    encode,
+)
 from pipeline.errors import DecodeError
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
@@ -71,20 +80,25 @@ class FirstSeenAgent:
         sighting = partition.first_seen.observe(observation, record.offset, committed)
         if not sighting.remembered:
             self.sweeper.refused(observation.rule.id)
-        result = "repeated" if sighting.repeated else "new" if sighting.new else "known"
-        self._metrics.sightings.labels(result).inc()
+        self._metrics.sightings.labels(_result(sighting)).inc()
+        if sighting.held:
+            self._metrics.sightings_held.labels(observation.rule.id).inc()
         return await self._raise(record, observation, sighting) if sighting.new else []
 
-    def _change(
-        self, partition: Partition, change: Learn | Forget, offset: int, committed: int
-    ) -> None:
+    def _change(self, partition: Partition, change: Change, offset: int, committed: int) -> None:
         """Do what a history command asks for; see `pipeline.engine.first_seen`."""
-        if isinstance(change, Forget):
-            partition.first_seen.forget(change, offset, committed)
+        first_seen = partition.first_seen
+        if isinstance(change, Learn):
+            result = "learned" if first_seen.learn(change, offset, committed) else "refused"
+        elif isinstance(change, Forget):
+            first_seen.forget(change, offset, committed)
             result = "forgotten"
+        elif isinstance(change, Hold):
+            first_seen.hold(change, offset, committed)
+            result = "held"
         else:
-            learned = partition.first_seen.learn(change, offset, committed)
-            result = "learned" if learned else "refused"
+            first_seen.release(change, offset)
+            result = "released"
         self._metrics.history_records.labels(result).inc()
 
     async def _raise(
@@ -122,3 +136,11 @@ class FirstSeenAgent:
             ruleset_digest=self._ruleset.digest,
             include_event=event,
         )
+
+
+def _result(sighting: Sighting) -> str:
+    if sighting.held:
+        return "held"
+    if sighting.repeated:
+        return "repeated"
+    return "new" if sighting.new else "known"

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.config.match_stage import match_stage
 from pipeline.engine.forwarded import ForwardedCache
 from pipeline.engine.match import Disposition, Outcome
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.wire import encode
 from pipeline.errors import RecordError
 from pipeline.stream.context import Context
-from pipeline.stream.match_filter import MatchFilter, match_stage
+from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.outbox import Outgoing
 from pipeline.stream.records import RECORD_OVERHEAD_BYTES
 from pipeline.types import Record

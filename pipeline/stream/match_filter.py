@@ -5,32 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.config import Settings
-from pipeline.engine.decode import DecodeLimits
-from pipeline.engine.match import Disposition, MatchStage, Outcome
+from pipeline.config.match_stage import match_stage
+from pipeline.engine.match import Disposition, Outcome
 from pipeline.engine.prefilter import Prefilter
 from pipeline.rules import RuleSet
 from pipeline.stream.records import record_of_consumer
 from pipeline.telemetry.metrics import Metrics
 from pipeline.types import Record
-
-
-def match_stage(
-    settings: Settings, ruleset: RuleSet, prefilter: Prefilter | None = None
-) -> MatchStage:
-    """Return the match stage of a rule set under these settings."""
-    return MatchStage(
-        ruleset,
-        limits=DecodeLimits(
-            max_bytes=settings.stream.max_event_bytes,
-            max_depth=settings.stream.max_depth,
-            max_documents=settings.stream.max_documents,
-            max_values=settings.stream.max_values,
-        ),
-        max_future_ms=round(settings.state.max_future.total_seconds() * 1000),
-        prefilter=prefilter,
-        match_index=settings.rules.match_index,
-        include_event=settings.alerts.include_event,
-    )
 
 
 class MatchFilter:

@@ -167,13 +167,17 @@ class Sweeper:
             self._metrics.state_removed.labels(removal.reason).inc()
 
     def _measure(self) -> None:
-        """Export the rows by rule; rules that do not run here are counted together."""
+        """Export rows and holds by rule; rules that do not run here are counted together."""
         totals: Counter[str] = Counter(dict.fromkeys((*self._rules, _OTHER_RULES), 0))
+        held = totals.copy()
         for partition in self._open.values():
             for rule_id, rows in partition.entries.by_rule().items():
                 totals[self._label(rule_id)] += rows
+            for rule_id, histories in partition.first_seen.held.open().items():
+                held[self._label(rule_id)] += histories
         for label, rows in totals.items():
             self._metrics.state_rule_entries.labels(label).set(rows)
+            self._metrics.history_held.labels(label).set(held[label])
 
     def _label(self, rule_id: str) -> str:
         return rule_id if rule_id in self._rules else _OTHER_RULES

@@ -15,6 +15,7 @@ from faust.types import TP
 
 from pipeline.config import Settings
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, ConfigError, FirstseenError, StopError
+from pipeline.history import prepare_backfills
 from pipeline.kafka.topics import check_topology
 from pipeline.rules import RuleSet
 from pipeline.stream.app import App, build_app
@@ -94,6 +95,7 @@ class Worker:
             _quieten(logging.WARNING)
         await asyncio.to_thread(check_topology, self._settings)
         _make_folder(self._settings.state.directory)
+        await self._prepare_backfills()
         app = build_app(
             self._settings, self._ruleset, self._metrics, transport_class=self._transport_class
         )
@@ -110,6 +112,13 @@ class Worker:
             return await self._run(app, health)
         finally:
             await server.stop()
+
+    async def _prepare_backfills(self) -> None:
+        """Hold the rules that are new to this group, before any sighting of theirs is sent."""
+        if self._settings.state.backfill == "auto":
+            new = await asyncio.to_thread(prepare_backfills, self._settings, self._ruleset)
+            if new:
+                log.info("rules will learn from the log first", action="backfill_begun", rules=new)
 
     async def _run(self, app: App, health: Health) -> int:
         starting = asyncio.create_task(app.start())

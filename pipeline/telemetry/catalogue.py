@@ -100,8 +100,12 @@ OBSERVATIONS = _counter(
     "one within state.granularity.", "result", result=("forwarded", "covered"),
 )  # fmt: skip
 SIGHTINGS = _counter(
-    "sightings_total", "Verdicts of the table; repeated: given again after a crash.", "result",
-    result=("new", "known", "repeated"),
+    "sightings_total", "Verdicts of the table; repeated: given again after a crash; held: none "
+    "yet, a backfill sends it again.", "result", result=("new", "known", "repeated", "held"),
+)  # fmt: skip
+SIGHTINGS_HELD = _counter(
+    "sightings_held_total", "Sightings that were put off because their rule learns from the "
+    "retained log.", "rule_id",
 )  # fmt: skip
 NEW_TERMS = _counter("new_terms_total", "New terms, before the quota.", "rule_id")
 
@@ -165,8 +169,19 @@ STATE_REMOVED = _counter(
 )  # fmt: skip
 HISTORY_RECORDS = _counter(
     "history_records_total", "Records of the history commands applied; refused: no room to learn "
-    "the term.", "result", result=("learned", "refused", "forgotten"),
+    "the term.", "result", result=("learned", "refused", "forgotten", "held", "released"),
 )  # fmt: skip
+HISTORY_HELD = _gauge(
+    "history_held_partitions", "Partitions of this worker in which a rule judges nothing, because "
+    "it learns from the retained log.", "rule_id",
+)  # fmt: skip
+BACKFILL_REMAINING = _gauge(
+    "backfill_remaining_records", "Records that a backfill of this worker has still to read, in "
+    "the step it is at.", "rule_id",
+)  # fmt: skip
+BACKFILL_RECORDS = _counter(
+    "backfill_records_total", "Records read by backfills of this worker.", "rule_id"
+)
 STATE_REFUSED = _counter(
     "state_refused_total", "New terms that were told and not remembered: their rule has as many as "
     "state.max_entries_per_rule allows.", "rule_id",
@@ -179,12 +194,12 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     BUILD_INFO, WORKER_STATE, LOOP_HEARTBEAT, RULESET_INFO, RULES_LOADED,
     RECORDS_CONSUMED, RECORDS_PROCESSED, EVENTS_DECODED, EVENT_AGE, EVENTS_FUTURE,
     EVENTS_WITHOUT_TUPLE, RULE_MATCHES, RULE_ERRORS,
-    OBSERVATIONS, SIGHTINGS, NEW_TERMS,
+    OBSERVATIONS, SIGHTINGS, SIGHTINGS_HELD, NEW_TERMS,
     ALERTS, ALERTS_BY_SEVERITY, ALERTS_OVERFLOW, ALERTS_DUPLICATE, ALERT_SUMMARIES, ALERT_LATENCY,
     DEAD_LETTERS, DEAD_LETTER_FAILURES, ERRORS,
     CONSUMER_LAG, LAST_RECORD_TIMESTAMP, ASSIGNED_PARTITIONS, REBALANCES, REBALANCE_SECONDS,
     COMMIT_SECONDS, COMMITS, OUTBOX_RECORDS,
-    STATE_ENTRIES, STATE_RULE_ENTRIES, STATE_REMOVED, HISTORY_RECORDS, STATE_REFUSED,
-    RECOVERY_REMAINING,
+    STATE_ENTRIES, STATE_RULE_ENTRIES, STATE_REMOVED, HISTORY_RECORDS, HISTORY_HELD,
+    BACKFILL_REMAINING, BACKFILL_RECORDS, STATE_REFUSED, RECOVERY_REMAINING,
 )  # fmt: skip
 """All of them, in the order of the reference page."""

@@ -41,6 +41,20 @@ LOG_EVENTS: tuple[LogEvent, ...] = (
         "told each time they are seen, and not remembered. Once for each rule.",
     ),
     LogEvent(
+        "backfill_begun",
+        "info",
+        "These rules are new: they tell nothing until they have learned from the inputs "
+        "(`state.backfill`).",
+    ),
+    LogEvent("backfill_started", "info", "This worker reads the inputs for a rule, or goes on to."),
+    LogEvent("backfill_done", "info", "A rule has learned, and tells from now on."),
+    LogEvent(
+        "backfill_failed",
+        "warning",
+        "A backfill failed; it is tried again after half a minute, where it was. Until it is "
+        "through its rule tells nothing.",
+    ),
+    LogEvent(
         "leave_failed",
         "warning",
         "It could not leave the group: the others take over after the session timeout.",

@@ -99,6 +99,7 @@ class Metrics:
         self.rule_errors = self._counters(catalogue.RULE_ERRORS)
         self.observations = self._counters(catalogue.OBSERVATIONS)
         self.sightings = self._counters(catalogue.SIGHTINGS)
+        self.sightings_held = self._counters(catalogue.SIGHTINGS_HELD)
         self.new_terms = self._counters(catalogue.NEW_TERMS)
 
     def _add_output(self) -> None:
@@ -125,6 +126,9 @@ class Metrics:
         self.state_rule_entries = self._gauges(catalogue.STATE_RULE_ENTRIES)
         self.state_removed = self._counters(catalogue.STATE_REMOVED)
         self.history_records = self._counters(catalogue.HISTORY_RECORDS)
+        self.history_held = self._gauges(catalogue.HISTORY_HELD)
+        self.backfill_remaining = self._gauges(catalogue.BACKFILL_REMAINING)
+        self.backfill_records = self._counters(catalogue.BACKFILL_RECORDS)
         self.state_refused = self._counters(catalogue.STATE_REFUSED)
         self.recovery_remaining = self._gauges(catalogue.RECOVERY_REMAINING)
 

@@ -63,9 +63,9 @@ def test_the_commands_are_those_that_scripts_depend_on():
         *("firstseen rules test", "firstseen rules show", "firstseen topics plan"),
         *("firstseen topics apply", "firstseen topics render", "firstseen alerts tail"),
         *("firstseen history list", "firstseen history export", "firstseen history import"),
-        *("firstseen history forget", "firstseen dead-letters list", "firstseen dead-letters show"),
-        *("firstseen dead-letters requeue", "firstseen config show", "firstseen config check"),
-        *("firstseen config env", "firstseen metrics list"),
+        *("firstseen history forget", "firstseen history backfill", "firstseen dead-letters list"),
+        *("firstseen dead-letters show", "firstseen dead-letters requeue", "firstseen config show"),
+        *("firstseen config check", "firstseen config env", "firstseen metrics list"),
     ]
     assert list(NAMED) == expected
 

@@ -28,9 +28,11 @@ from pipeline.engine.tables import MemoryTable
 from pipeline.engine.wire import (
     CloseWindow,
     Forget,
+    Hold,
     Learn,
     NewTerm,
     Observation,
+    Release,
     RuleRef,
     Source,
 )
@@ -181,6 +183,8 @@ changes = st.lists(
         st.tuples(st.just("learn"), st.sampled_from("abc"), st.integers(0, 600)),
         st.tuples(st.just("forget"), st.sampled_from("abc"), st.just(0)),
         st.tuples(st.just("forget all"), st.just(""), st.just(0)),
+        st.tuples(st.just("hold"), st.just(""), st.just(0)),
+        st.tuples(st.just("release"), st.just(""), st.just(0)),
     ),
     min_size=1,
     max_size=25,
@@ -188,13 +192,38 @@ changes = st.lists(
 
 Change = tuple[str, str, int]
 
+# A history that is held and released in the middle: by chance the two seldom stand like that.
+few_changes = st.lists(
+    st.tuples(
+        st.sampled_from(["see", "see", "learn"]), st.sampled_from("abc"), st.integers(0, 600)
+    ),
+    max_size=6,
+)
+held_between: st.SearchStrategy[list[Change]] = st.builds(
+    lambda before, meanwhile, after: [
+        *before,
+        ("hold", "", 0),
+        *meanwhile,
+        ("release", "", 0),
+        *after,
+    ],
+    few_changes,
+    few_changes,
+    few_changes,
+)
+
 
 def expected_of_changes(log: list[Change]) -> dict[str, int | None]:
-    """The naive model, with learning and forgetting."""
+    """The naive model, with learning, forgetting and holding."""
     last: dict[str, int] = {}
     new: dict[str, int | None] = {}
+    held = False
     for number, (what, term, time_ms) in enumerate(log):
-        if what == "forget":
+        if what in {"hold", "release"}:
+            held = what == "hold"
+        elif what == "see" and held:
+            pass
+        elif what == "forget":
             last.pop(term, None)
         elif what == "forget all":
             last.clear()
@@ -209,7 +238,11 @@ def apply(first_seen: FirstSeen, change: Change, offset: int, committed: int) ->
     what, term, time_ms = change
     if what == "see":
         return first_seen.observe(observation(term, time_ms, offset), offset, committed)
-    if what == "learn":
+    if what == "hold":
+        first_seen.hold(Hold(RULE.id, "00" * 8), offset, committed)
+    elif what == "release":
+        first_seen.release(Release(RULE.id, "00" * 8), offset)
+    elif what == "learn":
         learned = Learn(RULE.id, "00" * 8, WINDOW_MS, (term,), time_ms, time_ms)
         first_seen.learn(learned, offset, committed)
     else:
@@ -219,8 +252,8 @@ def apply(first_seen: FirstSeen, change: Change, offset: int, committed: int) ->
 
 
 @settings(max_examples=400, deadline=None)
-@given(changes, incidents, st.integers(1, 5))
-def test_learning_forgetting_and_sweeping_keep_the_promise(
+@given(st.one_of(changes, held_between), incidents, st.integers(1, 5))
+def test_learning_forgetting_holding_and_sweeping_keep_the_promise(
     log: list[Change], plan: list[tuple[int, tuple[object, ...]]], slice_rows: int
 ) -> None:
     table = ChangelogTable()

@@ -58,6 +58,10 @@ def test_a_flag_wins_over_the_environment_which_wins_over_the_file(yaml_file):
     )
 
 
+def test_a_bare_off_of_yaml_is_the_word(yaml_file):
+    assert "off" == load(config_file=yaml_file("state: {backfill: off}\n")).state.backfill
+
+
 def test_every_value_knows_its_source(yaml_file):
     path = yaml_file("# first line\nweb:\n  port: 1\n")
 

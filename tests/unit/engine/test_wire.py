@@ -5,8 +5,10 @@ import pytest
 
 from pipeline.engine.wire import (
     Forget,
+    Hold,
     Learn,
     Observation,
+    Release,
     RuleRef,
     Source,
     decode_sighting,
@@ -28,6 +30,8 @@ RULE = RuleRef("rule", "Rule", 1, "low", 21, 100, 300_000, ("process.executable"
         Learn("rule", HISTORY, 1, ("cut",), 0, 1, 2, HISTORY + "00" * 16),
         Forget("rule", HISTORY),
         Forget("rule", HISTORY, HISTORY + "00" * 16),
+        Hold("rule", HISTORY),
+        Release("rule", HISTORY),
     ],
 )
 def test_what_the_observations_topic_holds_is_read_as_it_was_written(envelope) -> None:
@@ -42,6 +46,7 @@ def test_what_the_observations_topic_holds_is_read_as_it_was_written(envelope) -
         b'{"type":"learn"}',
         b'{"type":"unlearn","rule_id":"rule","history":"abababababababab"}',
         encode(Forget("rule", "abab")),
+        encode(Hold("rule", "abab")),
         encode(Forget("rule", "no hex")),
         encode(Forget("rule", HISTORY, "cd" * 24)),
         encode(Forget("rule", HISTORY, HISTORY)),

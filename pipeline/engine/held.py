@@ -1,0 +1,118 @@
+"""Histories that are held: no sighting of theirs is judged while they learn from the retained log.
+
+A backfill (`pipeline.history.backfill`) sends `Hold` to every partition, teaches what the log
+holds, and sends `Release`. A sighting between the two is neither judged nor remembered; after the
+release the backfill sends it again, and it is judged by a history that knows the log.
+
+Held is what lies between the offsets of the two records, and nothing else: the answer about an
+offset never changes, whatever a crash took away or left behind, since an observation that is read
+again has its `Hold` before it, in the table or about to be read again too. A span whose end is not
+committed yet is kept for that reason; the latest one of a history is kept for ever, as the sign
+that the history has been taught.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import msgspec
+
+from pipeline.engine.identity import HISTORY_BYTES
+from pipeline.engine.tables import Table
+from pipeline.errors import StateError
+
+HELD_KEY: Final = b"held"
+"""Where a table keeps the spans. No first seen key has this length."""
+
+
+class Span(msgspec.Struct, array_like=True, frozen=True):
+    """Offsets from `Hold` (inclusive) to `Release` (exclusive; None while there is none)."""
+
+    begin: int
+    end: int | None = None
+
+    def holds(self, offset: int) -> bool:
+        """Whether an observation at this offset is held."""
+        return self.begin <= offset and (self.end is None or offset < self.end)
+
+
+class HeldHistory(msgspec.Struct, array_like=True, frozen=True):
+    """The spans of one history, in order."""
+
+    rule_id: str
+    spans: tuple[Span, ...]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(dict[bytes, HeldHistory])
+
+
+class Held:
+    """The held histories of one table.
+
+    Raises:
+        StateError: they cannot be read.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._histories = _read(table.get(HELD_KEY))
+
+    def holds(self, key: bytes, offset: int) -> bool:
+        """Whether an observation of this key, at this offset, is held."""
+        if not self._histories:
+            return False
+        held = self._histories.get(key[:HISTORY_BYTES])
+        return held is not None and any(span.holds(offset) for span in held.spans)
+
+    def hold(self, rule_id: str, history: bytes, offset: int, committed: int) -> None:
+        """Hold a history from an offset on; one that is held goes on being held."""
+        known = self._histories.get(history)
+        spans = () if known is None else known.spans
+        if not any(span.holds(offset) for span in spans):
+            spans = (*(_uncommitted(spans, committed) or spans[-1:]), Span(offset))
+        self._histories[history] = HeldHistory(rule_id, spans)
+        self._write()
+
+    def release(self, history: bytes, offset: int) -> None:
+        """End the hold of a history at an offset; one that is not held stays as it is."""
+        known = self._histories.get(history)
+        if known is None:
+            return
+        spans = tuple(
+            Span(span.begin, offset) if span.end is None and span.begin < offset else span
+            for span in known.spans
+        )
+        self._histories[history] = HeldHistory(known.rule_id, spans)
+        self._write()
+
+    def taught(self, history: bytes) -> bool:
+        """Whether a history was held, and released, before."""
+        known = self._histories.get(history)
+        return known is not None and any(span.end is not None for span in known.spans)
+
+    def open(self) -> Counter[str]:
+        """Return how many histories are held now, by rule."""
+        return Counter(
+            held.rule_id for held in self._histories.values() if held.spans[-1].end is None
+        )
+
+    def _write(self) -> None:
+        self._table.put(HELD_KEY, _encoder.encode(self._histories))
+
+
+def _uncommitted(spans: tuple[Span, ...], committed: int) -> tuple[Span, ...]:
+    return tuple(span for span in spans if span.end is None or span.end > committed)
+
+
+def _read(value: bytes | None) -> dict[bytes, HeldHistory]:
+    if value is None:
+        return {}
+    try:
+        return _decoder.decode(value)
+    except ValueError as error:
+        raise StateError(
+            f"the list of held histories cannot be read ({error}): delete the local state folder, "
+            f"it is rebuilt from the changelog"
+        ) from error

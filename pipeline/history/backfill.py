@@ -1,0 +1,340 @@
+"""Backfill: a rule learns from the retained log, then goes on live; nothing between is lost.
+
+The input log of each partition is cut at one offset, the *hand-over*. What lies before it, back to
+`since`, is learned in silence; what lies at it or after is judged, and told if it is new. Five
+steps, each of which may be done twice without harm, so a backfill that was stopped goes on at the
+step it was at (`pipeline.history.checkpoint`):
+
+1. The hand-over is noted: what the workers have committed by now.
+2. `Hold` goes to every partition of the observations. From there on no sighting of this history
+   counts, wherever it comes from.
+3. The log from `since` to the hand-over is judged by the rule; every match is a `Learn`.
+4. `Release` goes to every partition. Sightings count again, in a history that knows the log.
+5. The log from the hand-over to its end at this moment is judged once more, and its matches are
+   sent as observations: those that the workers sent while the history was held did not count.
+
+No gap: let a record lie at the hand-over or after. If it was appended after the end of step 5 was
+noted, a worker reads it after the release was acknowledged, so its observation comes after the
+release. Otherwise step 5 sends it. Either way it is judged after the release, or was before the
+hold. No false news: all that lies before the hand-over is in the history at the release. No double:
+an observation that comes twice, from a worker and from step 5, finds its own term known; and its
+alert would have the same id.
+
+A history that is alive may be backfilled too: what lies before the hand-over was committed before
+the hold, so its sightings were judged before the hold. All it costs is that what comes meanwhile is
+told at the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from confluent_kafka import Consumer
+
+from pipeline.config import Settings
+from pipeline.engine.timestamp import format_timestamp
+from pipeline.history.checkpoint import (
+    Checkpoint,
+    CheckpointStore,
+    Input,
+    Part,
+    Phase,
+    backfill_group,
+    groups_with_offsets,
+)
+from pipeline.history.input_log import InputLog, LogBegin
+from pipeline.history.log_judge import LogJudge
+from pipeline.history.log_outputs import Learning, Output, Telling
+from pipeline.history.log_reader import LogReader
+from pipeline.history.sender import Sender
+from pipeline.kafka.clients import consumer
+from pipeline.rules import CompiledRule, RuleSet
+
+_SAVE_SECONDS: Final = 5.0
+_BUFFER_KIB: Final = 16_384
+
+
+@dataclass(slots=True)
+class Backfilled:
+    """What a run did.
+
+    Attributes:
+        rule_id: the rule.
+        history: its history.
+        since_ms: how far back it learns, epoch milliseconds.
+        resumed: it went on with one that was begun before.
+        was_done: it found one that was done, and did nothing.
+        phase: where it ended: `Phase.DONE`, or where it was stopped.
+        read: records read.
+        learned: `Learn` records sent; a term counts once for each checkpoint it was seen before.
+        told: observations sent again, of sightings after the hand-over.
+        behind: records that the workers had not read at the hand-over; they are told.
+        log_begins_ms: timestamp of the oldest record, where the log does not reach back to
+            `since_ms`; else None.
+        skipped: records that could not be used, by reason.
+    """
+
+    rule_id: str
+    history: str
+    since_ms: int = 0
+    resumed: bool = False
+    was_done: bool = False
+    phase: Phase = Phase.HOLD
+    read: int = 0
+    learned: int = 0
+    told: int = 0
+    behind: int = 0
+    log_begins_ms: int | None = None
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.phase is Phase.DONE
+
+    def summary(self) -> dict[str, Any]:
+        """Return it as plain data, fit for JSON."""
+        begins = self.log_begins_ms
+        return {
+            "rule_id": self.rule_id,
+            "history": self.history,
+            "since": format_timestamp(self.since_ms),
+            "log_begins": None if begins is None else format_timestamp(begins),
+            "resumed": self.resumed,
+            "was_done": self.was_done,
+            "done": self.is_done,
+            "read": self.read,
+            "learned": self.learned,
+            "told": self.told,
+            "behind": self.behind,
+            "skipped": dict(sorted(self.skipped.items())),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is. Records of the phase's own range, those of earlier runs included."""
+
+    phase: Phase
+    done: int
+    total: int
+    read: int
+
+
+def prepare_backfills(settings: Settings, ruleset: RuleSet) -> list[str]:
+    """Begin the backfill of each rule that runs and has none; raises like `Backfill.run`.
+
+    Returns:
+        The ids of the rules.
+    """
+    by_group = {
+        backfill_group(settings.kafka.group_id, each.history_id): each
+        for each in ruleset.runnable
+        if each.terms
+    }
+    begun = groups_with_offsets(settings, by_group)
+    new = [compiled for group, compiled in by_group.items() if group not in begun]
+    for compiled in new:
+        Backfill(settings, compiled).prepare()
+    return [compiled.rule.rule_id for compiled in new]
+
+
+class Backfill:
+    """The backfill of one rule.
+
+    Args:
+        settings: how to connect, and how records are judged.
+        compiled: the rule, one with new-terms fields.
+        back_ms: how far back it learns; None: as far as the rule's history.
+        again: begin anew also where one was done, or begun.
+        max_rate: records to read a second, at most.
+        on_progress: called now and then.
+        stopped: asked now and then whether to stop; the next run goes on there.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        compiled: CompiledRule,
+        *,
+        back_ms: int | None = None,
+        again: bool = False,
+        max_rate: float | None = None,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._settings = settings
+        if back_ms is None:
+            back_ms = compiled.rule.new_terms.history_ms if compiled.rule.new_terms else 0
+        self._since_ms = _now_ms() - back_ms
+        self._again = again
+        self._max_rate = max_rate
+        self._on_progress = on_progress
+        self._stopped = stopped
+        self._known = False
+        self._judge = LogJudge(settings, compiled)
+        self._result = Backfilled(
+            compiled.rule.rule_id, compiled.history_id, skipped=self._judge.skipped
+        )
+
+    def prepare(self) -> None:
+        """Begin, if nothing was begun: note the hand-over and hold the history.
+
+        From then on none of its sightings counts until `run` is through. Raises like `run`.
+        """
+        self._open_and(until=Phase.LEARN)
+
+    def run(self, *, known: bool = False) -> Backfilled:
+        """Do what is left to do.
+
+        Args:
+            known: the history is not new, so where nothing was learned yet nothing need be.
+
+        Raises:
+            BrokerError: no broker answers, or a topic is missing.
+            DeliveryError: a record was not acknowledged.
+            StateError: a newer firstseen began it.
+        """
+        self._known = known
+        self._open_and(until=Phase.DONE)
+        return self._result
+
+    def _open_and(self, *, until: Phase) -> None:
+        """Open the clients, and go on from the checkpoint up to a phase."""
+        client = consumer(
+            self._settings,
+            group_id=backfill_group(self._settings.kafka.group_id, self._result.history),
+            enable_partition_eof=True,
+            queued_max_messages_kbytes=_BUFFER_KIB,
+        )
+        with closing(client), Sender(self._settings) as sender:
+            log = InputLog(self._settings, client)
+            store = CheckpointStore(self._settings, client)
+            checkpoint = self._begin(log, store)
+            begin = LogBegin(log, checkpoint)
+            steps = _Steps(checkpoint, client, store, sender, begin)
+            self._go_on(steps, until)
+            self._result.log_begins_ms = begin.time_ms
+
+    def _begin(self, log: InputLog, store: CheckpointStore) -> Checkpoint:
+        """Return the checkpoint to go on from, a new one if need be."""
+        found = store.load(log.inputs)
+        if found is None or self._again:
+            checkpoint = log.cut(self._since_ms, found)
+            store.save(checkpoint)
+        else:
+            checkpoint = found
+            self._result.was_done = found.phase is Phase.DONE
+            self._result.resumed = not self._result.was_done
+        self._result.since_ms = checkpoint.since_ms
+        self._result.phase = checkpoint.phase
+        self._result.behind = log.behind(checkpoint)
+        return checkpoint
+
+    def _go_on(self, steps: _Steps, until: Phase) -> None:
+        """Do the steps that are left, and save after each."""
+        checkpoint, sender = steps.checkpoint, steps.sender
+        rule_id, history = self._result.rule_id, self._result.history
+        while list(Phase).index(checkpoint.phase) < list(Phase).index(until):
+            match checkpoint.phase:
+                case Phase.HOLD:
+                    sender.hold(rule_id, history)
+                    sender.flush()
+                    checkpoint.phase = Phase.LEARN
+                case Phase.LEARN:
+                    if self._known:
+                        _learn_nothing(checkpoint)
+                    self._result.learned += self._read(steps, Learning(self._judge, sender))
+                    if not _is_read(checkpoint):
+                        return
+                    checkpoint.phase = Phase.RELEASE
+                case Phase.RELEASE:
+                    sender.release(rule_id, history)
+                    sender.flush()
+                    InputLog(self._settings, steps.client).note_ends(checkpoint)
+                    checkpoint.phase = Phase.TELL
+                case _:
+                    telling = Telling(self._judge, sender, self._settings)
+                    self._result.told += self._read(steps, telling)
+                    if not _is_read(checkpoint):
+                        return
+                    checkpoint.phase = Phase.DONE
+                    checkpoint.ended_ms = _now_ms()
+            steps.store.save(checkpoint)
+            self._result.phase = checkpoint.phase
+
+    def _read(self, steps: _Steps, output: Output) -> int:
+        """Read what is left of the range of the phase; return how many records were sent.
+
+        A position is saved only once what was read before it is acknowledged.
+        """
+        checkpoint, parts = steps.checkpoint, steps.checkpoint.parts
+        reader = LogReader(
+            self._settings, steps.client, max_rate=self._max_rate, stopped=self._stopped
+        )
+        ranges = {place: _range(checkpoint.phase, part) for place, part in parts.items()}
+        begins = sum(begin for begin, _ in ranges.values())
+        total = sum(end for _, end in ranges.values()) - begins
+        sent, saved = 0, time.monotonic()
+        for messages in reader.read(
+            {p: (parts[p].position, end) for p, (_, end) in ranges.items()}
+        ):
+            self._result.read += len(messages)
+            steps.begin.look(messages)
+            output.take(messages)
+            if output.is_full or time.monotonic() - saved > _SAVE_SECONDS:
+                sent += output.settle()
+                steps.save(reader.positions)
+                saved = time.monotonic()
+            done = sum(reader.positions.values()) - begins
+            self._on_progress(Progress(checkpoint.phase, done, total, self._result.read))
+        sent += output.settle()
+        steps.save(reader.positions)
+        return sent
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """What the steps work with: the checkpoint, and the clients while they are open."""
+
+    checkpoint: Checkpoint
+    client: Consumer
+    store: CheckpointStore
+    sender: Sender
+    begin: LogBegin
+
+    def save(self, positions: Mapping[Input, int]) -> None:
+        """Save how far the log is read."""
+        for place, position in positions.items():
+            self.checkpoint.parts[place].position = position
+        self.store.save(self.checkpoint)
+
+
+def _learn_nothing(checkpoint: Checkpoint) -> None:
+    """Leave out what there is to learn, if nothing of it is learned yet."""
+    if all(part.position == part.start for part in checkpoint.parts.values()):
+        for part in checkpoint.parts.values():
+            part.start = part.position = part.handover
+
+
+def _is_read(checkpoint: Checkpoint) -> bool:
+    """Whether the range of the phase is through."""
+    return all(
+        part.position >= _range(checkpoint.phase, part)[1] for part in checkpoint.parts.values()
+    )
+
+
+def _range(phase: Phase, part: Part) -> tuple[int, int]:
+    """Return the offsets that a phase reads."""
+    if phase is Phase.LEARN:
+        return part.start, part.handover
+    return part.handover, part.handover if part.until is None else part.until
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,62 @@
+"""Judging records of the log by one rule, outside a worker, as a worker does."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
+
+from pipeline.config import Settings
+from pipeline.config.match_stage import match_stage
+from pipeline.engine.prefilter import Prefilter
+from pipeline.engine.wire import Observation
+from pipeline.rules import CompiledRule, RuleSet
+from pipeline.types import Position, Record
+
+
+class LogJudge:
+    """The match stage of one rule, for records of confluent-kafka.
+
+    Args:
+        settings: how records are judged.
+        compiled: the rule.
+
+    Attributes:
+        skipped: records that could not be used, by reason. The worker that reads them writes the
+            dead letters; here they are counted only.
+    """
+
+    def __init__(self, settings: Settings, compiled: CompiledRule) -> None:
+        ruleset = RuleSet([compiled])
+        self._prefilter = Prefilter.from_ruleset(ruleset)
+        self._stage = match_stage(settings, ruleset)
+        self.skipped: Counter[str] = Counter()
+
+    def observations(self, messages: Iterable[Message]) -> Iterable[Observation]:
+        """Yield the sightings in these records, in order."""
+        may_match = self._prefilter.may_match
+        for message in messages:
+            # Asked here, not by the stage: nearly all records end with it.
+            if may_match(message.value() or b""):
+                outcome = self._stage.process(_record(message))
+                if outcome.error is not None:
+                    self.skipped[outcome.error.reason] += 1
+                for failure in outcome.failures:
+                    self.skipped[failure.code] += 1
+                yield from outcome.observations
+
+
+def _record(message: Message) -> Record:
+    """Return the record of a message; its arrival as `pipeline.stream.records` has it."""
+    kind, timestamp_ms = message.timestamp()
+    stamped = kind == TIMESTAMP_LOG_APPEND_TIME
+    return Record(
+        position=Position(message.topic(), message.partition(), message.offset()),
+        key=message.key(),
+        value=message.value(),
+        headers=(),
+        timestamp_ms=max(timestamp_ms, 0),
+        arrival_ms=timestamp_ms if stamped else time.time_ns() // 1_000_000,
+    )

@@ -1,0 +1,104 @@
+"""What a backfill makes of the sightings it reads: first they are learned, later they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from confluent_kafka import Message
+
+from pipeline.config import Settings
+from pipeline.engine.forwarded import ForwardedCache
+from pipeline.engine.wire import Learn, encode
+from pipeline.history.log_judge import LogJudge
+from pipeline.history.sender import Sender
+from pipeline.history.sources import GATHERED, together
+
+_RECORD_OVERHEAD_BYTES: Final = 1024
+
+
+class Output(Protocol):
+    """Takes records of the log; what it made of them is durable once it has settled."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it should settle before it takes more."""
+
+    def take(self, messages: Sequence[Message]) -> None:
+        """Judge records and send, or gather, what they give rise to."""
+
+    def settle(self) -> int:
+        """Wait until all of it is acknowledged; return how many records were sent since before.
+
+        Raises:
+            DeliveryError: one was refused.
+        """
+
+
+class Learning:
+    """Makes `Learn` records: one for each term tuple and settling, as memory allows."""
+
+    def __init__(self, judge: LogJudge, sender: Sender) -> None:
+        self._judge = judge
+        self._sender = sender
+        self._gathered: dict[bytes, Learn] = {}
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._gathered) >= GATHERED
+
+    def take(self, messages: Sequence[Message]) -> None:
+        for seen in self._judge.observations(messages):
+            key = seen.key()
+            learned = Learn(
+                rule_id=seen.rule.id,
+                history=seen.history,
+                window_ms=seen.window_ms,
+                terms=seen.terms,
+                first_ms=seen.time_ms,
+                last_ms=seen.time_ms,
+            )
+            self._gathered[key] = together(self._gathered.get(key), learned)
+
+    def settle(self) -> int:
+        for learned in self._gathered.values():
+            self._sender.learn(learned)
+        self._sender.flush()
+        sent = len(self._gathered)
+        self._gathered.clear()
+        return sent
+
+
+class Telling:
+    """Sends observations as the match stage does: repeats within the granularity are left out."""
+
+    is_full = False
+
+    def __init__(self, judge: LogJudge, sender: Sender, settings: Settings) -> None:
+        self._judge = judge
+        self._sender = sender
+        self._max_bytes = settings.kafka.message_max_bytes - _RECORD_OVERHEAD_BYTES
+        self._forwarded = ForwardedCache(
+            settings.state.forwarded_entries,
+            round(settings.state.granularity.total_seconds() * 1000),
+        )
+        self._sent = 0
+
+    def take(self, messages: Sequence[Message]) -> None:
+        for seen in self._judge.observations(messages):
+            key = seen.key()
+            cached = self._forwarded.applies_to(seen.window_ms)
+            if cached and self._forwarded.covers(key, seen.time_ms):
+                continue
+            value = encode(seen)
+            if len(value) > self._max_bytes:
+                self._judge.skipped["output_too_large"] += 1
+                continue
+            self._sender.observe(key, value)
+            self._sent += 1
+            self._forwarded.remember(key, seen.time_ms)
+
+    def settle(self) -> int:
+        self._sender.flush()
+        sent, self._sent = self._sent, 0
+        return sent

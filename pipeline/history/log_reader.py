@@ -1,0 +1,101 @@
+"""Reading ranges of the input topics, without a consumer group's help."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from pipeline.config import Settings
+from pipeline.errors import BrokerError
+from pipeline.history.checkpoint import Input
+from pipeline.kafka.clients import broker_errors
+
+_BATCH_RECORDS: Final = 500
+_POLL_SECONDS: Final = 1.0
+_SILENCE_SECONDS: Final = 30.0
+
+
+class LogReader:
+    """Reads each partition from one offset to another.
+
+    Args:
+        settings: for the messages of errors.
+        client: a consumer that tells the end of a partition (``enable.partition.eof``).
+        max_rate: records a second, at most; None for as many as come.
+        stopped: asked between two batches whether to end early.
+
+    Attributes:
+        positions: the next offset of each partition; whatever was yielded lies before it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Consumer,
+        *,
+        max_rate: float | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._max_rate = max_rate
+        self._stopped = stopped
+        self.positions: dict[Input, int] = {}
+
+    def read(self, ranges: Mapping[Input, tuple[int, int]]) -> Iterator[list[Message]]:
+        """Yield the records in ``[start, end)`` of each partition, in batches, some of them empty.
+
+        A record that retention deletes meanwhile is left out.
+
+        Raises:
+            BrokerError: a broker refuses, or says nothing for half a minute.
+        """
+        self.positions = {place: start for place, (start, _) in ranges.items()}
+        ends = {place: end for place, (start, end) in ranges.items() if start < end}
+        self._client.assign([TopicPartition(*place, self.positions[place]) for place in ends])
+        begun, read = time.monotonic(), 0
+        heard = begun
+        while ends and not self._stopped():
+            with broker_errors(self._settings, "reading the inputs"):
+                answers = self._client.consume(self._batch(), _POLL_SECONDS)
+            if answers:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > _SILENCE_SECONDS:
+                raise BrokerError(f"reading the inputs: no answer for {_SILENCE_SECONDS:.0f} s")
+            batch = [message for message in answers if self._is_wanted(message, ends)]
+            read += len(batch)
+            self._leave_finished(ends)
+            yield batch
+            if self._max_rate is not None:
+                time.sleep(max(0.0, begun + read / self._max_rate - time.monotonic()))
+
+    def _batch(self) -> int:
+        """Return how many records to ask for: a fifth of a second's, where there is a rate."""
+        if self._max_rate is None:
+            return _BATCH_RECORDS
+        return max(1, min(_BATCH_RECORDS, round(self._max_rate / 5)))
+
+    def _is_wanted(self, message: Message, ends: Mapping[Input, int]) -> bool:
+        """Note how far an answer reaches; return whether it is a record of the range."""
+        error, place = message.error(), (message.topic(), message.partition())
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
+            if error.retriable():
+                return False
+            raise BrokerError(f"reading {place[0]}: {error.str()}")
+        end = ends.get(place)
+        if end is None:
+            return False  # of a partition that is through
+        offset = message.offset()
+        wanted = error is None and offset < end
+        self.positions[place] = min(end, offset + 1 if wanted else offset)
+        return wanted
+
+    def _leave_finished(self, ends: dict[Input, int]) -> None:
+        finished = [place for place, end in ends.items() if self.positions[place] >= end]
+        for place in finished:
+            del ends[place]
+        if finished:
+            self._client.incremental_unassign([TopicPartition(*place) for place in finished])

@@ -1,0 +1,132 @@
+"""Backfills that a worker runs by itself, where `state.backfill` is `auto`.
+
+Before a worker joins the group it begins the backfill of each rule that has none
+(`prepare_backfills`): from then on the rule is held, so it tells nothing before it has learned. The
+rest is done by the worker that owns the rule's *home*, one partition of the observations: in a
+thread of its own, one rule after the other, while the stages go on. Where partitions move, the new
+owner goes on at the checkpoint. Should two run for a moment, both do the same, which does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES
+from pipeline.engine.partition import partition_of
+from pipeline.errors import FirstseenError
+from pipeline.history import Backfill, Backfilled, Progress
+from pipeline.rules import CompiledRule
+from pipeline.stream.context import Context
+from pipeline.stream.sweeper import Sweeper
+from pipeline.stream.tables import StateTable
+from pipeline.telemetry.logging import get_logger
+
+_RETRY_SECONDS = 30.0
+
+log = get_logger(__name__)
+
+
+class Backfills:
+    """Finishes the backfills of the rules whose home partition is ours.
+
+    Args:
+        context: the app, settings and rules.
+        table: the first seen table.
+        sweeper: opens its partitions.
+    """
+
+    def __init__(self, context: Context, table: StateTable, sweeper: Sweeper) -> None:
+        self._app = context.app
+        self._settings = context.settings
+        self._metrics = context.metrics
+        self._rules = [each for each in context.ruleset.runnable if each.terms]
+        self._table = table
+        self._sweeper = sweeper
+        self._done: set[str] = set()
+        self._ours: frozenset[int] = frozenset()
+        self._wake = asyncio.Event()
+        table.on_recover(self._recovered)
+
+    async def _recovered(self) -> None:
+        self._ours = frozenset(
+            tp.partition
+            for tp in self._app.assignor.assigned_actives()
+            if tp.topic == self._table.changelog_name
+        )
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Do what there is to do after each rebalance; runs as long as the app."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                for compiled in self._rules:
+                    await self._turn(compiled)
+        finally:
+            self._ours = frozenset()  # so that a thread that reads the log ends
+
+    async def _turn(self, compiled: CompiledRule) -> None:
+        history = bytes.fromhex(compiled.history_id)
+        partitions = self._app.consumer.topic_partitions(self._settings.topics.observations) or 1
+        home = partition_of(history, partitions)
+        if home not in self._ours or compiled.history_id in self._done:
+            return
+        try:
+            result = await asyncio.to_thread(
+                self._backfill, compiled, home, known=self._is_known(home, history)
+            )
+        except FirstseenError as error:
+            log.warning(
+                "a backfill failed and is tried again",
+                action="backfill_failed",
+                rule_id=compiled.rule.rule_id,
+                error=error,
+            )
+            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._wake.set)
+        except Exception as error:  # noqa: BLE001 - a bug: the rule would stay silent, so say it
+            self._app.fail(error)
+        else:
+            self._note(result)
+
+    def _is_known(self, home: int, history: bytes) -> bool:
+        """Whether the history has been taught, or has seen something, before it was held."""
+        partition = self._sweeper.partition(home)
+        if partition.first_seen.held.taught(history[:HISTORY_BYTES]):
+            return True
+        found = next(partition.table.items_from(history), None)
+        return found is not None and len(found[0]) == KEY_BYTES and found[0].startswith(history)
+
+    def _backfill(self, compiled: CompiledRule, home: int, *, known: bool) -> Backfilled:
+        """Run one, in a thread; it stops once its home is another worker's."""
+        rule_id = compiled.rule.rule_id
+        remaining = self._metrics.backfill_remaining.labels(rule_id)
+        records = self._metrics.backfill_records.labels(rule_id)
+        read: int | None = None
+
+        def progress(now: Progress) -> None:
+            nonlocal read
+            if read is None:
+                log.info("a rule learns from the log", action="backfill_started", rule_id=rule_id)
+                read = 0
+            remaining.set(now.total - now.done)
+            records.inc(now.read - read)
+            read = now.read
+
+        backfill = Backfill(
+            self._settings,
+            compiled,
+            on_progress=progress,
+            stopped=lambda: home not in self._ours,
+        )
+        try:
+            return backfill.run(known=known)
+        finally:
+            remaining.set(0)
+
+    def _note(self, result: Backfilled) -> None:
+        if not result.is_done:
+            return
+        self._done.add(result.history)
+        if not result.was_done:
+            log.info("a rule has learned", action="backfill_done", **result.summary())

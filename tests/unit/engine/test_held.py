@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from pipeline.engine.first_seen import FirstSeen, Sighting
+from pipeline.engine.held import HELD_KEY, Held
+from pipeline.engine.tables import MemoryTable
+from pipeline.engine.wire import Hold, Learn, Observation, Release, RuleRef, Source
+from pipeline.errors import StateError
+
+HOUR = 3_600_000
+HISTORY = "ab" * 8
+OTHER = "cd" * 8
+RULE = RuleRef("rule", "Rule", 1, "low", 21, 100, 300_000, ("process.executable",))
+HOLD = Hold("rule", HISTORY)
+RELEASE = Release("rule", HISTORY)
+
+
+def observe(
+    first_seen: FirstSeen, offset: int, term: str = "a", history: str = HISTORY
+) -> Sighting:
+    observation = Observation(
+        RULE, history, HOUR, (term,), 0, "e", "id", Source("t", 0, 0, 0), msgspec.Raw(b"{}")
+    )
+    return first_seen.observe(observation, offset, 0)
+
+
+def test_a_held_history_judges_nothing_and_remembers_nothing() -> None:
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+    first_seen.hold(HOLD, 0, 0)
+
+    held = observe(first_seen, 1)
+
+    assert (True, False) == (held.held, held.new)
+    assert [HELD_KEY] == [key for key, _ in table.items()]
+
+
+def test_other_histories_go_on() -> None:
+    first_seen = FirstSeen(MemoryTable())
+    first_seen.hold(HOLD, 0, 0)
+
+    assert observe(first_seen, 1, history=OTHER).new
+
+
+def test_a_released_history_knows_what_it_learned_and_tells_the_rest() -> None:
+    first_seen = FirstSeen(MemoryTable())
+    first_seen.hold(HOLD, 0, 0)
+    first_seen.learn(Learn("rule", HISTORY, HOUR, ("a",), 0, 0), 1, 0)
+    first_seen.release(RELEASE, 2)
+
+    assert [False, True] == [observe(first_seen, 3, "a").new, observe(first_seen, 4, "b").new]
+
+
+@pytest.mark.parametrize("committed", [0, 2, 4, 9])
+def test_what_was_held_is_held_when_it_is_read_again(committed: int) -> None:
+    """Whatever came since: only offsets below `committed` are never read again."""
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+    first_seen.hold(HOLD, 1, 0)
+    first_seen.release(RELEASE, 3)
+    first_seen.hold(HOLD, 5, committed)
+    first_seen.release(RELEASE, 8)
+
+    again = FirstSeen(table)
+    for offset in range(committed, 10):
+        assert observe(again, offset, str(offset)).held == (offset in {1, 2, 5, 6, 7})
+
+
+def test_a_hold_that_is_asked_for_twice_begins_with_the_first_and_ends_once() -> None:
+    first_seen = FirstSeen(MemoryTable())
+    first_seen.hold(HOLD, 1, 0)
+    first_seen.hold(HOLD, 3, 9)
+    first_seen.release(RELEASE, 5)
+    first_seen.release(RELEASE, 7)
+
+    assert [1, 2, 3, 4] == [n for n in range(10) if observe(first_seen, n, str(n)).held]
+
+
+def test_a_release_without_a_hold_changes_nothing() -> None:
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+
+    first_seen.release(RELEASE, 0)
+
+    assert not first_seen.held.taught(bytes.fromhex(HISTORY))
+    assert observe(first_seen, 1).new
+
+
+def test_the_holds_that_are_open_are_told_by_rule() -> None:
+    held = Held(MemoryTable())
+    held.hold("rule", bytes.fromhex(HISTORY), 0, 0)
+    held.hold("rule", bytes.fromhex(OTHER), 1, 0)
+    held.hold("other", b"12345678", 2, 0)
+    held.release(b"12345678", 3)
+
+    assert {"rule": 2} == held.open()
+
+
+def test_a_history_that_was_taught_stays_so_when_it_is_held_again() -> None:
+    history = bytes.fromhex(HISTORY)
+    held = Held(MemoryTable())
+    held.hold("rule", history, 0, 0)
+    before = held.taught(history)
+    held.release(history, 3)
+    held.hold("rule", history, 5, 9)
+
+    assert (False, True) == (before, held.taught(history))
+
+
+def test_a_damaged_list_says_what_to_do() -> None:
+    table = MemoryTable()
+    table.put(HELD_KEY, b"\xff")
+
+    with pytest.raises(StateError, match="delete the local state folder"):
+        Held(table)
