@@ -47,7 +47,6 @@ with it, else the new low offsets look like replays.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
 
@@ -94,8 +93,7 @@ class Row(msgspec.Struct, array_like=True, frozen=True):
     window_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(msgspec.Struct, frozen=True, gc=False):
     """The verdict on one observation. Times are epoch milliseconds.
 
     Attributes:

@@ -8,7 +8,8 @@ control batches, aborted transactions and compacted holes included.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final, Protocol
@@ -20,7 +21,7 @@ from aiokafka.consumer.fetcher import (
     PartitionRecords,
 )
 from aiokafka.record.default_records import DefaultRecordBatch
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
 from pipeline.stream.transport import batches
 from pipeline.stream.transport.batches import BatchHeader
@@ -29,12 +30,14 @@ from pipeline.stream.transport.bundles import (
     MAX_BUNDLE_RECORDS,
     MAX_BUNDLE_SECONDS,
     Bundle,
+    FetchedRecord,
     Shelf,
 )
 from pipeline.stream.transport.options import Depth
 from pipeline.types import Position
 
-_NO_POSITION: Final = 1 << 62
+_FEW: Final = 4
+"""At most one record in so many is parsed alone; of more, parsing the whole batch is cheaper."""
 
 
 class RecordFilter(Protocol):
@@ -54,7 +57,7 @@ class RecordFilter(Protocol):
     def positions(self, data: bytes | memoryview) -> Sequence[int]:
         """Return where something stands that a match needs; a record without any cannot match."""
 
-    def judge(self, record: ConsumerRecord) -> Any | None:
+    def judge(self, record: FetchedRecord) -> Any | None:
         """Judge one record whole; what is returned goes on to the agent, None drops the record."""
 
     def passed_over(self, tp: TopicPartition, records: int, timestamp_ms: int) -> None:
@@ -67,11 +70,21 @@ class BundledRecords(PartitionRecords):
     shelf: Shelf
     next_fetch_offset: int
 
-    def _bundle(
-        self, items: Iterator[tuple[ConsumerRecord, Any | None]]
-    ) -> Iterator[ConsumerRecord]:
+    def _consumer_record(self, tp: TopicPartition, record: Any) -> FetchedRecord:
+        return FetchedRecord(
+            tp.topic,
+            tp.partition,
+            record.offset,
+            record.timestamp,
+            record.timestamp_type,
+            record.key,
+            record.value,
+            tuple(record.headers),
+        )
+
+    def _bundle(self, items: Iterator[tuple[FetchedRecord, Any | None]]) -> Iterator[FetchedRecord]:
         """Gather items; a record with None was judged and dropped."""
-        first: ConsumerRecord | None = None
+        first: FetchedRecord | None = None
         bundle: list[Any] = []
         size = 0
         deadline = monotonic() + MAX_BUNDLE_SECONDS
@@ -88,7 +101,7 @@ class BundledRecords(PartitionRecords):
         if first is not None:
             yield self._shelve(first, bundle, size)
 
-    def _shelve(self, first: ConsumerRecord, items: list[Any], size: int) -> ConsumerRecord:
+    def _shelve(self, first: FetchedRecord, items: list[Any], size: int) -> FetchedRecord:
         position = Position(first.topic, first.partition, first.offset)
         self.shelf.put(position, Bundle(tuple(items), size))
         return first
@@ -128,7 +141,7 @@ class FilteredRecords(BundledRecords):
         records.data = data
         records._records_iterator = records._bundle(records._read())  # noqa: SLF001
 
-    def _read(self) -> Iterator[tuple[ConsumerRecord, Any | None]]:
+    def _read(self) -> Iterator[tuple[FetchedRecord, Any | None]]:
         self._unread, self._unread_ms = 0, 0
         for header in batches.batch_headers(self.data):
             if header is None:
@@ -154,7 +167,7 @@ class FilteredRecords(BundledRecords):
                 return True
         return header.is_control or header.next_offset <= self.next_fetch_offset
 
-    def _read_batch(self, header: BatchHeader) -> Iterator[tuple[ConsumerRecord, Any | None]]:
+    def _read_batch(self, header: BatchHeader) -> Iterator[tuple[FetchedRecord, Any | None]]:
         payload = batches.decompress(self.data, header)
         if self.depth < Depth.BATCH or self.next_fetch_offset > header.base_offset:
             # Without a search of the batch, or with a batch that was half read before a seek.
@@ -167,22 +180,26 @@ class FilteredRecords(BundledRecords):
 
     def _read_at(
         self, header: BatchHeader, payload: bytes | memoryview, positions: Sequence[int]
-    ) -> Iterator[tuple[ConsumerRecord, Any | None]]:
+    ) -> Iterator[tuple[FetchedRecord, Any | None]]:
         """Read only the records in which one of these positions lies."""
-        wanted = iter(sorted(positions))
-        position = next(wanted)
-        for span in batches.record_spans(payload, header.records):
-            if position < span[1]:
-                (record,) = batches.parse_one(self.data, header, payload, span)
-                if self.record_filter.may_match(record.value or b""):
-                    self._count_unread(-1, 0)
-                    yield from self._judge(record)
-                while position < span[1]:
-                    position = next(wanted, _NO_POSITION)
+        spans = list(batches.record_spans(payload, header.records))
+        ends = [end for _, end in spans]
+        wanted = sorted({bisect_right(ends, position) for position in positions})
+        records: Iterable[Any]
+        if len(wanted) * _FEW <= len(spans):
+            records = (
+                batches.parse_one(self.data, header, payload, spans[number]) for number in wanted
+            )
+        else:
+            records = map(list(batches.parse(self.data, header, payload)).__getitem__, wanted)
+        for record in records:
+            if self.record_filter.may_match(record.value or b""):
+                self._count_unread(-1, 0)
+                yield from self._judge(record)
 
     def _read_each(
         self, header: BatchHeader, payload: bytes | memoryview
-    ) -> Iterator[tuple[ConsumerRecord, Any | None]]:
+    ) -> Iterator[tuple[FetchedRecord, Any | None]]:
         start = self.next_fetch_offset
         for record in batches.parse(self.data, header, payload):
             if record.offset < start:
@@ -192,7 +209,7 @@ class FilteredRecords(BundledRecords):
             else:
                 yield from self._judge(record)
 
-    def _read_old_format(self) -> Iterator[tuple[ConsumerRecord, Any | None]]:
+    def _read_old_format(self) -> Iterator[tuple[FetchedRecord, Any | None]]:
         """Read message sets of format 0 and 1 with aiokafka's reader; it skips what was read."""
         for record in self._unpack_records():
             if self.depth >= Depth.RECORD and not self.record_filter.may_match(record.value or b""):
@@ -200,7 +217,7 @@ class FilteredRecords(BundledRecords):
             else:
                 yield record, self.record_filter.judge(record)
 
-    def _judge(self, record: Any) -> Iterator[tuple[ConsumerRecord, Any | None]]:
+    def _judge(self, record: Any) -> Iterator[tuple[FetchedRecord, Any | None]]:
         self.next_fetch_offset = record.offset + 1
         judged = self._consumer_record(self._tp, record)
         yield judged, self.record_filter.judge(judged)
