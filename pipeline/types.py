@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+import msgspec
 
 Event: TypeAlias = Mapping[str, Any]
 """A decoded JSON document."""
@@ -18,8 +19,8 @@ Term: TypeAlias = str | int | float | bool
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+# Structs, not dataclasses: one is made for each record, in a tenth of the time.
+class Position(msgspec.Struct, frozen=True, gc=False):
     """Where a record stands: topic, partition, offset."""
 
     topic: str
@@ -30,8 +31,7 @@ class Position:
         return f"{self.topic}[{self.partition}]@{self.offset}"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A Kafka record as bytes.
 
     Attributes:

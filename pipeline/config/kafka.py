@@ -93,7 +93,10 @@ class KafkaSettings(Section):
     )
     compression_type: Annotated[
         Literal["none", "gzip", "snappy", "lz4", "zstd"], BeforeValidator(_lower)
-    ] = Field(default="lz4", description="Compression of what is written.")
+    ] = Field(
+        default="zstd",
+        description="Compression of what is written; lz4 is written at its slowest level.",
+    )
     linger: Duration = Field(
         default=timedelta(milliseconds=10),
         ge=timedelta(0),

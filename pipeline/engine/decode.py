@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+import msgspec
 import orjson
 
 from pipeline.errors import DecodeError
@@ -48,8 +49,7 @@ class DecodeLimits:
             raise ValueError(f"max_depth is {self.max_depth}, allowed are 1 to {MAX_DEPTH}")
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """One event of a record.
 
     Attributes:
@@ -63,8 +63,7 @@ class Document:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(msgspec.Struct, frozen=True):
     """The documents of a record, and the first thing that was wrong with it, if any."""
 
     documents: tuple[Document, ...]

@@ -50,7 +50,6 @@ with it, else the new low offsets look like replays.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
 
@@ -98,8 +97,7 @@ class Row(msgspec.Struct, array_like=True, frozen=True):
     window_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(msgspec.Struct, frozen=True, gc=False):
     """The verdict on one observation. Times are epoch milliseconds.
 
     Attributes:

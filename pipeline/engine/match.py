@@ -51,8 +51,7 @@ class Disposition(StrEnum):
     DEAD_LETTER = "dead_letter"
 
 
-@dataclass(frozen=True, slots=True)
-class RuleFailure:
+class RuleFailure(msgspec.Struct, frozen=True, gc=False):
     """A rule that could not give its full answer on one event; other rules went on.
 
     Attributes:
@@ -68,8 +67,7 @@ class RuleFailure:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """The one result of one record.
 
     Attributes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from pipeline.engine.paths import leaves
@@ -40,6 +41,8 @@ def parse_timestamp(value: Any) -> int | None:
     as epoch milliseconds.
     """
     if isinstance(value, str):
+        if (usual := _usual(value)) is not None:
+            return usual
         found = _ISO.fullmatch(value)
         if found is not None:
             return _from_parts(found)
@@ -83,6 +86,33 @@ def effective_time(event: Event, override: str | None, *, fallback: bool) -> int
             raise TimestampError("invalid_timestamp", f"{name} is no time: {str(value)[:200]!r}")
         times.append(time_ms)
     return min(times)
+
+
+def _usual(value: str) -> int | None:
+    """Return what ``2024-05-01T12:00:00.123456789Z`` stands for, None if it is written otherwise.
+
+    Nearly all events spell it so, and one after the other in the same minute.
+    """
+    seconds, fraction = value[17:19], value[20:-1]
+    if (
+        value[16:17] != ":"
+        or value[19:20] != "."
+        or value[-1] != "Z"
+        or not 3 <= len(fraction) <= 9
+        or not (seconds + fraction).isdecimal()
+        or not value.isascii()
+        or seconds > "59"
+        or len(seconds) != 2
+    ):
+        return None
+    minute = _minute(value[:16])
+    return None if minute is None else minute + 1000 * int(seconds) + int(fraction[:3])
+
+
+@lru_cache(maxsize=256)
+def _minute(value: str) -> int | None:
+    found = _ISO.fullmatch(value)
+    return None if found is None or len(value) != 16 else _from_parts(found)
 
 
 def _from_parts(found: re.Match[str]) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from datetime import UTC, datetime
+from itertools import islice, repeat
 
 from pipeline import __version__
 from pipeline.config import Settings
@@ -79,8 +80,11 @@ class DeadLetters:
         """Count records that were dropped before they reached an agent."""
         if records > 0:
             self._consecutive = 0
-            for _ in range(min(records, self._limits.ratio_records)):
-                self._remember(bad=False)
+            length = self._limits.ratio_records
+            records = min(records, length)
+            pushed_out = max(0, len(self._latest) + records - length)
+            self._bad_among_latest -= sum(islice(self._latest, pushed_out))
+            self._latest.extend(repeat(False, records))
 
     def judge(self, *, bad: bool) -> None:
         """Count one input record as good or bad.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,6 +55,7 @@ class FirstSeenAgent:
         partition = self.sweeper.partition(message.partition)
         committed = self._app.consumer.committed(TP(message.topic, message.partition))
         raised: list[Outgoing] = []
+        results: Counter[str] = Counter()
         for record in records:
             try:
                 sighting = decode_sighting(record.value or b"")
@@ -64,23 +66,30 @@ class FirstSeenAgent:
                 continue
             if isinstance(sighting, Observation):
                 await self.sweeper.settled(sighting.key())
-                raised += await self._observe(partition, record, sighting, committed)
+                raised += await self._observe(partition, record, sighting, committed, results)
             else:
                 await self.sweeper.settled(record.key)
                 self._change(partition, sighting, record.offset, committed)
+        for result, sightings in results.items():
+            self._metrics.sightings.labels(result).inc(sightings)
         await partition.table.send_changes(self._app.outbox)
         await self._app.outbox.send_keyed(self._topics.new_terms, raised)
         self._app.consumer.acknowledge(message)
 
     async def _observe(
-        self, partition: Partition, record: Any, observation: Observation, committed: int
+        self,
+        partition: Partition,
+        record: Any,
+        observation: Observation,
+        committed: int,
+        results: Counter[str],
     ) -> list[Outgoing]:
         """Judge an observation; return the new term to send, if it is one."""
         partition.sweep.seen(observation.time_ms)
         sighting = partition.first_seen.observe(observation, record.offset, committed)
         if not sighting.remembered:
             self.sweeper.refused(observation.rule.id)
-        self._metrics.sightings.labels(_result(sighting)).inc()
+        results[_result(sighting)] += 1
         if sighting.held:
             self._metrics.sightings_held.labels(observation.rule.id).inc()
         return await self._raise(record, observation, sighting) if sighting.new else []

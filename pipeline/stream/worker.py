@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -99,6 +100,7 @@ class Worker:
         app = build_app(
             self._settings, self._ruleset, self._metrics, transport_class=self._transport_class
         )
+        _calm_collector()
         app.on_failure = self._on_failure
         health = Health(app)
         server = HealthServer(health, self._metrics, self._settings.web)
@@ -259,6 +261,17 @@ def _make_folder(directory: Path) -> None:
             f"cannot make the state folder {directory}: {exc.strerror}; set state.directory to a "
             f"folder that this user may write to"
         ) from exc
+
+
+def _calm_collector() -> None:
+    """Have cyclic garbage looked for seldom, and never among what is loaded by now and stays.
+
+    Records and verdicts are freed by their reference counts; with Python's thresholds a tenth of a
+    loaded worker's time went into looking through them all the same.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _quieten(level: int) -> None:

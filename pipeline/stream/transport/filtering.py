@@ -8,11 +8,13 @@ control batches, aborted transactions and compacted holes included.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final, Protocol
 
+import msgspec
 from aiokafka.consumer.fetcher import (
     READ_COMMITTED,
     Fetcher,
@@ -20,7 +22,7 @@ from aiokafka.consumer.fetcher import (
     PartitionRecords,
 )
 from aiokafka.record.default_records import DefaultRecordBatch
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
 from pipeline.stream.transport import batches
 from pipeline.stream.transport.batches import BatchHeader
@@ -29,12 +31,14 @@ from pipeline.stream.transport.bundles import (
     MAX_BUNDLE_RECORDS,
     MAX_BUNDLE_SECONDS,
     Bundle,
+    FetchedRecord,
     Shelf,
 )
 from pipeline.stream.transport.options import Depth
 from pipeline.types import Position
 
-_NO_POSITION: Final = 1 << 62
+_FEW: Final = 4
+"""At most one record in so many is parsed alone; of more, parsing the whole batch is cheaper."""
 
 
 class RecordFilter(Protocol):
@@ -54,7 +58,7 @@ class RecordFilter(Protocol):
     def positions(self, data: bytes | memoryview) -> Sequence[int]:
         """Return where something stands that a match needs; a record without any cannot match."""
 
-    def judge(self, record: ConsumerRecord) -> Any | None:
+    def judge(self, record: FetchedRecord) -> Any | None:
         """Judge one record whole; what is returned goes on to the agent, None drops the record."""
 
     def passed_over(self, tp: TopicPartition, records: int, timestamp_ms: int) -> None:
@@ -67,12 +71,22 @@ class BundledRecords(PartitionRecords):
     shelf: Shelf
     next_fetch_offset: int
 
-    def _bundle(
-        self, items: Iterator[tuple[ConsumerRecord, Any | None]]
-    ) -> Iterator[ConsumerRecord]:
+    def _consumer_record(self, tp: TopicPartition, record: Any) -> FetchedRecord:
+        return FetchedRecord(
+            tp.topic,
+            tp.partition,
+            record.offset,
+            record.timestamp,
+            record.timestamp_type,
+            record.key,
+            record.value,
+            tuple(record.headers),
+        )
+
+    def _bundle(self, items: Iterator[tuple[FetchedRecord, Any | None]]) -> Iterator[FetchedRecord]:
         """Gather items; a record with None was judged and dropped."""
-        first: ConsumerRecord | None = None
-        record: ConsumerRecord | None = None
+        first: FetchedRecord | None = None
+        record: FetchedRecord | None = None
         bundle: list[Any] = []
         size = 0
         deadline = monotonic() + MAX_BUNDLE_SECONDS
@@ -91,10 +105,10 @@ class BundledRecords(PartitionRecords):
 
     def _hand_over(
         self,
-        first: ConsumerRecord,
-        last: ConsumerRecord,  # noqa: ARG002 - for others
+        first: FetchedRecord,
+        last: FetchedRecord,  # noqa: ARG002 - for others
         bundle: Bundle,
-    ) -> ConsumerRecord:
+    ) -> FetchedRecord:
         """Put a bundle where its reader finds it; return the record that Faust carries."""
         self.shelf.put(Position(first.topic, first.partition, first.offset), bundle)
         return first
@@ -108,8 +122,7 @@ class BundledRecords(PartitionRecords):
         records._records_iterator = records._bundle((r, r) for r in unpacked)  # noqa: SLF001
 
 
-@dataclass
-class BundleRecord(ConsumerRecord):
+class BundleRecord(FetchedRecord, frozen=True, gc=False):
     """The last record of a bundle, which it carries."""
 
     bundle: Bundle
@@ -120,12 +133,12 @@ class ChangelogRecords(BundledRecords):
 
     def _hand_over(
         self,
-        first: ConsumerRecord,  # noqa: ARG002 - for others
-        last: ConsumerRecord,
+        first: FetchedRecord,  # noqa: ARG002 - for others
+        last: FetchedRecord,
         bundle: Bundle,
-    ) -> ConsumerRecord:
+    ) -> FetchedRecord:
         self.shelf.count(last.topic, bundle)
-        return BundleRecord(**vars(last), bundle=bundle)
+        return BundleRecord(**msgspec.structs.asdict(last), bundle=bundle)
 
 
 class FilteredRecords(BundledRecords):
@@ -154,7 +167,7 @@ class FilteredRecords(BundledRecords):
         records.data = data
         records._records_iterator = records._bundle(records._read())  # noqa: SLF001
 
-    def _read(self) -> Iterator[tuple[ConsumerRecord, Any | None]]:
+    def _read(self) -> Iterator[tuple[FetchedRecord, Any | None]]:
         self._unread, self._unread_ms = 0, 0
         for header in batches.batch_headers(self.data):
             if header is None:
@@ -180,7 +193,7 @@ class FilteredRecords(BundledRecords):
                 return True
         return header.is_control or header.next_offset <= self.next_fetch_offset
 
-    def _read_batch(self, header: BatchHeader) -> Iterator[tuple[ConsumerRecord, Any | None]]:
+    def _read_batch(self, header: BatchHeader) -> Iterator[tuple[FetchedRecord, Any | None]]:
         payload = batches.decompress(self.data, header)
         if self.depth < Depth.BATCH or self.next_fetch_offset > header.base_offset:
             # Without a search of the batch, or with a batch that was half read before a seek.
@@ -193,22 +206,26 @@ class FilteredRecords(BundledRecords):
 
     def _read_at(
         self, header: BatchHeader, payload: bytes | memoryview, positions: Sequence[int]
-    ) -> Iterator[tuple[ConsumerRecord, Any | None]]:
+    ) -> Iterator[tuple[FetchedRecord, Any | None]]:
         """Read only the records in which one of these positions lies."""
-        wanted = iter(sorted(positions))
-        position = next(wanted)
-        for span in batches.record_spans(payload, header.records):
-            if position < span[1]:
-                (record,) = batches.parse_one(self.data, header, payload, span)
-                if self.record_filter.may_match(record.value or b""):
-                    self._count_unread(-1, 0)
-                    yield from self._judge(record)
-                while position < span[1]:
-                    position = next(wanted, _NO_POSITION)
+        spans = list(batches.record_spans(payload, header.records))
+        ends = [end for _, end in spans]
+        wanted = sorted({bisect_right(ends, position) for position in positions})
+        records: Iterable[Any]
+        if len(wanted) * _FEW <= len(spans):
+            records = (
+                batches.parse_one(self.data, header, payload, spans[number]) for number in wanted
+            )
+        else:
+            records = map(list(batches.parse(self.data, header, payload)).__getitem__, wanted)
+        for record in records:
+            if self.record_filter.may_match(record.value or b""):
+                self._count_unread(-1, 0)
+                yield from self._judge(record)
 
     def _read_each(
         self, header: BatchHeader, payload: bytes | memoryview
-    ) -> Iterator[tuple[ConsumerRecord, Any | None]]:
+    ) -> Iterator[tuple[FetchedRecord, Any | None]]:
         start = self.next_fetch_offset
         for record in batches.parse(self.data, header, payload):
             if record.offset < start:
@@ -218,7 +235,7 @@ class FilteredRecords(BundledRecords):
             else:
                 yield from self._judge(record)
 
-    def _read_old_format(self) -> Iterator[tuple[ConsumerRecord, Any | None]]:
+    def _read_old_format(self) -> Iterator[tuple[FetchedRecord, Any | None]]:
         """Read message sets of format 0 and 1 with aiokafka's reader; it skips what was read."""
         for record in self._unpack_records():
             if self.depth >= Depth.RECORD and not self.record_filter.may_match(record.value or b""):
@@ -226,7 +243,7 @@ class FilteredRecords(BundledRecords):
             else:
                 yield record, self.record_filter.judge(record)
 
-    def _judge(self, record: Any) -> Iterator[tuple[ConsumerRecord, Any | None]]:
+    def _judge(self, record: Any) -> Iterator[tuple[FetchedRecord, Any | None]]:
         self.next_fetch_offset = record.offset + 1
         judged = self._consumer_record(self._tp, record)
         yield judged, self.record_filter.judge(judged)

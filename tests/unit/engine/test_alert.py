@@ -104,7 +104,7 @@ LIBRARY = observe(
     fields=("host.id", "process.executable"),
 )
 FIRST = Sighting(True, False, None, NOON_MS + 123, NOON_MS + 123, 1)
-AGAIN = dataclasses.replace(FIRST, previous_ms=NOON_MS - 30 * DAY_MS)
+AGAIN = msgspec.structs.replace(FIRST, previous_ms=NOON_MS - 30 * DAY_MS)
 
 
 def first_time() -> bytes:
@@ -246,7 +246,7 @@ def test_the_original_event_is_the_text_as_it_came() -> None:
 
 
 def test_the_alert_of_a_repeated_sighting_is_the_same_bytes() -> None:
-    repeated = dataclasses.replace(FIRST, repeated=True)
+    repeated = msgspec.structs.replace(FIRST, repeated=True)
 
     again = build_alert(LIBRARY, repeated, RULE, created_ms=NOON_MS + 500, ruleset_digest=DIGEST)
 

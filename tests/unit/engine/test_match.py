@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.engine.decode import DecodeLimits
@@ -300,7 +301,7 @@ def test_a_matcher_that_raises_is_counted_and_the_other_rules_go_on() -> None:
     outcome = stage.process(record(event()))
 
     assert [("bad", "evaluation", "ZeroDivisionError: no", 0)] == [
-        dataclasses.astuple(each) for each in outcome.failures
+        msgspec.structs.astuple(each) for each in outcome.failures
     ]
     assert ["good"] == [each.rule.id for each in outcome.observations]
 

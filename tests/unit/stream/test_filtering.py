@@ -126,6 +126,13 @@ def read_filtered(data, aborted, *, position, isolation, depth, needle_filter):
     return records
 
 
+def fields(record) -> tuple:
+    """Return what Faust and our agents ask of a record."""
+    names = "topic partition offset timestamp timestamp_type key value headers checksum"
+    names += " serialized_key_size serialized_value_size"
+    return tuple(getattr(record, name) for name in names.split())
+
+
 def items(records) -> list:
     """Return what the bundles hold, all together."""
     return [
@@ -194,7 +201,7 @@ def test_every_depth_yields_what_filtering_afterwards_yields(batches, position, 
         needle_filter=needle_filter,
     )
 
-    assert [record for record, _ in items(filtered)] == expected
+    assert [fields(record) for record, _ in items(filtered)] == [fields(r) for r in expected]
     assert filtered.next_fetch_offset == plain.next_fetch_offset
 
 
