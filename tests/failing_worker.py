@@ -39,6 +39,7 @@ from pipeline.cli import main
 from pipeline.embedded.process import wait_until
 from pipeline.engine.first_seen import FirstSeen
 from pipeline.engine.quota import Quota
+from pipeline.record import Record
 from pipeline.stream import app as stream_app
 from pipeline.stream import health, worker
 from pipeline.stream.first_seen import FirstSeenAgent
@@ -48,7 +49,6 @@ from pipeline.stream.quota import QuotaAgent
 from pipeline.stream.tables import StateTable, Store
 from pipeline.stream.transport import Consumer, Shelf, filtering
 from pipeline.stream.transport.consumer import ConsumerThread
-from pipeline.types import Record
 
 OBSERVATIONS, NEW_TERMS, ALERTS = "-observations", "-new_terms", "-alerts"
 FIRST_SEEN_CHANGELOG, QUOTA_CHANGELOG = "-first-seen-changelog", "-quota-changelog"

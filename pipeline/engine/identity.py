@@ -12,7 +12,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.types import Position, Term
+from pipeline.record import Position
+from pipeline.types import Term
 
 ALERT_ID_LENGTH = 40
 """Hexadecimal digits of an alert id: 160 bits."""

@@ -25,10 +25,11 @@ from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.timestamp import MAX_MS, effective_time
 from pipeline.engine.wire import NewTerm, Observation, RuleRef, Source
 from pipeline.errors import RecordError
+from pipeline.record import Record
 from pipeline.rules.compiled import CompiledRule
 from pipeline.rules.model import RuleType
 from pipeline.rules.ruleset import RuleSet
-from pipeline.types import Record, Term
+from pipeline.types import Term
 
 MAX_TUPLES: Final = 10_000
 """Term tuples taken from one event by one rule; what exceeds it is a `RuleFailure`."""

@@ -12,8 +12,8 @@ from pipeline.config import Settings
 from pipeline.config.match_stage import match_stage
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.wire import Observation
+from pipeline.record import Position, Record
 from pipeline.rules import CompiledRule, RuleSet
-from pipeline.types import Position, Record
 
 
 class LogJudge:

@@ -36,9 +36,10 @@ from pipeline.engine.timestamp import MAX_MS, parse_timestamp
 from pipeline.engine.wire import Learn
 from pipeline.errors import EventsFileError
 from pipeline.history.records import HistoryRow, decode_history_row
+from pipeline.record import Position, Record
 from pipeline.replay.events import STDIN, EventLine
 from pipeline.rules import CompiledRule, RuleSet
-from pipeline.types import Position, Record, Term
+from pipeline.types import Term
 
 FORMATS: Final = ("firstseen", "alerts", "aggregation", "events")
 GATHERED: Final = 100_000

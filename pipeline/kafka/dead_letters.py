@@ -36,7 +36,7 @@ from pipeline.kafka.headers import (
     requeued_headers,
     requeued_place,
 )
-from pipeline.types import Headers
+from pipeline.record import Headers
 
 SILENCE_SECONDS = 30.0
 """A broker that sends neither a record nor the end of a partition for so long does not answer."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pipeline.errors import DecodeError
-from pipeline.types import Headers, Position
+from pipeline.record import Headers, Position
 
 PREFIX = "firstseen."
 MAX_HEADER_BYTES = 1024

@@ -37,9 +37,9 @@ from pipeline.engine.tables import Table
 from pipeline.engine.timestamp import MAX_MS
 from pipeline.engine.wire import NewTerm, Observation
 from pipeline.errors import StateError
+from pipeline.record import Position, Record
 from pipeline.replay.events import STDIN, EventLine
 from pipeline.rules.ruleset import RuleSet
-from pipeline.types import Position, Record
 
 RUN_KEY: Final = b"replay/run"
 """Where the table keeps the number of the last run. No first seen key has this length."""

@@ -21,12 +21,12 @@ from pipeline.engine.wire import (
     encode,
 )
 from pipeline.errors import DecodeError
+from pipeline.record import Record
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
 from pipeline.stream.records import RECORD_OVERHEAD_BYTES, record_of_consumer
 from pipeline.stream.sweeper import Partition, Sweeper
 from pipeline.stream.tables import StateTable
-from pipeline.types import Record
 
 STAGE = "first_seen"
 

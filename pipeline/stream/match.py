@@ -13,11 +13,11 @@ from pipeline.engine.match import Disposition, Outcome
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.wire import encode
 from pipeline.errors import RecordError
+from pipeline.record import Record
 from pipeline.stream.context import Context
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.outbox import Outgoing
 from pipeline.stream.records import RECORD_OVERHEAD_BYTES
-from pipeline.types import Record
 
 STAGE = "match"
 

@@ -8,10 +8,10 @@ from pipeline.config import Settings
 from pipeline.config.match_stage import match_stage
 from pipeline.engine.match import Disposition, Outcome
 from pipeline.engine.prefilter import Prefilter
+from pipeline.record import Record
 from pipeline.rules import RuleSet
 from pipeline.stream.records import record_of_consumer
 from pipeline.telemetry.metrics import Metrics
-from pipeline.types import Record
 
 
 class MatchFilter:

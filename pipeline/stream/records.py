@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from pipeline.types import Position, Record
+from pipeline.record import Position, Record
 
 LOG_APPEND_TIME = 1
 """Kafka's timestamp type of a topic whose broker stamps the arrival."""

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli.root import firstseen
 from pipeline.kafka.headers import DeadLetter, encode_dead_letter
-from pipeline.types import Position
+from pipeline.record import Position
 from tests.clients import Sent, create_topic, produce
 from tests.deployment import Deployment, NewDeployment
 from tests.events import encode, library_event

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pipeline.engine.match import MatchStage
 from pipeline.engine.prefilter import Prefilter
 from pipeline.kql import FieldTable
+from pipeline.record import Position, Record
 from pipeline.rules.model import NewTerms, Rule, RuleType, Severity
 from pipeline.rules.ruleset import RuleSet
-from pipeline.types import Position, Record
 
 BASE = Rule(
     rule_id="",

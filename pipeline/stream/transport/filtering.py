@@ -24,6 +24,7 @@ from aiokafka.consumer.fetcher import (
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import TopicPartition
 
+from pipeline.record import Position
 from pipeline.stream.transport import batches
 from pipeline.stream.transport.batches import BatchHeader
 from pipeline.stream.transport.bundles import (
@@ -35,7 +36,6 @@ from pipeline.stream.transport.bundles import (
     Shelf,
 )
 from pipeline.stream.transport.options import Depth
-from pipeline.types import Position
 
 _FEW: Final = 4
 """At most one record in so many is parsed alone; of more, parsing the whole batch is cheaper."""

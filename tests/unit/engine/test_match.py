@@ -20,9 +20,9 @@ from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.timestamp import parse_timestamp
 from pipeline.engine.wire import decode_candidate, decode_sighting, encode
 from pipeline.kql import FieldTable
+from pipeline.record import Position, Record
 from pipeline.rules.model import NewTerms, Rule, RuleType, Severity
 from pipeline.rules.ruleset import RuleSet
-from pipeline.types import Position, Record
 
 NOON = "2024-05-01T12:00:00.000Z"
 NOON_MS = 1_714_564_800_000

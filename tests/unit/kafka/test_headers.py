@@ -18,7 +18,7 @@ from pipeline.kafka.headers import (
     parse_dead_letter,
     requeue_headers,
 )
-from pipeline.types import Position
+from pipeline.record import Position
 
 LETTER = DeadLetter(
     key=b"k",

@@ -12,10 +12,10 @@ from pipeline.engine.match import MAX_TUPLES, MatchStage
 from pipeline.kql import FieldTable, compile_query, parse, required_literals
 from pipeline.kql.limits import MAX_CLAUSES, MAX_DEPTH, MAX_PATTERNS
 from pipeline.kql.values.folding import lower, words
+from pipeline.record import Position, Record
 from pipeline.rules import Issue, NewTerms, Rule, RuleSet, RuleType, Severity
 from pipeline.rules.filters import UnsupportedFilterError, compile_filters
 from pipeline.rules.wildcard import WildcardRefused, compile_wildcard
-from pipeline.types import Position, Record
 from tests.events import encode, library_event
 
 TABLE = FieldTable.builtin()

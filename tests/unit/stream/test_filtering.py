@@ -15,11 +15,11 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.record import Position
 from pipeline.stream.transport import batches
 from pipeline.stream.transport.bundles import MAX_BUNDLE_RECORDS, Shelf
 from pipeline.stream.transport.filtering import BundledRecords, ChangelogRecords, FilteredRecords
 from pipeline.stream.transport.options import Depth
-from pipeline.types import Position
 
 TP = TopicPartition("events", 3)
 NEEDLE = b"needle"
