@@ -46,7 +46,8 @@ from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.quota import QuotaAgent
-from pipeline.stream.tables import StateTable, Store
+from pipeline.stream.store import Store
+from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import Consumer, Shelf, filtering
 from pipeline.stream.transport.consumer import ConsumerThread
 
