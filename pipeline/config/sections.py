@@ -196,7 +196,7 @@ class StreamSettings(Section):
         default=1 << 20, ge=1024, description="Larger values become dead letters (`too_large`)."
     )
     max_depth: int = Field(
-        default=64, ge=1, le=256, description="Deeper JSON becomes a dead letter (`too_deep`)."
+        default=64, ge=1, le=250, description="Deeper JSON becomes a dead letter (`too_deep`)."
     )
     max_documents: int = Field(
         default=10_000,

@@ -24,6 +24,7 @@ from pipeline.engine.paths import leaves
 from pipeline.engine.reason import describe_event
 from pipeline.engine.timestamp import format_timestamp
 from pipeline.engine.wire import NewTerm, Observation, RuleRef
+from pipeline.errors import DecodeError
 from pipeline.rules.model import Rule, Technique
 from pipeline.types import Term
 
@@ -55,6 +56,10 @@ def build_alert(
             give the same.
         ruleset_digest: digest of the rule set in force.
         include_event: whether ``event.original`` holds the event's JSON text.
+
+    Raises:
+        DecodeError: ``invalid_envelope``: the observation's event is no JSON object, or one too
+            deep to be written; no event that the match stage has read.
     """
     event = _load(observation.event)
     novelty = _novelty(observation, sighting)
@@ -169,7 +174,7 @@ def _new_term(observation: Observation, document: dict[str, Any]) -> NewTerm:
         terms=tuple(bounded(term) for term in observation.terms),
         time_ms=observation.time_ms,
         source_timestamp_ms=observation.source.timestamp_ms,
-        alert=msgspec.Raw(orjson.dumps(document)),
+        alert=msgspec.Raw(_dump(document)),
         history=observation.history if observation.terms else "",
     )
 
@@ -333,8 +338,20 @@ def _provenance(observation: Observation, ruleset_digest: str) -> dict[str, Any]
     }
 
 
+def _dump(document: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError as error:
+        raise DecodeError("invalid_envelope", f"no alert can be made of it: {error}") from error
+
+
 def _load(event: msgspec.Raw) -> dict[str, Any]:
     raw = bytes(event)
-    loaded: dict[str, Any] = orjson.loads(raw)
+    try:
+        loaded: dict[str, Any] = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise DecodeError("invalid_envelope", f"its event is no JSON: {error}") from error
+    if type(loaded) is not dict:
+        raise DecodeError("invalid_envelope", "its event is no JSON object")
     # No text is longer than the JSON it stands in: most events need no second look.
     return loaded if len(raw) <= MAX_CHARACTERS else bounded(loaded)

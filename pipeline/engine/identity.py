@@ -26,6 +26,13 @@ KEY_BYTES = 24
 _encoder = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), sort_keys=True)
 
 
+def portable(term: Term) -> Term:
+    """Return a term that JSON readers agree on: an integer beyond 64 bits becomes a double."""
+    if type(term) is int and not -(2**63) <= term < 2**64:
+        return float(term)
+    return term
+
+
 def canonical_json(value: Any) -> bytes:
     """Return the one spelling of a JSON value that hashes are made of."""
     return _encoder.encode(value).encode()

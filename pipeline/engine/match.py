@@ -18,7 +18,7 @@ import msgspec
 
 from pipeline.engine.alert import build_match_alert
 from pipeline.engine.decode import DecodeLimits, Document, decode
-from pipeline.engine.identity import alert_id, event_identity
+from pipeline.engine.identity import alert_id, event_identity, portable
 from pipeline.engine.index import index_of
 from pipeline.engine.paths import text
 from pipeline.engine.prefilter import Prefilter
@@ -297,7 +297,7 @@ def _observer(
     )
 
     def observe(terms: tuple[Term, ...]) -> Observation:
-        terms = tuple(_portable(term) for term in terms)
+        terms = tuple(portable(term) for term in terms)
         return Observation(
             rule=rule,
             history=history,
@@ -312,10 +312,3 @@ def _observer(
         )
 
     return observe
-
-
-def _portable(term: Term) -> Term:
-    """Return a term that JSON readers agree on: an integer beyond 64 bits becomes a double."""
-    if type(term) is int and not -(2**63) <= term < 2**64:
-        return float(term)
-    return term

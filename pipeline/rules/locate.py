@@ -27,6 +27,8 @@ _STRING = re.compile(
 )
 _SCALAR = re.compile(r"[^,\]}\n#]+")
 _MAX_DEPTH = 100
+MAX_KEY_PARTS = 32
+"""A dotted key has no more parts; those of rules have four at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,13 @@ class TomlSource:
         """The first key or table written twice, if there is one."""
         return self._scan.duplicate
 
+    def long_key_line(self) -> int | None:
+        """1-based line of a key of more than `MAX_KEY_PARTS` parts, which ends the scan, if any."""
+        # A key stands on one line; hardly any file has a line with so many dots.
+        if all(line.count(".") < MAX_KEY_PARTS for line in self.text.split("\n")):
+            return None
+        return self._scan.long_key_line
+
     def _find(self, place: Place) -> tuple[int, int]:
         lines = self._scan.lines
         for end in range(len(place), 0, -1):
@@ -109,6 +118,7 @@ class _Scan:
         # opened by a header of their own, which is no duplicate.
         self.parents: dict[Place, tuple[int, int]] = {}
         self.duplicate: Duplicate | None = None
+        self.long_key_line: int | None = None
         self._text = text
         self._pos = 0
         self._newlines = [found.start() for found in re.finditer("\n", text)]
@@ -203,6 +213,9 @@ class _Scan:
             self._skip(_SPACE)
             parts.append(self._key_part())
             self._skip(_SPACE)
+            if len(parts) > MAX_KEY_PARTS:
+                self.long_key_line = self._line(self._pos)
+                raise _LostError
         return parts
 
     def _key_part(self) -> str:

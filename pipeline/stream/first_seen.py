@@ -113,12 +113,18 @@ class FirstSeenAgent:
     async def _raise(
         self, consumed: Any, observation: Observation, sighting: Sighting
     ) -> list[Outgoing]:
-        """Return the new term to send; none if it fits no record, and is a dead letter instead."""
+        """Return the new term to send; none where it is a dead letter instead."""
         record = record_of_consumer(consumed)
-        value = encode(self._alert(record, observation, sighting, event=self._include_event))
-        if len(value) > self._max_bytes:
-            # Better an alert without its event than none: the position leads back to the event.
-            value = encode(self._alert(record, observation, sighting, event=False))
+        try:
+            value = encode(self._alert(record, observation, sighting, event=self._include_event))
+            if len(value) > self._max_bytes:
+                # Better an alert without its event than none: the position leads back to the event.
+                value = encode(self._alert(record, observation, sighting, event=False))
+        except DecodeError as exc:
+            await self._dead_letters.write(
+                record, code=exc.reason, stage=STAGE, text=str(exc), rule_id=observation.rule.id
+            )
+            return []
         if len(value) > self._max_bytes:
             await self._dead_letters.write(
                 record,
