@@ -36,7 +36,7 @@ from pipeline.engine.timestamp import MAX_MS, parse_timestamp
 from pipeline.engine.wire import Learn
 from pipeline.errors import EventsFileError
 from pipeline.history.records import HistoryRow, decode_history_row
-from pipeline.record import Position, Record
+from pipeline.record import NO_TIMESTAMP, Position, Record
 from pipeline.replay.events import STDIN, EventLine
 from pipeline.rules import CompiledRule, RuleSet
 from pipeline.types import Term
@@ -44,8 +44,6 @@ from pipeline.types import Term
 FORMATS: Final = ("firstseen", "alerts", "aggregation", "events")
 GATHERED: Final = 100_000
 """Term tuples gathered in memory before they are passed on."""
-
-_NO_TIMESTAMP: Final = -1
 
 
 @dataclass(slots=True)
@@ -387,6 +385,6 @@ def _record(line: EventLine, number: int, now_ms: int) -> Record:
         key=None,
         value=line.value,
         headers=(),
-        timestamp_ms=_NO_TIMESTAMP,
+        timestamp_ms=NO_TIMESTAMP,
         arrival_ms=min(now_ms, MAX_MS),
     )

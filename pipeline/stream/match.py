@@ -131,11 +131,14 @@ class MatchAgent:
             counted.matches[rule_id] += 1
         for failure in outcome.failures:
             self._metrics.rule_errors.labels(failure.rule_id, failure.code).inc()
-        counted.latest_ms = record.timestamp_ms
+        if record.timestamp_ms >= 0:
+            counted.latest_ms = record.timestamp_ms
         for observation in outcome.observations:
             self._metrics.event_age.observe((record.arrival_ms - observation.time_ms) / 1000)
         if outcome.future_capped:
             self._metrics.events_future.inc(outcome.future_capped)
+        for reason in outcome.untimed:
+            self._metrics.events_untimed.labels(reason).inc()
         if outcome.without_tuple:
             self._metrics.events_without_tuple.inc(outcome.without_tuple)
 

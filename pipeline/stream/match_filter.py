@@ -52,5 +52,7 @@ class MatchFilter:
         self._metrics.records_processed.labels(topic, disposition).inc(records)
 
     def _stamp(self, topic: str, partition: int, timestamp_ms: int) -> None:
+        if timestamp_ms < 0:  # none of the records has a timestamp
+            return
         last = self._metrics.last_record_timestamp.labels(topic, str(partition))
         last.set(timestamp_ms / 1000)

@@ -148,7 +148,7 @@ class QuotaAgent:
         compiled = self._ruleset.get(output.rule_id)
         if compiled is not None:
             self._metrics.alerts_by_severity.labels(compiled.rule.severity).inc()
-        if output.source_timestamp_ms is not None:
+        if output.source_timestamp_ms is not None and output.source_timestamp_ms >= 0:
             self._metrics.alert_latency.observe((now_ms() - output.source_timestamp_ms) / 1000)
 
     async def close_windows(self) -> None:
