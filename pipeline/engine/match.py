@@ -22,7 +22,7 @@ from pipeline.engine.identity import alert_id, event_identity
 from pipeline.engine.index import index_of
 from pipeline.engine.paths import text
 from pipeline.engine.prefilter import Prefilter
-from pipeline.engine.timestamp import EARLIEST_MS, MAX_MS, EffectiveTime, effective_time
+from pipeline.engine.timestamp import MAX_MS, EffectiveTime, effective_time, is_usable
 from pipeline.engine.wire import NewTerm, Observation, RuleRef, Source
 from pipeline.errors import RecordError, TimestampError
 from pipeline.record import Record
@@ -274,7 +274,7 @@ class MatchStage:
             )
         except TimestampError as error:
             for time_ms in (record.timestamp_ms, record.read_ms):
-                if time_ms >= EARLIEST_MS:
+                if is_usable(time_ms):
                     findings.untimed.append(error.reason)
                     return EffectiveTime(time_ms, RECORD_TIME)
             raise
@@ -300,7 +300,7 @@ class MatchStage:
         return build_match_alert(
             observation,
             matched.compiled.rule,
-            created_ms=recorded_ms if recorded_ms >= 0 else observation.time_ms,
+            created_ms=recorded_ms if is_usable(recorded_ms) else observation.time_ms,
             ruleset_digest=self._digest,
             include_event=self._include_event,
         )

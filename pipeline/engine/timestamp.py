@@ -69,6 +69,11 @@ class EffectiveTime(NamedTuple):
     source: str
 
 
+def is_usable(time_ms: int) -> bool:
+    """Whether something can have happened then; Kafka's -1 for *no timestamp* is no such time."""
+    return time_ms >= EARLIEST_MS
+
+
 def format_timestamp(time_ms: int) -> str:
     """Return epoch milliseconds as ``2024-05-01T12:00:00.000Z``."""
     moment = EPOCH + timedelta(milliseconds=min(max(time_ms, MIN_MS), MAX_MS))
@@ -107,8 +112,12 @@ def effective_time(event: Event, override: str | None, *, fallback: bool) -> Eff
 
 def _earliest(values: list[Any]) -> int | None:
     """Return the earliest of the values that can be the time of an event, if there is one."""
-    times = [time_ms for value in values if (time_ms := parse_timestamp(value)) is not None]
-    return min((time_ms for time_ms in times if time_ms >= EARLIEST_MS), default=None)
+    earliest = None
+    for value in values:
+        time_ms = parse_timestamp(value)
+        if time_ms is not None and is_usable(time_ms):
+            earliest = time_ms if earliest is None else min(earliest, time_ms)
+    return earliest
 
 
 def _usual(value: str) -> int | None:
