@@ -9,7 +9,8 @@ class EventClock:
     Sightings of all hosts meet in a partition, since its keys are hashes. So the clock stands near
     the present while events come live and near their past while old ones are read, whatever the
     clock of a single host says: one that is ahead counts with its arrival plus `state.max_future`
-    at most, and one that is behind does not move it.
+    at most, and one that is behind does not move it. It is not kept: after a start it comes to its
+    place with the first sightings, and with the rows that are read.
 
     Attributes:
         latest_ms: epoch milliseconds; None before the first sighting or row.

@@ -215,6 +215,7 @@ class FirstSeen:
         if value is None:
             return self._meet(key, observation, offset)
         row = decode_row(value)
+        self.clock.seen(row.kept_from_ms)
         if offset <= row.offset:
             return self._repeat(key, row, observation, offset, committed)
         stamps = _uncommitted(row.stamps, committed)

@@ -137,7 +137,8 @@ class MatchAgent:
         if is_usable(record.timestamp_ms):
             counted.latest_ms = record.timestamp_ms
         for observation in outcome.observations:
-            self._metrics.event_age.observe((record.arrival_ms - observation.time_ms) / 1000)
+            age_ms = max(0, record.arrival_ms - observation.time_ms)
+            self._metrics.event_age.observe(age_ms / 1000)
         if outcome.future_capped:
             self._metrics.events_future.inc(outcome.future_capped)
         for reason in outcome.untimed:

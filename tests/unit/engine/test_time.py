@@ -73,9 +73,10 @@ class Worker:
         self._table = MemoryTable()
         self._sweeps = sweeps
         self._offset = 0
-        self._restart()
+        self.restart()
 
-    def _restart(self) -> None:
+    def restart(self) -> None:
+        """Begin with what the table holds, as after a start or a rebalance."""
         entries = Entries()
         self._first_seen = FirstSeen(self._table, entries)
         forgotten, clock = self._first_seen.forgotten, self._first_seen.clock
@@ -497,6 +498,20 @@ def test_a_clock_that_is_years_behind_has_its_terms_told_once() -> None:
         worker.idle(now_ms)
 
     assert 1 == told
+
+
+def test_a_clock_that_is_years_behind_is_first_after_a_restart_and_keeps_its_terms() -> None:
+    """#wrong-clocks: the event clock is not kept, but the rows tell it where it stood."""
+    worker = Worker()
+    behind = NOON_MS - 2_000 * DAY
+    worker.see_at(NOON_MS, "other")
+    worker.see_at(behind, "behind", now_ms=NOON_MS)
+    worker.restart()
+
+    assert not worker.see_at(behind, "behind", now_ms=NOON_MS)
+    worker.see_at(NOON_MS, "other")
+    worker.idle(NOON_MS)
+    assert {"behind", "other"} == worker.terms()
 
 
 def test_a_clock_that_stands_still_hides_no_first_sighting_and_a_return_for_the_grace() -> None:
