@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
+
+NO_TIMESTAMP: Final = -1
+"""Kafka's own sign for a record that has no timestamp."""
 
 
 # Structs, not dataclasses: one is made for each record, in a tenth of the time.
@@ -29,9 +32,12 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         key: its key, or None.
         value: its value; None is a tombstone.
         headers: its headers, in order.
-        timestamp_ms: the record's own timestamp (epoch milliseconds): CreateTime or LogAppendTime.
+        timestamp_ms: the record's own timestamp (epoch milliseconds): CreateTime or LogAppendTime;
+            negative when it has none.
         arrival_ms: when it can have arrived at the latest (epoch milliseconds): the append time
             where the broker stamps it, else the moment it was read.
+        read_ms: the moment it was read (epoch milliseconds); negative where that says nothing of
+            when its events happened, as with a file.
     """
 
     position: Position
@@ -40,3 +46,4 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     headers: Headers
     timestamp_ms: int
     arrival_ms: int
+    read_ms: int = NO_TIMESTAMP

@@ -298,6 +298,8 @@ def _first_seen(observation: Observation, sighting: Sighting) -> dict[str, Any]:
     if sighting.previous_ms is not None:
         fields["previous"] = format_timestamp(sighting.previous_ms)
     fields["window"] = duration_text(observation.window_ms, short=True)
+    if not sighting.remembered:
+        fields["remembered"] = False
     return fields
 
 
@@ -308,10 +310,12 @@ def _novelty(observation: Observation, sighting: Sighting) -> str:
         f"{term['field']} {_shown(term['value'])}" if "field" in term else _shown(term["value"])
         for term in terms
     )
-    window = duration_text(observation.window_ms)
+    novelty = f"first time in {duration_text(observation.window_ms)} of {shown}"
+    if not sighting.remembered:
+        return f"{novelty}, unless told before: the rule is full and does not remember this"
     if sighting.previous_ms is None:
-        return f"first time in {window} of {shown}"
-    return f"first time in {window} of {shown}, last at {format_timestamp(sighting.previous_ms)}"
+        return novelty
+    return f"{novelty}, last at {format_timestamp(sighting.previous_ms)}"
 
 
 def _shown(term: Term) -> str:
@@ -333,6 +337,7 @@ def _provenance(observation: Observation, ruleset_digest: str) -> dict[str, Any]
         "event_id": bounded(observation.event_id),
         "event_time": format_timestamp(observation.time_ms),
         "event_time_capped": observation.capped,
+        **({"event_time_source": observation.time_source} if observation.time_source else {}),
         "source": source,
         "ruleset": ruleset_digest,
     }

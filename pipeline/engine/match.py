@@ -22,12 +22,12 @@ from pipeline.engine.identity import alert_id, event_identity, portable
 from pipeline.engine.index import index_of
 from pipeline.engine.paths import text
 from pipeline.engine.prefilter import Prefilter
-from pipeline.engine.timestamp import MAX_MS, effective_time
+from pipeline.engine.timestamp import MAX_MS, EffectiveTime, effective_time, is_usable
 from pipeline.engine.wire import NewTerm, Observation, RuleRef, Source
-from pipeline.errors import RecordError
+from pipeline.errors import RecordError, TimestampError
 from pipeline.record import Record
 from pipeline.rules.compiled import CompiledRule
-from pipeline.rules.model import RuleType
+from pipeline.rules.model import Rule, RuleType
 from pipeline.rules.ruleset import RuleSet
 from pipeline.types import Term
 
@@ -38,6 +38,9 @@ MAX_COPIED_BYTES: Final = 64 << 20
 """Each observation carries its event. So much may all observations of one event and rule weigh: an
 event of 1 MiB is taken for 64 tuples, one of 6 KiB for `MAX_TUPLES`. Without this limit one record
 of arrays could write gigabytes."""
+
+RECORD_TIME: Final = "record"
+"""What an alert names as the source of its event's time where the record had to tell it."""
 
 _INDEX_NAMES: Final = 1024
 """Index names whose rules are remembered; a producer may make up any number of them."""
@@ -81,6 +84,8 @@ class Outcome(msgspec.Struct, frozen=True):
         failures: rules that failed on one of its events.
         documents: events it held. 1 for a record that was skipped unread.
         future_capped: matches whose event time was too far in the future and was capped.
+        untimed: for each match whose event has no usable time of its own, the reason (of
+            `pipeline.errors.TimestampError`); the record's time counted.
         without_tuple: matches of `new_terms` rules whose event lacks a value in a field.
     """
 
@@ -92,6 +97,7 @@ class Outcome(msgspec.Struct, frozen=True):
     failures: tuple[RuleFailure, ...] = ()
     documents: int = 1
     future_capped: int = 0
+    untimed: tuple[str, ...] = ()
     without_tuple: int = 0
 
 
@@ -118,6 +124,7 @@ class _Findings:
     failures: list[RuleFailure] = field(default_factory=list)
     error: RecordError | None = None
     future_capped: int = 0
+    untimed: list[str] = field(default_factory=list)
     without_tuple: int = 0
 
     def outcome(self, documents: int) -> Outcome:
@@ -134,6 +141,7 @@ class _Findings:
             failures=tuple(self.failures),
             documents=documents,
             future_capped=self.future_capped,
+            untimed=tuple(self.untimed),
             without_tuple=self.without_tuple,
         )
 
@@ -233,25 +241,43 @@ class MatchStage:
         """Turn a match into observations, or into an alert of a `query` rule.
 
         Raises:
-            TimestampError: the event has no usable time.
+            TimestampError: neither the event nor its record has a usable time.
         """
         rule = matched.compiled.rule
-        time_ms = effective_time(
-            document.event,
-            rule.timestamp_override,
-            fallback=not rule.timestamp_override_fallback_disabled,
-        )
+        time_ms, time_source = self._time(rule, document, record, findings)
         latest_ms = min(record.arrival_ms + self._max_future_ms, MAX_MS)
         capped = time_ms > latest_ms
         findings.future_capped += capped
         time_ms = min(time_ms, latest_ms)
-        observe = _observer(matched, document, record, time_ms, capped=capped)
+        observe = _observer(matched, document, record, time_ms, time_source, capped=capped)
         if rule.type is RuleType.QUERY:
             findings.new_terms.append(self._alert(matched, observe(())))
             return
         before = len(findings.observations)
         findings.observations.extend(map(observe, self._tuples(matched, document, findings)))
         findings.without_tuple += len(findings.observations) == before
+
+    def _time(
+        self, rule: Rule, document: Document, record: Record, findings: _Findings
+    ) -> EffectiveTime:
+        """Return an event's effective time: its own, else its record's.
+
+        A sighting whose date is about right is worth more than none: a shipper that spells dates
+        in a way of its own must not blind a rule. The record's time is its timestamp, be it what
+        the producer claims, else the moment it was read.
+        """
+        try:
+            return effective_time(
+                document.event,
+                rule.timestamp_override,
+                fallback=not rule.timestamp_override_fallback_disabled,
+            )
+        except TimestampError as error:
+            for time_ms in (record.timestamp_ms, record.read_ms):
+                if is_usable(time_ms):
+                    findings.untimed.append(error.reason)
+                    return EffectiveTime(time_ms, RECORD_TIME)
+            raise
 
     def _tuples(
         self, matched: _Runnable, document: Document, findings: _Findings
@@ -274,14 +300,20 @@ class MatchStage:
         return build_match_alert(
             observation,
             matched.compiled.rule,
-            created_ms=recorded_ms if recorded_ms >= 0 else observation.time_ms,
+            created_ms=recorded_ms if is_usable(recorded_ms) else observation.time_ms,
             ruleset_digest=self._digest,
             include_event=self._include_event,
         )
 
 
 def _observer(
-    matched: _Runnable, document: Document, record: Record, time_ms: int, *, capped: bool
+    matched: _Runnable,
+    document: Document,
+    record: Record,
+    time_ms: int,
+    time_source: str,
+    *,
+    capped: bool,
 ) -> Callable[[tuple[Term, ...]], Observation]:
     """Return the maker of a match's observations: they differ in their tuple only."""
     position = record.position
@@ -309,6 +341,7 @@ def _observer(
             source=source,
             event=event,
             capped=capped,
+            time_source=time_source,
         )
 
     return observe

@@ -97,6 +97,8 @@ class Observation(msgspec.Struct, frozen=True):
         source: where the event was read.
         event: the event's JSON text.
         capped: the event's own time was too far in the future; `time_ms` is the limit.
+        time_source: the field that the time is from, or ``record``; empty from a version that did
+            not say.
     """
 
     rule: RuleRef
@@ -109,6 +111,7 @@ class Observation(msgspec.Struct, frozen=True):
     source: Source
     event: msgspec.Raw
     capped: bool = False
+    time_source: str = ""
 
     def key(self) -> bytes:
         """Return the Kafka key of this observation, which is also the key of its row."""
@@ -191,6 +194,8 @@ class NewTerm(msgspec.Struct, frozen=True, tag="new_term"):
         source_timestamp_ms: the source record's timestamp, for the latency of the alert.
         alert: the alert document's JSON text.
         history: id of the history the tuple is new in; empty for a match of a `query` rule.
+        clock_ms: what the event clock said that judged it, see `pipeline.engine.event_clock`; 0 for
+            a match of a `query` rule, and from a version that did not say.
     """
 
     alert_id: str
@@ -200,6 +205,7 @@ class NewTerm(msgspec.Struct, frozen=True, tag="new_term"):
     source_timestamp_ms: Stamp
     alert: msgspec.Raw
     history: str = ""
+    clock_ms: int = 0
 
 
 class CloseWindow(msgspec.Struct, frozen=True, tag="close_window"):

@@ -37,7 +37,7 @@ from pipeline.engine.timestamp import MAX_MS, parse_timestamp
 from pipeline.engine.wire import Learn
 from pipeline.errors import DecodeError, EventsFileError
 from pipeline.history.records import HistoryRow, decode_history_row
-from pipeline.record import Position, Record
+from pipeline.record import NO_TIMESTAMP, Position, Record
 from pipeline.replay.events import STDIN, EventLine
 from pipeline.rules import CompiledRule, RuleSet
 from pipeline.types import Term
@@ -46,7 +46,6 @@ FORMATS: Final = ("firstseen", "alerts", "aggregation", "events")
 GATHERED: Final = 100_000
 """Term tuples gathered in memory before they are passed on."""
 
-_NO_TIMESTAMP: Final = -1
 _MAX_ROW_BYTES: Final = DecodeLimits().max_bytes
 _MAX_COUNT: Final = 2**62
 
@@ -393,6 +392,6 @@ def _record(line: EventLine, number: int, now_ms: int) -> Record:
         key=None,
         value=line.value,
         headers=(),
-        timestamp_ms=_NO_TIMESTAMP,
+        timestamp_ms=NO_TIMESTAMP,
         arrival_ms=min(now_ms, MAX_MS),
     )

@@ -228,7 +228,9 @@ RULE_KEYS: Mapping[str, Key] = MappingProxyType(
             FIELD_NAME, "the field that holds an event's time, before `@timestamp`"
         ),
         "timestamp_override_fallback_disabled": Key(
-            FLAG, "`true`: an event without the override field has no time; default `false`"
+            FLAG,
+            "`true`: an event without the override field goes by the time of its record; default "
+            "`false`",
         ),
         "enabled": Key(FLAG, "`false`: the rule is loaded and not run; default `true`"),
         "author": Key(TEXTS, "`rule.author` of its alerts"),

@@ -8,6 +8,7 @@ from pipeline.config import Settings
 from pipeline.config.match_stage import match_stage
 from pipeline.engine.match import Disposition, Outcome
 from pipeline.engine.prefilter import Prefilter
+from pipeline.engine.timestamp import is_usable
 from pipeline.record import Record
 from pipeline.rules import RuleSet
 from pipeline.stream.records import record_of_consumer
@@ -52,5 +53,7 @@ class MatchFilter:
         self._metrics.records_processed.labels(topic, disposition).inc(records)
 
     def _stamp(self, topic: str, partition: int, timestamp_ms: int) -> None:
+        if not is_usable(timestamp_ms):
+            return
         last = self._metrics.last_record_timestamp.labels(topic, str(partition))
         last.set(timestamp_ms / 1000)

@@ -285,6 +285,7 @@ def meaning(outcome: Outcome) -> tuple[object, ...]:
         outcome.failures,
         outcome.documents,
         outcome.future_capped,
+        outcome.untimed,
         outcome.without_tuple,
     )
 

@@ -165,6 +165,7 @@ SAME_COUNTERS = (
     "firstseen_alerts_overflow_total",
     "firstseen_events_without_tuple_total",
     "firstseen_events_future_total",
+    "firstseen_events_untimed_total",
     "firstseen_rule_errors_total",
 )
 

@@ -24,7 +24,7 @@ from aiokafka.consumer.fetcher import (
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import TopicPartition
 
-from pipeline.record import Position
+from pipeline.record import NO_TIMESTAMP, Position
 from pipeline.stream.transport import batches
 from pipeline.stream.transport.batches import BatchHeader
 from pipeline.stream.transport.bundles import (
@@ -62,7 +62,7 @@ class RecordFilter(Protocol):
         """Judge one record whole; what is returned goes on to the agent, None drops the record."""
 
     def passed_over(self, tp: TopicPartition, records: int, timestamp_ms: int) -> None:
-        """Count records that were dropped unread; the latest of them has this timestamp."""
+        """Count records that were dropped unread; the latest has this timestamp (-1: none)."""
 
 
 class BundledRecords(PartitionRecords):
@@ -168,7 +168,7 @@ class FilteredRecords(BundledRecords):
         records._records_iterator = records._bundle(records._read())  # noqa: SLF001
 
     def _read(self) -> Iterator[tuple[FetchedRecord, Any | None]]:
-        self._unread, self._unread_ms = 0, 0
+        self._unread, self._unread_ms = 0, NO_TIMESTAMP
         for header in batches.batch_headers(self.data):
             if header is None:
                 yield from self._read_old_format()
@@ -231,7 +231,7 @@ class FilteredRecords(BundledRecords):
             if record.offset < start:
                 continue
             if self.depth >= Depth.RECORD and not self.record_filter.may_match(record.value or b""):
-                self._count_unread(1, record.timestamp or 0)
+                self._count_unread(1, record.timestamp)
             else:
                 yield from self._judge(record)
 
@@ -239,7 +239,7 @@ class FilteredRecords(BundledRecords):
         """Read message sets of format 0 and 1 with aiokafka's reader; it skips what was read."""
         for record in self._unpack_records():
             if self.depth >= Depth.RECORD and not self.record_filter.may_match(record.value or b""):
-                self._count_unread(1, record.timestamp or 0)
+                self._count_unread(1, record.timestamp)
             else:
                 yield record, self.record_filter.judge(record)
 
@@ -248,9 +248,10 @@ class FilteredRecords(BundledRecords):
         judged = self._consumer_record(self._tp, record)
         yield judged, self.record_filter.judge(judged)
 
-    def _count_unread(self, records: int, timestamp_ms: int) -> None:
+    def _count_unread(self, records: int, timestamp_ms: int | None) -> None:
         self._unread += records
-        self._unread_ms = max(self._unread_ms, timestamp_ms)
+        if timestamp_ms is not None:
+            self._unread_ms = max(self._unread_ms, timestamp_ms)
 
 
 class _ClientTap:

@@ -96,6 +96,7 @@ def observe(event: dict[str, Any], *terms: Any, fields: tuple[str, ...]) -> Obse
         alert_id="a" * 40,
         source=Source("library", 3, 99, NOON_MS + 400),
         event=msgspec.Raw(json.dumps(event).encode()),
+        time_source="@timestamp",
     )
 
 
@@ -123,6 +124,13 @@ def seen_before() -> bytes:
             ruleset_digest=DIGEST,
             include_event=False,
         )
+    )
+
+
+def rule_is_full() -> bytes:
+    refused = msgspec.structs.replace(FIRST, remembered=False)
+    return text(
+        build_alert(LIBRARY, refused, RULE, created_ms=NOON_MS + 500, ruleset_digest=DIGEST)
     )
 
 
@@ -159,7 +167,7 @@ def text(new_term: NewTerm) -> bytes:
 
 @pytest.mark.parametrize(
     "build",
-    [first_time, seen_before, rule_not_loaded, query_match, summary],
+    [first_time, seen_before, rule_is_full, rule_not_loaded, query_match, summary],
     ids=lambda f: f.__name__,
 )
 def test_an_alert_is_the_golden_document(build: Callable[[], bytes]) -> None:
