@@ -8,7 +8,7 @@ patterns take the event in. Records that match nothing share two constant outcom
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
@@ -22,6 +22,7 @@ from pipeline.engine.identity import alert_id, event_identity, portable
 from pipeline.engine.index import index_of
 from pipeline.engine.paths import text
 from pipeline.engine.prefilter import Prefilter
+from pipeline.engine.rule_index import RuleIndex
 from pipeline.engine.timestamp import MAX_MS, EffectiveTime, effective_time, is_usable
 from pipeline.engine.wire import NewTerm, Observation, RuleRef, Source
 from pipeline.errors import RecordError, TimestampError
@@ -41,9 +42,6 @@ of arrays could write gigabytes."""
 
 RECORD_TIME: Final = "record"
 """What an alert names as the source of its event's time where the record had to tell it."""
-
-_INDEX_NAMES: Final = 1024
-"""Index names whose rules are remembered; a producer may make up any number of them."""
 
 
 class Disposition(StrEnum):
@@ -113,6 +111,11 @@ class _Runnable:
     ref: RuleRef
     window_ms: int
 
+    @classmethod
+    def of(cls, compiled: CompiledRule) -> _Runnable:
+        new_terms = compiled.rule.new_terms
+        return cls(compiled, RuleRef.of(compiled.rule), new_terms.history_ms if new_terms else 0)
+
 
 @dataclass(slots=True)
 class _Findings:
@@ -179,15 +182,7 @@ class MatchStage:
         self._match_index = match_index
         self._include_event = include_event
         self._digest = ruleset.digest
-        self._rules = tuple(
-            _Runnable(
-                compiled,
-                RuleRef.of(compiled.rule),
-                compiled.rule.new_terms.history_ms if compiled.rule.new_terms else 0,
-            )
-            for compiled in ruleset.runnable
-        )
-        self._by_index: dict[str | None, tuple[_Runnable, ...]] = {}
+        self._rules = RuleIndex((_Runnable.of(each), each) for each in ruleset.runnable)
 
     def process(self, record: Record) -> Outcome:
         """Return what becomes of a record. Never raises."""
@@ -223,17 +218,10 @@ class MatchStage:
                     RuleFailure(rule_id, "evaluation", message, document.index)
                 )
 
-    def _concerned(self, document: Document) -> tuple[_Runnable, ...]:
-        if not self._match_index:
-            return self._rules
-        name = index_of(document.event)
-        rules = self._by_index.get(name)
-        if rules is None:
-            rules = tuple(rule for rule in self._rules if rule.compiled.accepts_index(name))
-            if len(self._by_index) >= _INDEX_NAMES:
-                self._by_index.clear()
-            self._by_index[name] = rules
-        return rules
+    def _concerned(self, document: Document) -> Sequence[_Runnable]:
+        """Return the rules that may match an event: by its index, and by a few of its values."""
+        index = index_of(document.event) if self._match_index else None
+        return self._rules.candidates(document.event, index)
 
     def _match(
         self, matched: _Runnable, document: Document, record: Record, findings: _Findings
