@@ -80,6 +80,7 @@ class Outcome(msgspec.Struct, frozen=True):
         error: why it is a dead letter; the first reason, if there are several.
         failures: rules that failed on one of its events.
         documents: events it held. 1 for a record that was skipped unread.
+        records: records it stands for: more than one for a batch that could not be read.
         future_capped: matches whose event time was too far in the future and was capped.
         without_tuple: matches of `new_terms` rules whose event lacks a value in a field.
     """
@@ -91,6 +92,7 @@ class Outcome(msgspec.Struct, frozen=True):
     error: RecordError | None = None
     failures: tuple[RuleFailure, ...] = ()
     documents: int = 1
+    records: int = 1
     future_capped: int = 0
     without_tuple: int = 0
 
