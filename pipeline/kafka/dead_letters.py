@@ -376,9 +376,9 @@ def _headers(message: Message) -> Headers:
     return tuple((name, raw or b"") for name, raw in headers or ())
 
 
-# confluent-kafka returns a list with a hole in it, and a UnicodeDecodeError on top, where the name of
-# a header is no UTF-8. Python 3.11 does not look for that when it calls a method it has called often,
-# and the error comes up somewhere else; methodcaller always looks.
+# confluent-kafka returns a list with a hole in it, and a UnicodeDecodeError on top, where the name
+# of a header is no UTF-8. Python 3.11 does not look for that when it calls a method that it has
+# called often, and the error comes up somewhere else; methodcaller always looks.
 _get_headers = methodcaller("headers")
 
 _ENDS = frozenset(
