@@ -226,7 +226,8 @@ class StreamSettings(Section):
         description="Where records that match nothing are dropped: by a search of the whole record "
         "batch, of each value, after decoding, or only by the agent. The verdicts are the same; "
         "with `event` each record is decoded, so what is no event becomes a dead letter even if no "
-        "rule could have matched it.",
+        "rule could have matched it. `agent` is there for comparison: it reads with aiokafka, "
+        "and a batch that cannot be read stops its partition.",
     )
     fetch_max_bytes: Size = Field(
         default=16 << 20, ge=1 << 16, description="Largest answer to one fetch, per broker."

@@ -81,6 +81,7 @@ class Outcome(msgspec.Struct, frozen=True):
         error: why it is a dead letter; the first reason, if there are several.
         failures: rules that failed on one of its events.
         documents: events it held. 1 for a record that was skipped unread.
+        records: records it stands for: more than one for a batch that could not be read.
         future_capped: matches whose event time was too far in the future and was capped.
         untimed: for each match whose event has no usable time of its own, the reason (of
             `pipeline.errors.TimestampError`); the record's time counted.
@@ -94,6 +95,7 @@ class Outcome(msgspec.Struct, frozen=True):
     error: RecordError | None = None
     failures: tuple[RuleFailure, ...] = ()
     documents: int = 1
+    records: int = 1
     future_capped: int = 0
     untimed: tuple[str, ...] = ()
     without_tuple: int = 0

@@ -128,7 +128,8 @@ class MatchAgent:
     def _count(
         self, record: Record, outcome: Outcome, error: RecordError | None, counted: _Counted
     ) -> None:
-        counted.dispositions[outcome.disposition if error is None else Disposition.DEAD_LETTER] += 1
+        disposition = outcome.disposition if error is None else Disposition.DEAD_LETTER
+        counted.dispositions[disposition] += outcome.records
         counted.documents += outcome.documents
         for rule_id, _ in outcome.matches:
             counted.matches[rule_id] += 1

@@ -9,6 +9,7 @@ from pipeline.config.match_stage import match_stage
 from pipeline.engine.match import Disposition, Outcome
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.timestamp import is_usable
+from pipeline.errors import DecodeError
 from pipeline.record import Record
 from pipeline.rules import RuleSet
 from pipeline.stream.records import record_of_consumer
@@ -42,6 +43,11 @@ class MatchFilter:
             self._stamp(judged.position.topic, judged.position.partition, judged.timestamp_ms)
             return None
         return judged, outcome
+
+    def refuse(self, record: Any, reason: str, records: int) -> tuple[Record, Outcome]:
+        error = DecodeError("unreadable_batch", f"a batch of {records} records: {reason}"[:500])
+        outcome = Outcome(Disposition.DEAD_LETTER, error=error, documents=0, records=records)
+        return record_of_consumer(record), outcome
 
     def passed_over(self, tp: Any, records: int, timestamp_ms: int) -> None:
         self._count(tp.topic, Disposition.SKIPPED, records)
