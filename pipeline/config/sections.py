@@ -212,6 +212,7 @@ class StreamSettings(Section):
     buffer_records: int = Field(
         default=4096,
         ge=1,
+        le=2**31 - 1,
         description="Bundles of records (at most 500 each) that wait in memory, per stage.",
     )
     max_waiting_bytes: Size = Field(
@@ -230,10 +231,16 @@ class StreamSettings(Section):
         "and a batch that cannot be read stops its partition.",
     )
     fetch_max_bytes: Size = Field(
-        default=16 << 20, ge=1 << 16, description="Largest answer to one fetch, per broker."
+        default=16 << 20,
+        ge=1 << 16,
+        le=2**31 - 1,
+        description="Largest answer to one fetch, per broker.",
     )
     max_partition_fetch_bytes: Size = Field(
-        default=2 << 20, ge=1 << 16, description="Share of one partition in such an answer."
+        default=2 << 20,
+        ge=1 << 16,
+        le=2**31 - 1,
+        description="Share of one partition in such an answer.",
     )
 
 
@@ -256,7 +263,7 @@ class DeadLettersSettings(Section):
         "null: never.",
     )
     ratio_records: int = Field(
-        default=1000, ge=1, description="How many last records `max_ratio` looks at."
+        default=1000, ge=1, le=1_000_000, description="How many last records `max_ratio` looks at."
     )
     max_consecutive: int | None = Field(
         default=500,
