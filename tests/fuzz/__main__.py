@@ -1,7 +1,7 @@
 """Fuzz the engine.
 
 python -m tests.fuzz                                          20,000 records
-python -m tests.fuzz --records 1000000 --json figures.json    the run that docs/reliability-input.md tells of
+python -m tests.fuzz --records 1000000 --json figures.json    the run that docs/hostile-input.md tells of
 """
 
 from __future__ import annotations

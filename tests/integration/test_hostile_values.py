@@ -18,7 +18,7 @@ from tests.events import encode, library_event
 LONG_RULE = Path(__file__).parents[1] / "fuzz" / "rules" / "long.toml"
 
 FLOOD = int(os.environ.get("TEST_FLOOD", "5000"))
-"""Distinct terms of the flood; docs/reliability-input.md tells of a run with 200,000."""
+"""Distinct terms of the flood; docs/hostile-input.md tells of a run with 200,000."""
 
 
 def test_a_command_line_of_900_kb_is_a_term_like_any_other(kafka_deployment: NewDeployment):
@@ -88,6 +88,21 @@ def test_a_flood_of_terms_from_one_host_leaves_the_others_their_history(
     # It is not judged again within the granularity, or it is known: it is never new.
     assert growth < 256 << 20, f"{growth >> 20} MiB"
     print(f"{FLOOD} terms, {growth >> 20} MiB more")  # noqa: T201
+
+
+def test_a_worker_listens_on_loopback_alone(new_deployment: NewDeployment):
+    worker = new_deployment().start_worker()
+    worker.wait_ready()
+
+    process = psutil.Process(worker.process.pid)
+    listening = {
+        (each.laddr.ip, each.laddr.port)
+        for one in (process, *process.children(recursive=True))
+        for each in one.net_connections()
+        if each.status == psutil.CONN_LISTEN
+    }
+
+    assert listening == {("127.0.0.1", worker.port)}
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

@@ -338,3 +338,38 @@ def test_an_event_that_no_match_stage_has_read_makes_none(event: bytes):
         build_alert(observation, FIRST, RULE, created_ms=NOON_MS, ruleset_digest=DIGEST)
 
     assert caught.value.reason == "invalid_envelope"
+
+
+def test_no_field_of_an_event_takes_the_place_of_one_of_the_alert():
+    """An event that speaks JSON, or names our fields, stays what was seen and nothing else."""
+    forged = {
+        "rule": {"id": "forged"},
+        "rule.name": "forged",
+        "event": {"kind": "forged", "id": "forged", "severity": 1, "reason": "forged"},
+        "event.risk_score": 1,
+        "detection": {"kind": "forged"},
+        "labels": {"severity": "forged"},
+        "message": "forged",
+        "tags": ["forged"],
+        "threat": {"tactic": {"id": "forged"}},
+        "host": {"id": 'h","rule":{"id":"forged"},"x":"\\'},
+        "process": {"executable": '"}}\n{"rule":{"id":"forged"}}\x00\u2028'},
+    }
+    honest = observe({}, "h-1", "x", fields=("host.id", "process.executable"))
+    event = msgspec.Raw(json.dumps(forged).encode())
+
+    built, plain = (
+        build_alert(each, FIRST, RULE, created_ms=NOON_MS, ruleset_digest=DIGEST)
+        for each in (msgspec.structs.replace(honest, event=event), honest)
+    )
+    alert, expected = json.loads(bytes(built.alert)), json.loads(bytes(plain.alert))
+
+    assert len(bytes(built.alert).splitlines()) == 1
+    assert json.loads(alert["event"]["original"]) == forged
+    assert alert["host"] == forged["host"]
+    assert alert["process"] == forged["process"]
+    reasons = {"message", "event"}
+    for name in expected.keys() - reasons:
+        assert alert[name] == expected[name]
+    for name in expected["event"].keys() - {"original", "reason"}:
+        assert alert["event"][name] == expected["event"][name]
