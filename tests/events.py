@@ -9,6 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 ENGINE = "System.Management.Automation.ni.dll"
+NO_JSON = f'{{"a":["windows","library","{ENGINE}"], but no JSON'.encode()
+"""A record that holds all that the built-in rule demands, so that it is read and found to be none."""
+
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
 

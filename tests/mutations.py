@@ -95,8 +95,9 @@ def _binary(rng: random.Random, _: dict[str, Any]) -> bytes:
 
 
 def _other_json(rng: random.Random, _: dict[str, Any]) -> bytes:
-    # Without the literal of a rule a record is skipped unread.
-    return json.dumps(rng.choice([0, None, [1, 2], ENGINE, [ENGINE], [[ENGINE]]])).encode()
+    # Without all that a rule demands a record is skipped unread.
+    demanded = [ENGINE, "windows", "library"]
+    return json.dumps(rng.choice([0, None, [1, 2], ENGINE, demanded, [demanded]])).encode()
 
 
 def _joined(rng: random.Random, event: dict[str, Any]) -> bytes:

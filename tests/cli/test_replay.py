@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 import zstandard
 
-from tests.events import encode, library_event
+from tests.events import NO_JSON, encode, library_event
 
 
 def documents(text: str) -> list[dict]:
@@ -157,7 +157,7 @@ def test_index_patterns_count_unless_told_otherwise(run, tmp_path):
 @pytest.mark.parametrize(("flags", "code"), [([], 0), (["--strict"], 1)])
 def test_only_with_strict_is_a_bad_line_a_finding(run, events, flags, code):
     with events.open("ab") as file:
-        file.write(b'{"a":["windows","library","System.Management.Automation.dll"]\n')
+        file.write(NO_JSON + b"\n")
     result = run("replay", *flags, events)
 
     assert result.exit_code == code

@@ -12,7 +12,7 @@ from pipeline.record import Position, Record
 from pipeline.rules import RuleSet, load_rules
 from tests.clients import read_all
 from tests.deployment import NewDeployment
-from tests.events import ENGINE
+from tests.events import NO_JSON
 from tests.mutations import bad_records
 
 RECORDS = 10_000
@@ -87,7 +87,7 @@ def test_too_many_bad_records_in_a_row_stop_the_worker(new_deployment: NewDeploy
     worker = stack.start_worker()
     worker.wait_ready()
 
-    stack.produce([f"{ENGINE}, but no JSON".encode()] * 50)
+    stack.produce([NO_JSON] * 50)
 
     assert worker.process.wait(60) == 5
     assert "20 records in a row" in worker.tail()

@@ -14,7 +14,7 @@ from pipeline.kafka.headers import DeadLetter, encode_dead_letter
 from pipeline.record import Position
 from tests.clients import Sent, create_topic, produce
 from tests.deployment import Deployment, NewDeployment
-from tests.events import encode, library_event
+from tests.events import NO_JSON, encode, library_event
 from tests.record_batches import RawRecord, batch, produce_batch, section
 
 HOSTILE = '{"dll":"\x1b[2J\u202egpj\n\nletter     9@9"'.encode()
@@ -216,7 +216,7 @@ def test_a_record_that_fails_again_says_how_often_it_has(kafka_deployment: NewDe
     stack = kafka_deployment(input_partitions=1)
     worker = stack.start_worker()
     worker.wait_ready()
-    stack.produce([b'{"dll":"System.Management.Automation.ni.dll"'])
+    stack.produce([NO_JSON])
     stack.wait_drained()
     command(stack, "requeue", "--all", "--yes")
     stack.wait_drained()

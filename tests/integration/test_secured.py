@@ -10,7 +10,7 @@ import pytest
 
 from tests.clients import create_topic
 from tests.deployment import Deployment
-from tests.events import encode, library_event
+from tests.events import NO_JSON, encode, library_event
 from tests.secured_kafka import KEY_PASSWORD, PASSWORD, SecuredKafka
 
 pytestmark = pytest.mark.slow
@@ -45,7 +45,7 @@ def test_topics_worker_alerts_and_dead_letters_work_behind_a_login(
     applied = stack.command("topics", "apply")
     worker = stack.start_worker()
     worker.wait_ready()
-    stack.produce([encode(library_event()), b"no json, but System.Management.Automation.ni.dll"])
+    stack.produce([encode(library_event()), NO_JSON])
     stack.wait_drained()
     tailed = stack.command("alerts", "tail", "--from-beginning", "--max", "1", "--json")
     listed = stack.command("dead-letters", "list", "--json")
