@@ -20,6 +20,13 @@ The product knows nothing of this: methods of the stages are wrapped before the 
                          take a minute to stop then
     TEST_DISK            if it is "full": nothing that a changelog holds can be written
     TEST_ACKNOWLEDGE     if it is "nothing": no record is ever done
+    TEST_HOLD            file that a worker makes before it holds a rule; it goes on when that is gone
+    TEST_LOOK_SECONDS    how often a worker looks for backfills that somebody has left
+    TEST_BACKFILL_RATE   how many records a second a backfill reads; it saves where it is each
+                         half second then
+    TEST_BACKFILL_DIE    "before N" or "after N": die there, at the N-th time that a backfill saves
+                         where it is; before it does, once the stages have had two seconds for what
+                         it has sent
     TEST_FETCH_SECONDS   how long a fetch waits for silent partitions while another one has no
                          room for what it would bring
 """
@@ -30,6 +37,7 @@ import asyncio
 import errno
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,9 +47,12 @@ from pipeline.cli import main
 from pipeline.embedded.process import wait_until
 from pipeline.engine.first_seen import FirstSeen
 from pipeline.engine.quota import Quota
+from pipeline.history import Sender, backfill
+from pipeline.history.checkpoint import CheckpointStore
+from pipeline.history.log_reader import LogReader
 from pipeline.record import Record
 from pipeline.stream import app as stream_app
-from pipeline.stream import health, worker
+from pipeline.stream import backfills, health, worker
 from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.outbox import Outbox
@@ -454,6 +465,49 @@ def _limit_bundles(records: str) -> None:
     filtering.MAX_BUNDLE_RECORDS = int(records)
 
 
+def _hold_when_told(file: Path) -> None:
+    original = Sender.hold
+
+    def wrapped(self: Sender, *args: Any) -> None:
+        file.touch()
+        assert wait_until(lambda: not file.exists(), seconds=60.0)
+        original(self, *args)
+
+    Sender.hold = wrapped
+
+
+def _look_often(seconds: float) -> None:
+    backfills._LOOK_SECONDS = seconds
+
+
+def _slow_backfills(rate: float) -> None:
+    original = LogReader.__init__
+
+    def wrapped(self: LogReader, *args: Any, **options: Any) -> None:
+        original(self, *args, **options | {"max_rate": rate})
+
+    LogReader.__init__ = wrapped
+    backfill._SAVE_SECONDS = 0.5
+
+
+def _die_at_a_checkpoint(where: str) -> None:
+    moment, _, number = where.partition(" ")
+    original = CheckpointStore.save
+    left = int(number)
+
+    def wrapped(self: CheckpointStore, checkpoint: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0 and moment == "before":
+            time.sleep(2.0)
+            die()
+        original(self, checkpoint)
+        if left == 0:
+            die()
+
+    CheckpointStore.save = wrapped
+
+
 # In this order: what is wrapped last comes first.
 WRAPPERS: dict[str, Callable[[str], None]] = {
     "TEST_FAILPOINT": lambda name: _install_failpoint(name, Path(os.environ["TEST_FAILPOINT_ARM"])),
@@ -465,6 +519,10 @@ WRAPPERS: dict[str, Callable[[str], None]] = {
     "TEST_DISK": lambda _full: _fill_disk(),
     "TEST_ACKNOWLEDGE": lambda _nothing: _acknowledge_nothing(),
     "TEST_FETCH_SECONDS": lambda seconds: _prolong_fetches(float(seconds)),
+    "TEST_HOLD": lambda file: _hold_when_told(Path(file)),
+    "TEST_LOOK_SECONDS": lambda seconds: _look_often(float(seconds)),
+    "TEST_BACKFILL_RATE": lambda rate: _slow_backfills(float(rate)),
+    "TEST_BACKFILL_DIE": _die_at_a_checkpoint,
     "TEST_JOURNAL": lambda file: _keep_journal(Path(file)),
     "TEST_REVOCATIONS": lambda file: _note_revocations(Path(file)),
 }

@@ -12,21 +12,18 @@ Offsets = dict[tuple[str, int], int]
 """The next offset to read by topic and partition; partitions at 0 are left out."""
 
 
-def committed(
-    deployment: Deployment, admin: AdminClient | None = None, *, group: str | None = None
-) -> Offsets:
-    """Return what the workers, or another group, have committed.
+def committed(deployment: Deployment, admin: AdminClient | None = None) -> Offsets:
+    """Return what the workers have committed.
 
     Args:
         deployment: whose workers.
         admin: a client to ask with, for those who ask often; None: one of its own.
-        group: None: the workers' group.
 
     Raises:
         KafkaException: no answer in time, or another error.
     """
     admin = admin or _admin(deployment)
-    group = group or deployment.prefix
+    group = deployment.prefix
     asked = admin.list_consumer_group_offsets(
         [ConsumerGroupTopicPartitions(group)], request_timeout=SECONDS
     )

@@ -13,7 +13,6 @@ that the history has been taught.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final
 
 import msgspec
@@ -92,10 +91,12 @@ class Held:
         known = self._histories.get(history)
         return known is not None and any(span.end is not None for span in known.spans)
 
-    def open(self) -> Counter[str]:
-        """Return how many histories are held now, by rule."""
-        return Counter(
-            held.rule_id for held in self._histories.values() if held.spans[-1].end is None
+    def open(self) -> frozenset[bytes]:
+        """Return the histories that are held now."""
+        return frozenset(
+            history
+            for history, held in self._histories.items()
+            if any(span.end is None for span in held.spans)
         )
 
     def _write(self) -> None:

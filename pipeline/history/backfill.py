@@ -1,24 +1,32 @@
 """Backfill: a rule learns from the retained log, then goes on live; nothing between is lost.
 
 The input log of each partition is cut at one offset, the *hand-over*. What lies before it, back to
-`since`, is learned in silence; what lies at it or after is judged, and told if it is new. Five
+`since`, is learned in silence; what lies at it or after is judged, and told if it is new. Six
 steps, each of which may be done twice without harm, so a backfill that was stopped goes on at the
 step it was at (`pipeline.history.checkpoint`):
 
 1. The hand-over is noted: what the workers have committed by now.
 2. `Hold` goes to every partition of the observations. From there on no sighting of this history
    counts, wherever it comes from.
-3. The log from `since` to the hand-over is judged by the rule; every match is a `Learn`.
-4. `Release` goes to every partition. Sightings count again, in a history that knows the log.
-5. The log from the hand-over to its end at this moment is judged once more, and its matches are
+3. It is noted whether there is anything to learn: not where the history was alive before. Noted
+   before the first term is learned, since afterwards every history looks alive.
+4. The log from `since` to the hand-over is judged by the rule; every match is a `Learn`.
+5. `Release` goes to every partition. Sightings count again, in a history that knows the log.
+6. The log from the hand-over to its end at this moment is judged once more, and its matches are
    sent as observations: those that the workers sent while the history was held did not count.
 
-No gap: let a record lie at the hand-over or after. If it was appended after the end of step 5 was
+No gap: let a record lie at the hand-over or after. If it was appended after the end of step 6 was
 noted, a worker reads it after the release was acknowledged, so its observation comes after the
-release. Otherwise step 5 sends it. Either way it is judged after the release, or was before the
+release. Otherwise step 6 sends it. Either way it is judged after the release, or was before the
 hold. No false news: all that lies before the hand-over is in the history at the release. No double:
-an observation that comes twice, from a worker and from step 5, finds its own term known; and its
+an observation that comes twice, from a worker and from step 6, finds its own term known; and its
 alert would have the same id.
+
+Several workers may begin the same backfill at once, and the checkpoint is that of the last one.
+Each reads what is committed *before* it finds no checkpoint, hence before anybody has sent a hold:
+each of their hand-overs will do. A hold that one of them sends late, when another is done already,
+is found by the worker whose partition it is in (`pipeline.stream.backfills`), and undone by
+steps 5 and 6.
 
 A history that is alive may be backfilled too: what lies before the hand-over was committed before
 the hold, so its sightings were judged before the hold. All it costs is that what comes meanwhile is
@@ -45,7 +53,7 @@ from pipeline.history.checkpoint import (
     Part,
     Phase,
     backfill_group,
-    groups_with_offsets,
+    groups_that_hold,
 )
 from pipeline.history.input_log import InputLog, LogBegin
 from pipeline.history.log_judge import LogJudge
@@ -77,6 +85,7 @@ class Backfilled:
         log_begins_ms: timestamp of the oldest record, where the log does not reach back to
             `since_ms`; else None.
         skipped: records that could not be used, by reason.
+        sent_to: the offset of the last record sent to each partition of the observations.
     """
 
     rule_id: str
@@ -91,6 +100,7 @@ class Backfilled:
     behind: int = 0
     log_begins_ms: int | None = None
     skipped: Counter[str] = field(default_factory=Counter)
+    sent_to: dict[int, int] = field(default_factory=dict)
 
     @property
     def is_done(self) -> bool:
@@ -127,17 +137,17 @@ class Progress:
 
 
 def prepare_backfills(settings: Settings, ruleset: RuleSet) -> list[str]:
-    """Begin the backfill of each rule that runs and has none; raises like `Backfill.run`.
+    """See that the backfill of each rule that runs is begun; raises like `Backfill.run`.
 
     Returns:
-        The ids of the rules.
+        The ids of the rules for which it was not.
     """
     by_group = {
         backfill_group(settings.kafka.group_id, each.history_id): each
         for each in ruleset.runnable
         if each.terms
     }
-    begun = groups_with_offsets(settings, by_group)
+    begun = groups_that_hold(settings, by_group)
     new = [compiled for group, compiled in by_group.items() if group not in begun]
     for compiled in new:
         Backfill(settings, compiled).prepare()
@@ -176,7 +186,7 @@ class Backfill:
         self._max_rate = max_rate
         self._on_progress = on_progress
         self._stopped = stopped
-        self._known = False
+        self._known = self._held = False
         self._judge = LogJudge(settings, compiled)
         self._result = Backfilled(
             compiled.rule.rule_id, compiled.history_id, skipped=self._judge.skipped
@@ -187,20 +197,21 @@ class Backfill:
 
         From then on none of its sightings counts until `run` is through. Raises like `run`.
         """
-        self._open_and(until=Phase.LEARN)
+        self._open_and(until=Phase.CHOOSE)
 
-    def run(self, *, known: bool = False) -> Backfilled:
-        """Do what is left to do.
+    def run(self, *, known: bool = False, held: bool = False) -> Backfilled:
+        """Do what is left to do; where nothing is, commit the checkpoint anew, so that it stays.
 
         Args:
-            known: the history is not new, so where nothing was learned yet nothing need be.
+            known: the history is not new, so if it is not being learned yet it need not be.
+            held: the history is held, also if the checkpoint says that nothing is left to do.
 
         Raises:
             BrokerError: no broker answers, or a topic is missing.
             DeliveryError: a record was not acknowledged.
             StateError: a newer firstseen began it.
         """
-        self._known = known
+        self._known, self._held = known, held
         self._open_and(until=Phase.DONE)
         return self._result
 
@@ -221,21 +232,37 @@ class Backfill:
             steps = _Steps(checkpoint, client, store, sender, begin)
             self._go_on(steps, until)
             self._result.log_begins_ms = begin.time_ms
+            self._result.sent_to = dict(sender.acknowledged)
 
     def _begin(self, log: InputLog, store: CheckpointStore) -> Checkpoint:
         """Return the checkpoint to go on from, a new one if need be."""
         found = store.load(log.inputs)
         if found is None or self._again:
-            checkpoint = log.cut(self._since_ms, found)
-            store.save(checkpoint)
-        else:
-            checkpoint = found
-            self._result.was_done = found.phase is Phase.DONE
-            self._result.resumed = not self._result.was_done
+            cut = log.cut(self._since_ms)
+            found = store.load(log.inputs)  # asked after the cut: see the top of this module
+            if found is None or self._again:
+                return self._begin_anew(log, store, cut, found)
+        self._result.was_done = found.phase is Phase.DONE
+        self._result.resumed = not self._result.was_done
+        if found.phase is Phase.DONE and self._held:
+            found.tell_again()
+        store.save(found)
+        self._note(found)
+        return found
+
+    def _begin_anew(
+        self, log: InputLog, store: CheckpointStore, cut: Checkpoint, found: Checkpoint | None
+    ) -> Checkpoint:
+        if found is not None:
+            cut.keep_handover(found)
+        store.begin(cut)
+        self._result.behind = log.behind(cut)
+        self._note(cut)
+        return cut
+
+    def _note(self, checkpoint: Checkpoint) -> None:
         self._result.since_ms = checkpoint.since_ms
         self._result.phase = checkpoint.phase
-        self._result.behind = log.behind(checkpoint)
-        return checkpoint
 
     def _go_on(self, steps: _Steps, until: Phase) -> None:
         """Do the steps that are left, and save after each."""
@@ -246,10 +273,12 @@ class Backfill:
                 case Phase.HOLD:
                     sender.hold(rule_id, history)
                     sender.flush()
+                    checkpoint.phase = Phase.CHOOSE
+                case Phase.CHOOSE:
+                    if self._known:
+                        checkpoint.learn_nothing()
                     checkpoint.phase = Phase.LEARN
                 case Phase.LEARN:
-                    if self._known:
-                        _learn_nothing(checkpoint)
                     self._result.learned += self._read(steps, Learning(self._judge, sender))
                     if not _is_read(checkpoint):
                         return
@@ -275,6 +304,7 @@ class Backfill:
         A position is saved only once what was read before it is acknowledged.
         """
         checkpoint, parts = steps.checkpoint, steps.checkpoint.parts
+        _cut_short(checkpoint, InputLog(self._settings, steps.client).ends())
         reader = LogReader(
             self._settings, steps.client, max_rate=self._max_rate, stopped=self._stopped
         )
@@ -316,11 +346,15 @@ class _Steps:
         self.store.save(self.checkpoint)
 
 
-def _learn_nothing(checkpoint: Checkpoint) -> None:
-    """Leave out what there is to learn, if nothing of it is learned yet."""
-    if all(part.position == part.start for part in checkpoint.parts.values()):
-        for part in checkpoint.parts.values():
-            part.start = part.position = part.handover
+def _cut_short(checkpoint: Checkpoint, ends: Mapping[Input, int]) -> None:
+    """Leave out what is not there: the log of an input that was created anew is shorter."""
+    for place, part in checkpoint.parts.items():
+        end = ends.get(place, 0)
+        if part.handover > end:
+            part.start, part.handover = min(part.start, end), end
+        if part.until is not None and part.until > end:
+            part.until = end
+        part.position = min(part.position, end)
 
 
 def _is_read(checkpoint: Checkpoint) -> bool:

@@ -7,29 +7,50 @@ backfill goes on from any machine, and nobody but the brokers keeps anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import chain
-from typing import Final
+from functools import partial
+from time import monotonic, sleep
+from typing import Final, TypeVar
 
 import msgspec
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 
 from pipeline.config import Settings
 from pipeline.errors import BrokerError, StateError
 from pipeline.kafka.clients import CONNECT_TIMEOUT, admin_client, broker_errors
 
 FORMAT: Final = 1
+_ASKING: Final = "reading what a consumer group has committed"
+# A new cluster creates the topic of the groups' offsets when it is asked for them first.
+_PATIENCE_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.2
+_COORDINATOR_CODES: Final = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+
+_T = TypeVar("_T")
 
 Input = tuple[str, int]
 """Topic and partition."""
 
 
 class Phase(StrEnum):
-    """What is to be done next."""
+    """What is to be done next: see `pipeline.history.backfill`."""
 
     HOLD = "hold"
+    CHOOSE = "choose"
     LEARN = "learn"
     RELEASE = "release"
     TELL = "tell"
@@ -72,6 +93,29 @@ class Checkpoint:
     parts: dict[Input, Part]
     ended_ms: int | None = None
 
+    def keep_handover(self, earlier: Checkpoint) -> None:
+        """Take the hand-over of a backfill that this one replaces, if it was not done.
+
+        Sightings since then were held and have not been told yet.
+        """
+        if earlier.phase is Phase.DONE:
+            return
+        for place, part in self.parts.items():
+            if place in earlier.parts:
+                part.handover = earlier.parts[place].handover
+                part.start = part.position = min(part.start, part.handover)
+
+    def learn_nothing(self) -> None:
+        """Leave out what there is to learn."""
+        for part in self.parts.values():
+            part.start = part.position = part.handover
+
+    def tell_again(self) -> None:
+        """Go back to where the history is released, and all since the hand-over is told."""
+        self.phase = Phase.RELEASE
+        for part in self.parts.values():
+            part.position = part.handover
+
 
 class _Metadata(msgspec.Struct, frozen=True):
     format: int
@@ -99,24 +143,71 @@ def groups_with_offsets(settings: Settings, groups: Iterable[str]) -> dict[str, 
     Raises:
         BrokerError: the brokers do not say.
     """
-    # Kept until the answers are there: they would be dropped with the client.
+    return {
+        group: {(each.topic, each.partition): each.offset for each in committed}
+        for group, committed in _committed(settings, groups).items()
+    }
+
+
+def groups_that_hold(settings: Settings, groups: Iterable[str]) -> set[str]:
+    """Return the groups whose checkpoint is beyond `Phase.HOLD`: their histories were held.
+
+    Raises:
+        BrokerError: the brokers do not say.
+        StateError: a checkpoint was saved by a newer firstseen.
+    """
+    return {
+        group
+        for group, committed in _committed(settings, groups).items()
+        if all(_read(each.metadata).phase is not Phase.HOLD for each in committed)
+    }
+
+
+def _committed(settings: Settings, groups: Iterable[str]) -> dict[str, list[TopicPartition]]:
+    """Return what groups have committed, raising as `groups_with_offsets`."""
     admin = admin_client(settings)
-    doing = "reading what consumer groups have committed"
+
+    def ask(group: str) -> list[TopicPartition]:
+        # The answer is kept until it is there: it would be dropped with the client.
+        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
+        try:
+            return asked[group].result(_PATIENCE_SECONDS).topic_partitions or []
+        except TimeoutError as error:
+            raise BrokerError(
+                f"{_ASKING}: no answer for {_PATIENCE_SECONDS:.0f} s; check the brokers"
+            ) from error
+
+    found = {group: _patiently(settings, _ASKING, partial(ask, group)) for group in groups}
+    return {group: kept for group, each in found.items() if (kept := _kept(settings, each))}
+
+
+def _kept(settings: Settings, answers: Iterable[TopicPartition]) -> list[TopicPartition]:
+    """Return the answers that say an offset.
+
+    Raises:
+        BrokerError: an answer is an error, which must not pass for "nothing was committed".
+    """
+    kept = []
+    for each in answers:
+        if each.error is not None:
+            with broker_errors(settings, f"{_ASKING} of {each.topic}"):
+                raise KafkaException(each.error)
+        if each.offset >= 0:
+            kept.append(each)
+    return kept
+
+
+def _patiently(settings: Settings, doing: str, ask: Callable[[], _T]) -> _T:
+    """Ask the coordinator of a group; ask again for a while where it is being changed."""
+    until = monotonic() + _PATIENCE_SECONDS
     with broker_errors(settings, doing):
-        asked = [
-            admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-            for group in groups
-        ]
-        found = {}
-        for group, answer in chain.from_iterable(each.items() for each in asked):
+        while True:
             try:
-                committed = answer.result(CONNECT_TIMEOUT).topic_partitions or ()
-            except TimeoutError as error:
-                raise BrokerError(f"{doing}: no answer for {CONNECT_TIMEOUT:.0f} s") from error
-            offsets = {(p.topic, p.partition): p.offset for p in committed if p.offset >= 0}
-            if offsets:
-                found[group] = offsets
-    return found
+                return ask()
+            except KafkaException as error:
+                if error.args[0].code() not in _COORDINATOR_CODES or monotonic() > until:
+                    raise
+                sleep(_PAUSE_SECONDS)
 
 
 class CheckpointStore:
@@ -137,17 +228,12 @@ class CheckpointStore:
         A partition that was added since is told from its beginning.
 
         Raises:
-            BrokerError: the brokers do not say.
+            BrokerError: the brokers do not say, or have not kept it whole.
             StateError: it was saved by a newer firstseen.
         """
-        with broker_errors(self._settings, "reading how far the backfill has come"):
-            committed = self._client.committed(
-                [TopicPartition(topic, number) for topic, number in inputs], CONNECT_TIMEOUT
-            )
         found = {
             (each.topic, each.partition): (each.offset, _read(each.metadata))
-            for each in committed
-            if each.offset >= 0
+            for each in self._ask(inputs)
         }
         if not found:
             return None
@@ -159,6 +245,23 @@ class CheckpointStore:
             parts[place] = Part(0, 0, 0)
         _, latest = next(iter(found.values()))
         return Checkpoint(latest.phase, latest.since_ms, latest.begun_ms, parts, latest.ended_ms)
+
+    def begin(self, checkpoint: Checkpoint) -> None:
+        """Write the first checkpoint of a backfill, and see whether the brokers keep it whole.
+
+        Raises:
+            BrokerError: they do not, or they refuse.
+        """
+        self.save(checkpoint)
+        for each in self._ask(checkpoint.parts):
+            _read(each.metadata)
+
+    def _ask(self, inputs: Iterable[Input]) -> list[TopicPartition]:
+        asked = [TopicPartition(topic, number) for topic, number in inputs]
+        answers = _patiently(
+            self._settings, _ASKING, lambda: self._client.committed(asked, CONNECT_TIMEOUT)
+        )
+        return _kept(self._settings, answers)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint; raises BrokerError."""
@@ -182,13 +285,23 @@ class CheckpointStore:
             )
             for (topic, number), part in checkpoint.parts.items()
         ]
-        with broker_errors(self._settings, "writing how far the backfill has come"):
-            self._client.commit(offsets=offsets, asynchronous=False)
+        _patiently(
+            self._settings,
+            "writing how far the backfill has come",
+            lambda: self._client.commit(offsets=offsets, asynchronous=False),
+        )
 
 
 def _read(metadata: str | None) -> _Metadata:
+    if not metadata:
+        raise BrokerError(
+            "the brokers have not kept the metadata of a committed offset, where a backfill notes "
+            "how far it has come: it needs Apache Kafka, the embedded broker of `firstseen demo` "
+            "does not do. Teach the rule with `firstseen history import` instead, or let it learn "
+            "for a while (state.learning)"
+        )
     try:
-        read = _decoder.decode((metadata or "").encode())
+        read = _decoder.decode(metadata.encode())
     except ValueError as error:
         raise StateError(f"the checkpoint of the backfill cannot be read: {error}") from error
     if read.format != FORMAT:

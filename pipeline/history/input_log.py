@@ -6,7 +6,14 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from pipeline.config import Settings
 from pipeline.errors import TopologyError
@@ -34,7 +41,7 @@ class InputLog:
         self._client = client
         self.inputs: list[Input] = self._partitions()
 
-    def cut(self, since_ms: int, earlier: Checkpoint | None) -> Checkpoint:
+    def cut(self, since_ms: int) -> Checkpoint:
         """Return the checkpoint that a backfill begins with.
 
         The hand-over is what the workers have committed. Where they have committed nothing at all
@@ -42,42 +49,41 @@ class InputLog:
 
         Args:
             since_ms: epoch milliseconds; records older than that are not learned from.
-            earlier: the checkpoint of a backfill of the same history, to be begun anew. Its
-                hand-over stays if it was not done: sightings since then have not been told yet.
         """
-        starts = self._offsets_of_time(since_ms)
-        bounds = {place: self._bounds(place) for place in self.inputs}
+        starts = self._offsets(max(0, since_ms))
+        begins, ends = self.begins(), self.ends()
         group = self._settings.kafka.group_id
         committed = groups_with_offsets(self._settings, [group]).get(group, {})
-        committed = {place: offset for place, offset in committed.items() if place in bounds}
-        unfinished = {} if earlier is None or earlier.phase is Phase.DONE else earlier.parts
+        committed = {place: offset for place, offset in committed.items() if place in ends}
         parts = {}
-        for place, (low, high) in bounds.items():
-            handover = committed.get(place, low if committed else high)
-            if place in unfinished:
-                handover = unfinished[place].handover
-            handover = max(low, min(handover, high))
-            start = min(max(low, starts[place]) if starts[place] >= 0 else high, handover)
+        for place, end in ends.items():
+            begin, start = begins[place], starts[place]
+            handover = committed.get(place, begin if committed else end)
+            handover = max(begin, min(handover, end))
+            start = min(max(begin, start) if start >= 0 else end, handover)
             parts[place] = Part(start, handover, start)
         return Checkpoint(Phase.HOLD, since_ms, time.time_ns() // 1_000_000, parts)
 
-    def begins_at(self, place: Input, offset: int) -> bool:
-        """Whether nothing older than this offset is retained."""
-        return self._bounds(place)[0] >= offset
+    def begins(self) -> dict[Input, int]:
+        """Return the first offset of each partition that is retained."""
+        return self._offsets(OFFSET_BEGINNING)
+
+    def ends(self) -> dict[Input, int]:
+        """Return the end of each partition now: the offset that its next record will have."""
+        return self._offsets(OFFSET_END)
 
     def behind(self, checkpoint: Checkpoint) -> int:
         """Return how many records there are from the hand-over on."""
+        ends = self.ends()
         return sum(
-            max(0, self._bounds(place)[1] - part.handover)
-            for place, part in checkpoint.parts.items()
+            max(0, ends.get(place, 0) - part.handover) for place, part in checkpoint.parts.items()
         )
 
     def note_ends(self, checkpoint: Checkpoint) -> None:
         """Set where telling ends: where the log ends now, new partitions included."""
-        for place in self.inputs:
-            checkpoint.parts.setdefault(place, Part(0, 0, 0))
-        for place, part in checkpoint.parts.items():
-            part.until = max(part.handover, self._bounds(place)[1])
+        for place, end in self.ends().items():
+            part = checkpoint.parts.setdefault(place, Part(0, 0, 0))
+            part.until = max(part.handover, end)
 
     def _partitions(self) -> list[Input]:
         inputs = []
@@ -93,17 +99,19 @@ class InputLog:
             inputs += [(name, number) for number in sorted(found.partitions)]
         return inputs
 
-    def _bounds(self, place: Input) -> tuple[int, int]:
-        """Return the first offset that is retained, and the end."""
-        with broker_errors(self._settings, _DOING):
-            low, high = self._client.get_watermark_offsets(TopicPartition(*place), CONNECT_TIMEOUT)
-        return low, high
+    def _offsets(self, when: int) -> dict[Input, int]:
+        """Ask for an offset of each partition, all in one request.
 
-    def _offsets_of_time(self, time_ms: int) -> dict[Input, int]:
-        """Return the first offset not older than this time; negative where there is none."""
-        asked = [TopicPartition(*place, max(0, time_ms)) for place in self.inputs]
+        Args:
+            when: epoch milliseconds, for the first offset that is not older, negative where there
+                is none; or `OFFSET_BEGINNING` or `OFFSET_END`.
+        """
+        asked = [TopicPartition(*place, when) for place in self.inputs]
         with broker_errors(self._settings, _DOING):
             answers = self._client.offsets_for_times(asked, CONNECT_TIMEOUT)
+            for each in answers:
+                if each.error is not None:
+                    raise KafkaException(each.error)
         return {(each.topic, each.partition): each.offset for each in answers}
 
 
@@ -118,9 +126,8 @@ class LogBegin:
     def __init__(self, log: InputLog, checkpoint: Checkpoint) -> None:
         self._since_ms = checkpoint.since_ms
         starts = {place: part.start for place, part in checkpoint.parts.items()}
-        self._waiting = {
-            place: start for place, start in starts.items() if log.begins_at(place, start)
-        }
+        begins = log.begins()
+        self._waiting = {p: start for p, start in starts.items() if begins.get(p, 0) >= start}
         self._reaches = len(self._waiting) < len(starts)
         self._times: list[int] = []
 

@@ -21,6 +21,10 @@ class Sender:
 
     Leaving it waits until all replicas have every record.
 
+    Attributes:
+        partitions: how many the topic has.
+        acknowledged: the largest offset of its records in each partition.
+
     Raises:
         BrokerUnreachableError: no broker answers.
         TopologyError: there is no such topic.
@@ -31,6 +35,7 @@ class Sender:
         self._topic = settings.topics.observations
         self._producer = producer(settings)
         self._refused: KafkaError | None = None
+        self.acknowledged: dict[int, int] = {}
         with broker_errors(settings, f"writing to {self._topic}"):
             found = self._producer.list_topics(timeout=CONNECT_TIMEOUT).topics.get(self._topic)
         if found is None or found.error is not None:
@@ -107,8 +112,11 @@ class Sender:
                 self._producer.poll(0)
                 return
 
-    def _delivered(self, error: KafkaError | None, _: Message) -> None:
-        if error is not None and self._refused is None:
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            partition, offset = message.partition(), message.offset()
+            self.acknowledged[partition] = max(offset, self.acknowledged.get(partition, offset))
+        elif self._refused is None:
             self._refused = error
 
     def _check(self) -> None:

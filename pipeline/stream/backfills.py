@@ -5,11 +5,21 @@ Before a worker joins the group it begins the backfill of each rule that has non
 rest is done by the worker that owns the rule's *home*, one partition of the observations: in a
 thread of its own, one rule after the other, while the stages go on. Where partitions move, the new
 owner goes on at the checkpoint. Should two run for a moment, both do the same, which does no harm.
+
+The owner looks again every minute. A rule that is held although it was done is one whose hold came
+late from a worker that began at the same time, or one that somebody has begun anew and left: the
+owner goes on with it. And once a day it commits the checkpoint anew, since brokers forget what
+is not committed for a week.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from time import monotonic
+from typing import Final, NamedTuple
+
+from faust.types import TP
 
 from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES
 from pipeline.engine.partition import partition_of
@@ -21,9 +31,18 @@ from pipeline.stream.sweeper import Sweeper
 from pipeline.stream.tables import StateTable
 from pipeline.telemetry.logging import get_logger
 
-_RETRY_SECONDS = 30.0
+_RETRY_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 60.0
+_COMMIT_ANEW_SECONDS: Final = 86_400.0
 
 log = get_logger(__name__)
+
+
+class _Done(NamedTuple):
+    """A backfill that needs nothing more: since when, and the last record it sent to its home."""
+
+    at: float
+    offset: int
 
 
 class Backfills:
@@ -42,7 +61,7 @@ class Backfills:
         self._rules = [each for each in context.ruleset.runnable if each.terms]
         self._table = table
         self._sweeper = sweeper
-        self._done: set[str] = set()
+        self._done: dict[str, _Done] = {}
         self._ours: frozenset[int] = frozenset()
         self._wake = asyncio.Event()
         table.on_recover(self._recovered)
@@ -56,10 +75,11 @@ class Backfills:
         self._wake.set()
 
     async def run(self) -> None:
-        """Do what there is to do after each rebalance; runs as long as the app."""
+        """Do what there is to do, after a rebalance and now and then; runs as long as the app."""
         try:
             while True:
-                await self._wake.wait()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), _LOOK_SECONDS)
                 self._wake.clear()
                 for compiled in self._rules:
                     await self._turn(compiled)
@@ -67,14 +87,20 @@ class Backfills:
             self._ours = frozenset()  # so that a thread that reads the log ends
 
     async def _turn(self, compiled: CompiledRule) -> None:
+        if self._app.rebalancing or self._app.in_recovery:
+            return  # nobody may look into the tables; `_recovered` wakes us
         history = bytes.fromhex(compiled.history_id)
         partitions = self._app.consumer.topic_partitions(self._settings.topics.observations) or 1
         home = partition_of(history, partitions)
-        if home not in self._ours or compiled.history_id in self._done:
+        if home not in self._ours or self._is_done(compiled, home):
             return
         try:
             result = await asyncio.to_thread(
-                self._backfill, compiled, home, known=self._is_known(home, history)
+                self._backfill,
+                compiled,
+                home,
+                known=self._is_known(home, history),
+                held=self._is_held(home, history),
             )
         except FirstseenError as error:
             log.warning(
@@ -87,7 +113,20 @@ class Backfills:
         except Exception as error:  # noqa: BLE001 - a bug: the rule would stay silent, so say it
             self._app.fail(error)
         else:
-            self._note(result)
+            self._note(result, home)
+
+    def _is_done(self, compiled: CompiledRule, home: int) -> bool:
+        """Whether a rule needs nothing: it was done lately, and has not been held since."""
+        done = self._done.get(compiled.history_id)
+        if done is None or monotonic() - done.at > _COMMIT_ANEW_SECONDS:
+            return False
+        observations = TP(self._settings.topics.observations, home)
+        if self._app.consumer.committed(observations) <= done.offset:
+            return True  # its release has not been come to yet
+        return not self._is_held(home, bytes.fromhex(compiled.history_id))
+
+    def _is_held(self, home: int, history: bytes) -> bool:
+        return history[:HISTORY_BYTES] in self._sweeper.partition(home).first_seen.held.open()
 
     def _is_known(self, home: int, history: bytes) -> bool:
         """Whether the history has been taught, or has seen something, before it was held."""
@@ -97,7 +136,9 @@ class Backfills:
         found = next(partition.table.items_from(history), None)
         return found is not None and len(found[0]) == KEY_BYTES and found[0].startswith(history)
 
-    def _backfill(self, compiled: CompiledRule, home: int, *, known: bool) -> Backfilled:
+    def _backfill(
+        self, compiled: CompiledRule, home: int, *, known: bool, held: bool
+    ) -> Backfilled:
         """Run one, in a thread; it stops once its home is another worker's."""
         rule_id = compiled.rule.rule_id
         remaining = self._metrics.backfill_remaining.labels(rule_id)
@@ -119,14 +160,13 @@ class Backfills:
             on_progress=progress,
             stopped=lambda: home not in self._ours,
         )
-        try:
-            return backfill.run(known=known)
-        finally:
-            remaining.set(0)
+        result = backfill.run(known=known, held=held)
+        remaining.set(0)  # done, or another worker's; where it failed, it is still to be done
+        return result
 
-    def _note(self, result: Backfilled) -> None:
+    def _note(self, result: Backfilled, home: int) -> None:
         if not result.is_done:
             return
-        self._done.add(result.history)
+        self._done[result.history] = _Done(monotonic(), result.sent_to.get(home, -1))
         if not result.was_done:
             log.info("a rule has learned", action="backfill_done", **result.summary())

@@ -61,6 +61,11 @@ class Sweeper:
         )
         self._metrics = context.metrics
         self._rules = frozenset(each.rule.rule_id for each in context.ruleset.runnable)
+        self._histories = {
+            bytes.fromhex(each.history_id): each.rule.rule_id
+            for each in context.ruleset.runnable
+            if each.terms
+        }
         self._table = table
         self._open: dict[int, Partition] = {}
         self._leaving: dict[bytes, asyncio.Future[None]] = {}
@@ -167,17 +172,22 @@ class Sweeper:
             self._metrics.state_removed.labels(removal.reason).inc()
 
     def _measure(self) -> None:
-        """Export rows and holds by rule; rules that do not run here are counted together."""
+        """Export rows and holds by rule.
+
+        Rows of rules that do not run here are counted together. A hold counts only if it is that of
+        a rule's present query: nobody misses what one that is gone would tell.
+        """
         totals: Counter[str] = Counter(dict.fromkeys((*self._rules, _OTHER_RULES), 0))
-        held = totals.copy()
+        held: Counter[str] = Counter(dict.fromkeys(self._histories.values(), 0))
         for partition in self._open.values():
             for rule_id, rows in partition.entries.by_rule().items():
                 totals[self._label(rule_id)] += rows
-            for rule_id, histories in partition.first_seen.held.open().items():
-                held[self._label(rule_id)] += histories
+            for history in partition.first_seen.held.open() & self._histories.keys():
+                held[self._histories[history]] += 1
         for label, rows in totals.items():
             self._metrics.state_rule_entries.labels(label).set(rows)
-            self._metrics.history_held.labels(label).set(held[label])
+        for rule_id, partitions in held.items():
+            self._metrics.history_held.labels(rule_id).set(partitions)
 
     def _label(self, rule_id: str) -> str:
         return rule_id if rule_id in self._rules else _OTHER_RULES

@@ -95,31 +95,50 @@ class Worker:
         """
         if self._settings.log.level != "debug":
             _quieten(logging.WARNING)
-        await asyncio.to_thread(check_topology, self._settings)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        if not await self._done_before_a_stop(lambda: check_topology(self._settings)):
+            return self._exit_code
         _make_folder(self._settings.state.directory)
-        await self._prepare_backfills()
         app = build_app(
             self._settings, self._ruleset, self._metrics, transport_class=self._transport_class
         )
-        _calm_collector()
         app.on_failure = self._on_failure
         health = Health(app)
         server = HealthServer(health, self._metrics, self._settings.web)
         if self._settings.web.enabled:
             await server.start()
         self._describe(server.port)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
         try:
+            if not await self._done_before_a_stop(self._prepare_backfills):
+                return self._exit_code
+            _calm_collector()
             return await self._run(app, health)
         finally:
             await server.stop()
 
-    async def _prepare_backfills(self) -> None:
+    async def _done_before_a_stop(self, step: Callable[[], object]) -> bool:
+        """Do a step of the start in a thread; return False if the worker is told to stop first.
+
+        Whatever the step waits for, the process then ends in time.
+        """
+        doing = asyncio.create_task(asyncio.to_thread(step))
+        waking = asyncio.create_task(self._wake.wait())
+        await asyncio.wait({doing, waking}, return_when=asyncio.FIRST_COMPLETED)
+        waking.cancel()
+        if not doing.done():
+            log.info("stopping", action="worker_stopping")
+            self._exit_code = EXIT_OK  # nothing was begun
+            self._end_in_time()
+            return False
+        doing.result()
+        return True
+
+    def _prepare_backfills(self) -> None:
         """Hold the rules that are new to this group, before any sighting of theirs is sent."""
         if self._settings.state.backfill == "auto":
-            new = await asyncio.to_thread(prepare_backfills, self._settings, self._ruleset)
+            new = prepare_backfills(self._settings, self._ruleset)
             if new:
                 log.info("rules will learn from the log first", action="backfill_begun", rules=new)
 

@@ -176,8 +176,8 @@ HISTORY_RECORDS = _counter(
     "the term.", "result", result=("learned", "refused", "forgotten", "held", "released"),
 )  # fmt: skip
 HISTORY_HELD = _gauge(
-    "history_held_partitions", "Partitions of this worker in which a rule judges nothing, because "
-    "it learns from the retained log.", "rule_id",
+    "history_held_partitions", "Partitions of this worker in which a rule, with the query it has "
+    "now, judges nothing, because it learns from the retained log.", "rule_id",
 )  # fmt: skip
 BACKFILL_REMAINING = _gauge(
     "backfill_remaining_records", "Records that a backfill of this worker has still to read, in "

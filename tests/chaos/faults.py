@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
+import subprocess
+import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 from confluent_kafka.admin import (
@@ -23,6 +28,7 @@ from confluent_kafka.admin import (
 
 from pipeline.embedded.process import wait_until
 from tests.chaos.cluster import Cluster
+from tests.chaos.corpus import RULES, rule_id
 from tests.chaos.fleet import Fleet, Slot
 from tests.chaos.schedule import Fault, Kind
 from tests.clients import SECONDS
@@ -30,7 +36,10 @@ from tests.failing_worker import KILLS
 
 READY_SECONDS = 40.0
 GAP_SECONDS = 20.0
+BACKFILL_SECONDS = 120.0
 MAX_WORKERS = 4
+
+_SILENT: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 @dataclass
@@ -41,6 +50,7 @@ class Ground:
         session_seconds: after so long without a sign of life a worker is taken for dead.
         workers: how many run when nothing happens.
         gaps: workers that died in a gap, by its name.
+        one_backfill_at_a_time: held by whoever lets a rule learn.
     """
 
     cluster: Cluster
@@ -48,6 +58,7 @@ class Ground:
     session_seconds: float
     workers: int
     gaps: Counter[str] = field(default_factory=Counter)
+    one_backfill_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
 
 Inject = Callable[[Ground, random.Random], None]
@@ -283,6 +294,27 @@ def _scale(ground: Ground, rng: random.Random) -> None:
     ground.fleet.scale(ground.workers)
 
 
+def _learn_again(ground: Ground, rng: random.Random) -> None:
+    """Let a rule that is alive learn from the log, die in the middle, and go on until it is done.
+
+    It may put off what comes meanwhile; it must not lose it. Two people who begin the same anew at
+    the same time are not among what it is made for.
+    """
+    rule = rule_id(rng.randrange(RULES))
+    command = [sys.executable, "-m", "pipeline", "history", "backfill", "--rule", rule]
+    env = {**os.environ, **ground.fleet.deployment.env}
+    with ground.one_backfill_at_a_time:
+        with subprocess.Popen([*command, "--again"], env=env, **_SILENT) as begun:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                begun.wait(rng.uniform(1.0, 20.0))
+            begun.kill()
+        if not wait_until(
+            lambda: subprocess.run(command, env=env, check=False, **_SILENT).returncode == 0,
+            seconds=BACKFILL_SECONDS,
+        ):
+            raise RuntimeError(f"the backfill of {rule} does not come to its end")
+
+
 _INJECT: dict[Kind, Inject] = {
     Kind.KILL: _kill,
     Kind.KILL_ALL: _kill_all,
@@ -298,4 +330,5 @@ _INJECT: dict[Kind, Inject] = {
     Kind.ALERTS_REFUSED: _refuse_alerts,
     Kind.ROLLING_RESTART: _restart_one_by_one,
     Kind.SCALE: _scale,
+    Kind.BACKFILL: _learn_again,
 }

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     ALERTS_REFUSED = "alerts topic refuses writes"
     ROLLING_RESTART = "rolling restart"
     SCALE = "scaled 1, 4, 1"
+    BACKFILL = "rule learns from the log anew"
 
 
 @dataclass(frozen=True)

@@ -94,3 +94,27 @@ def test_a_rule_that_is_full_tells_on_and_keeps_what_it_knows(
     assert 10 == rows_in_changelog(stack)
     assert 40 == worker.metric("firstseen_state_refused_total")
     assert 1 == worker.tail(500).count("state_full")
+
+
+def test_a_full_rule_that_may_forget_loses_its_oldest_terms_also_in_the_changelog(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    settings = {
+        **small_topics(tmp_path / "topics", 1),
+        "FIRSTSEEN_STATE__MAX_ENTRIES_PER_RULE": "10",
+        "FIRSTSEEN_STATE__WHEN_FULL": "forget_oldest",
+        "FIRSTSEEN_STATE__SWEEP_INTERVAL": "1s",
+    }
+    stack = kafka_deployment(settings=settings, input_partitions=1)
+    worker = stack.start_worker()
+    worker.wait_ready()
+    stack.produce(program(n, f"{n}.exe", days=n) for n in range(10))
+
+    # Down to nine tenths of the bound.
+    assert wait_until(
+        lambda: worker.metric("firstseen_state_removed_total", reason="oldest") == 1, seconds=60
+    ), worker.tail()
+    assert wait_until(lambda: rows_in_changelog(stack) == 9, seconds=30)
+    stack.produce(program(100 + n, f"{n}.exe", days=10) for n in range(9, -1, -1))
+    assert wait_until(lambda: all_committed(stack), seconds=60)
+    assert {f"{n}.exe": 1 + (n == 0) for n in range(10)} == told(stack)

@@ -185,7 +185,7 @@ def test_a_term_and_a_rule_are_forgotten_while_workers_run(
     assert 1 == stack.command("history", "forget", "no-such-rule", "--yes", check=False).returncode
 
 
-def test_a_rule_that_learns_tells_nothing_until_its_time_is_over_also_after_a_restart(
+def test_a_rule_that_learns_tells_nothing_until_its_time_is_over_whoever_works_for_it(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):
     settings = {
@@ -201,8 +201,12 @@ def test_a_rule_that_learns_tells_nothing_until_its_time_is_over_also_after_a_re
     worker.kill()
     shutil.rmtree(stack.directory / "a" / "state")
 
-    stack.start_worker().wait_ready()
+    # A restart without its disk, then a rebalance.
+    for name in ("a", "b"):
+        stack.start_worker(name).wait_ready()
     stack.produce(program(100 + n, f"{n}.exe", hours=100) for n in range(22))
+    stack.wait_drained()
+    assert stack.workers[1].stop() == 0
     stack.produce([program(200, "after.exe", hours=8 * 24), program(201, "5.exe", hours=8 * 24)])
     stack.wait_drained()
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 from confluent_kafka.admin import AdminClient
 
 from pipeline.embedded.process import wait_until
@@ -92,6 +93,41 @@ def test_a_stop_before_the_worker_has_joined_its_group_is_a_stop(
     assert worker.get("/readyz")[0] == 503
 
     assert stop(worker) == 0
+
+
+def test_a_stop_while_the_broker_has_never_answered_is_a_stop_in_time(
+    own_kafka: ApacheKafka, own_deployment: NewDeployment, tmp_path: Path
+):
+    stack = small(own_deployment, tmp_path)
+    own_kafka.pause()
+    try:
+        worker = stack.start_worker()
+        asking = psutil.Process(worker.process.pid)
+        port = own_kafka.nodes[1].port
+        wait_for(lambda: any(c.raddr and c.raddr.port == port for c in asking.net_connections()))
+
+        assert stop(worker) == 0
+    finally:
+        own_kafka.resume()
+
+
+def test_a_stop_while_rules_cannot_be_held_is_a_stop_in_time(
+    own_kafka: ApacheKafka, own_deployment: NewDeployment, tmp_path: Path
+):
+    stack = small(own_deployment, tmp_path, FIRSTSEEN_STATE__BACKFILL="auto")
+    reached = tmp_path / "reached"
+    worker = stack.start_worker(module=FAILING, TEST_HOLD=str(reached))
+    wait_for(reached.exists)
+    own_kafka.pause()
+    try:
+        reached.unlink()
+        time.sleep(1.0)  # it asks the broker by now
+
+        assert worker.get("/healthz")[0] == 200
+        assert worker.get("/readyz")[0] == 503
+        assert stop(worker) == 0
+    finally:
+        own_kafka.resume()
 
 
 def test_a_stop_while_the_alerts_cannot_be_written_leaves_them_to_the_next_worker(
