@@ -86,13 +86,15 @@ class HoldingProducer:
         return told
 
     async def release(self) -> None:
-        """Let every acknowledgement through."""
+        """Let every acknowledgement through, and those that are still to come."""
+        self._topics = ()
         for written, told in self.held:
             told.set_result(await written)
         self.held.clear()
 
     async def fail(self, error: Exception) -> None:
-        """Let every delivery fail."""
+        """Let every delivery fail; there is at least one, which may linger still."""
+        await until(lambda: bool(self.held))
         for written, told in self.held:
             await written
             told.set_exception(error)

@@ -44,6 +44,7 @@ class App(faust.App):
         transport_options: TransportOptions,
         reading: Reading,
         metrics: Metrics,
+        linger_seconds: float,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -53,7 +54,9 @@ class App(faust.App):
         self.metrics = metrics
         self.failure: BaseException | None = None
         self.on_failure: Callable[[], None] = lambda: None
-        self.outbox = Outbox(self._aiokafka_producer, on_failure=self.fail)
+        self.outbox = Outbox(
+            self._aiokafka_producer, linger_seconds=linger_seconds, on_failure=self.fail
+        )
         self.state_tables: dict[str, StateTable] = {}
         self.stages: Agents | None = None
         self._rebalance_started_at = monotonic()
@@ -137,6 +140,7 @@ def build_app(
         ),
         transport_class=transport_class,
         metrics=metrics,
+        linger_seconds=settings.kafka.linger.total_seconds(),
         transport_options=TransportOptions(
             isolation_level=settings.kafka.isolation_level,
             enable_idempotence=settings.kafka.enable_idempotence,

@@ -6,6 +6,10 @@ and the changelog of its tables) goes through one `Outbox`. An offset may be com
 everything that was sent before the offsets were read is acknowledged (`settle`). One failed
 delivery shuts the gate for good: the worker stops without a commit, and the replay repeats the
 work under the same ids.
+
+What goes to one partition is gathered: for a few milliseconds, and as long as the batch before is
+on its way. A batch costs the same whether it has one record or a hundred, and a round trip is paid
+per batch.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from pipeline.engine.partition import partition_of
@@ -32,6 +37,8 @@ class BatchBuilder(Protocol):
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> object | None: ...
+
+    def close(self) -> None: ...
 
 
 class AsyncProducer(Protocol):
@@ -72,13 +79,55 @@ class Outgoing(NamedTuple):
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
 
+    @property
+    def size(self) -> int:
+        return len(self.key) + len(self.value or b"")
+
+
+OnAcknowledged = Callable[[Delivery], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Parcel:
+    """Records that were handed over together, for one partition.
+
+    Attributes:
+        done: ends when the broker has all of them.
+        left: how many of them wait to be put into a batch.
+        timestamp: when they were handed over, in milliseconds.
+    """
+
+    topic: str
+    records: int
+    size: int
+    on_acknowledged: OnAcknowledged | None
+    done: asyncio.Future[Delivery]
+    left: int = 0
+    timestamp: int = 0
+
+
+@dataclass(slots=True)
+class _Line:
+    """What waits to go to one partition, in order; only one batch is on its way at a time."""
+
+    topic: str
+    partition: int
+    waiting: deque[tuple[_Parcel, Outgoing]] = field(default_factory=deque)
+    on_its_way: bool = False
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self.waiting) and not self.on_its_way
+
 
 class Outbox:
     """Sends records and remembers them until they are acknowledged.
 
     Args:
         producer: returns the started producer (Faust makes it late).
-        max_records: how many unacknowledged records make `send` wait: what bounds the memory.
+        linger_seconds: how long records for a partition are gathered.
+        max_records: how many unacknowledged records make `send` wait, and
+        max_bytes: how many bytes of them: what bounds the memory.
         on_failure: called once with the error of the first delivery that failed.
     """
 
@@ -86,16 +135,24 @@ class Outbox:
         self,
         producer: Callable[[], AsyncProducer],
         *,
+        linger_seconds: float = 0.0,
         max_records: int = 20_000,
+        max_bytes: int = 32 << 20,
         on_failure: Callable[[DeliveryError], None] | None = None,
     ) -> None:
         self._producer = producer
+        self._linger = linger_seconds
         self._max_records = max_records
+        self._max_bytes = max_bytes
         self._on_failure = on_failure
-        self._pending: dict[asyncio.Future[Any], int] = {}
+        self._lines: dict[tuple[str, int], _Line] = {}
+        self._pending: set[_Parcel] = set()
         self._records = 0
+        self._bytes = 0
         self._room = asyncio.Event()
         self._room.set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._shipping: set[asyncio.Task[None]] = set()
         self.failure: DeliveryError | None = None
 
     def __len__(self) -> int:
@@ -107,11 +164,13 @@ class Outbox:
         *,
         value: bytes | None,
         key: bytes | None = None,
-        partition: int | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
-        on_acknowledged: Callable[[Delivery], None] | None = None,
-    ) -> asyncio.Future[Any]:
-        """Hand a record to the producer; the future ends when the broker has acknowledged it.
+        on_acknowledged: OnAcknowledged | None = None,
+    ) -> asyncio.Future[Delivery]:
+        """Hand a record to the producer, which chooses its partition.
+
+        Returns:
+            What ends when the broker has acknowledged the record.
 
         Raises:
             DeliveryError: an earlier delivery failed, or the producer refuses this record.
@@ -120,28 +179,26 @@ class Outbox:
             key = b""  # Kafka allows neither, aiokafka refuses it; an empty key stands in
         await self._wait_for_room()
         try:
-            future = await self._producer().send(
-                topic,
-                value=value,
-                key=key,
-                partition=partition,
-                headers=list(headers) or None,
+            sent = await self._producer().send(
+                topic, value=value, key=key, headers=list(headers) or None
             )
         except Exception as exc:
             raise self._fail(topic, exc) from exc
-        self._remember(topic, future, 1, on_acknowledged)
-        return future
+        size = len(key or b"") + len(value or b"")
+        parcel = self._remember(topic, 1, size, on_acknowledged)
+        sent.add_done_callback(partial(self._arrived, None, [(parcel, 0)]))
+        return parcel.done
 
     async def send_keyed(
         self,
         topic: str,
         records: Sequence[Outgoing],
-        on_acknowledged: Callable[[Delivery], None] | None = None,
-    ) -> list[asyncio.Future[Any]]:
-        """Send records to the partitions of their keys, in batches; order is kept by partition.
+        on_acknowledged: OnAcknowledged | None = None,
+    ) -> list[asyncio.Future[Delivery]]:
+        """Send records to the partitions of their keys; order is kept by partition.
 
         Raises:
-            DeliveryError: see `send`.
+            DeliveryError: see `send_to`.
         """
         if not records:
             return []
@@ -152,51 +209,89 @@ class Outbox:
         by_partition: dict[int, list[Outgoing]] = {}
         for record in records:
             by_partition.setdefault(partition_of(record.key, partitions), []).append(record)
-        futures = []
-        for partition, group in by_partition.items():
-            futures += await self.send_to(topic, partition, group, on_acknowledged)
-        return futures
+        return [
+            await self.send_to(topic, number, group, on_acknowledged)
+            for number, group in by_partition.items()
+        ]
 
     async def send_to(
         self,
         topic: str,
         partition: int,
         records: Sequence[Outgoing],
-        on_acknowledged: Callable[[Delivery], None] | None = None,
-    ) -> list[asyncio.Future[Any]]:
-        """Send records to one partition, in their order, in as few batches as they fit in.
+        on_acknowledged: OnAcknowledged | None = None,
+    ) -> asyncio.Future[Delivery]:
+        """Put one or more records in line for a partition; their order is kept.
+
+        Returns:
+            What ends when the broker has acknowledged all of them.
 
         Raises:
-            DeliveryError: see `send`.
+            DeliveryError: an earlier delivery failed.
         """
-        futures = []
-        producer = self._producer()
-        rest: deque[Outgoing] = deque(records)
-        timestamp = time.time_ns() // 1_000_000
-        while rest:
-            batch = producer.create_batch()
-            count = 0
-            while rest and _append(batch, rest[0], timestamp):
-                rest.popleft()
-                count += 1
-            futures.append(await self._send_batch(topic, partition, batch, count, on_acknowledged))
-        return futures
-
-    async def _send_batch(
-        self,
-        topic: str,
-        partition: int,
-        batch: BatchBuilder,
-        count: int,
-        on_acknowledged: Callable[[Delivery], None] | None,
-    ) -> asyncio.Future[Any]:
         await self._wait_for_room()
-        try:
-            future = await self._producer().send_batch(batch, topic, partition=partition)
-        except Exception as exc:
-            raise self._fail(topic, exc) from exc
-        self._remember(topic, future, count, on_acknowledged)
-        return future
+        size = sum(record.size for record in records)
+        parcel = self._remember(topic, len(records), size, on_acknowledged)
+        parcel.timestamp = time.time_ns() // 1_000_000
+        parcel.left = len(records)
+        line = self._lines.get((topic, partition))
+        if line is None:
+            line = self._lines[topic, partition] = _Line(topic, partition)
+        line.waiting.extend((parcel, record) for record in records)
+        self._ship_soon()
+        return parcel.done
+
+    def _ship_soon(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._linger, self._ship_now)
+
+    def _ship_now(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.failure is None and any(line.is_ready for line in self._lines.values()):
+            task = asyncio.get_running_loop().create_task(self._ship())
+            self._shipping.add(task)
+            task.add_done_callback(self._shipping.discard)
+
+    async def _ship(self) -> None:
+        """Send a batch to each partition that something waits for and nothing is on its way to."""
+        for line in list(self._lines.values()):
+            if line.is_ready:
+                line.on_its_way = True
+                try:
+                    await self._send_batch(line)
+                except Exception as exc:  # noqa: BLE001 - whatever it is, these are not sent
+                    self._fail(line.topic, exc)
+                    return
+
+    async def _send_batch(self, line: _Line) -> None:
+        producer = self._producer()
+        batch = producer.create_batch()
+        packed = _pack(batch, line.waiting)
+        sent = await producer.send_batch(batch, line.topic, partition=line.partition)
+        sent.add_done_callback(partial(self._arrived, line, packed))
+
+    def _arrived(
+        self, line: _Line | None, packed: list[tuple[_Parcel, int]], sent: asyncio.Future[Any]
+    ) -> None:
+        """Note that a batch arrived, or did not; `packed` is what `_pack` returned."""
+        error = asyncio.CancelledError() if sent.cancelled() else sent.exception()
+        if error is not None:
+            self._fail(line.topic if line is not None else packed[0][0].topic, error)
+            return
+        first = sent.result()
+        for parcel, place in packed:
+            self._forget(parcel)
+            delivery = Delivery(first.topic, first.partition, first.offset + place)
+            if parcel.on_acknowledged is not None:
+                parcel.on_acknowledged(delivery)
+            if not parcel.done.done():
+                parcel.done.set_result(delivery)
+        if line is not None:
+            line.on_its_way = False
+            if line.waiting:
+                self._ship_soon()
 
     async def _wait_for_room(self) -> None:
         while not self._room.is_set():
@@ -205,35 +300,29 @@ class Outbox:
             raise self.failure
 
     def _remember(
-        self,
-        topic: str,
-        future: asyncio.Future[Any],
-        count: int,
-        on_acknowledged: Callable[[Delivery], None] | None,
-    ) -> None:
-        self._pending[future] = count
-        self._records += count
-        if self._records >= self._max_records:
-            self._room.clear()
-        future.add_done_callback(lambda done: self._done(topic, done, on_acknowledged))
+        self, topic: str, records: int, size: int, on_acknowledged: OnAcknowledged | None
+    ) -> _Parcel:
+        done = asyncio.get_running_loop().create_future()
+        parcel = _Parcel(topic, records, size, on_acknowledged, done)
+        self._pending.add(parcel)
+        self._records += records
+        self._bytes += size
+        self._measure_room()
+        return parcel
 
-    def _done(
-        self,
-        topic: str,
-        future: asyncio.Future[Any],
-        on_acknowledged: Callable[[Delivery], None] | None,
-    ) -> None:
-        count = self._pending.pop(future, 0)
-        self._records -= count
-        if self._records < self._max_records:
+    def _forget(self, parcel: _Parcel) -> None:
+        self._pending.discard(parcel)
+        self._records -= parcel.records
+        self._bytes -= parcel.size
+        self._measure_room()
+
+    def _measure_room(self) -> None:
+        if self.failure is None and (
+            self._records >= self._max_records or self._bytes >= self._max_bytes
+        ):
+            self._room.clear()
+        else:
             self._room.set()
-        error = asyncio.CancelledError() if future.cancelled() else future.exception()
-        if error is not None:
-            self._fail(topic, error)
-        elif on_acknowledged is not None:
-            sent = future.result()
-            # Of a batch the broker tells the offset of its first record.
-            on_acknowledged(Delivery(sent.topic, sent.partition, sent.offset + count - 1))
 
     def _fail(self, topic: str, cause: BaseException) -> DeliveryError:
         if self.failure is None:
@@ -243,6 +332,10 @@ class Outbox:
             )
             self.failure.__cause__ = cause
             self._room.set()
+            for parcel in self._pending:
+                if not parcel.done.done():
+                    parcel.done.set_exception(self.failure)
+                    parcel.done.exception()  # nobody has to ask for it: the worker stops anyway
             if self._on_failure is not None:
                 self._on_failure(self.failure)
         return self.failure
@@ -256,21 +349,41 @@ class Outbox:
         Raises:
             DeliveryError: a delivery has failed; committing is over for this process.
         """
-        pending = set(self._pending)
-        if pending:
-            await asyncio.wait(pending, timeout=seconds)
+        pending = list(self._pending)
+        if pending and self.failure is None:
+            self._ship_now()
+            await asyncio.wait([parcel.done for parcel in pending], timeout=seconds)
         if self.failure is not None:
             raise self.failure
-        # A future can be done while the callback that records its failure still waits its turn.
-        return all(future.done() and not _failed(future) for future in pending)
+        return self._pending.isdisjoint(pending)
 
 
-def _append(batch: BatchBuilder, record: Outgoing, timestamp: int) -> bool:
-    added = batch.append(
-        timestamp=timestamp, key=record.key, value=record.value, headers=list(record.headers)
-    )
-    return added is not None
+def _pack(
+    batch: BatchBuilder, waiting: deque[tuple[_Parcel, Outgoing]]
+) -> list[tuple[_Parcel, int]]:
+    """Move records into a batch until it is full.
 
-
-def _failed(future: asyncio.Future[Any]) -> bool:
-    return future.cancelled() or future.exception() is not None
+    Returns:
+        The parcels whose last record is in it, each with the place of that record.
+    """
+    packed = []
+    place = 0
+    while waiting:
+        parcel, record = waiting[0]
+        added = batch.append(
+            timestamp=parcel.timestamp,
+            key=record.key,
+            value=record.value,
+            headers=list(record.headers),
+        )
+        if added is None:
+            if not place:
+                raise ValueError(f"a record of {record.size} bytes fits no batch")
+            break
+        waiting.popleft()
+        parcel.left -= 1
+        if not parcel.left:
+            packed.append((parcel, place))
+        place += 1
+    batch.close()
+    return packed

@@ -111,12 +111,13 @@ class PartitionTable:
                 self._db.write(batch)
             except Exception as exc:
                 raise self._unusable(exc) from exc
-            return await outbox.send_to(
+            acknowledged = await outbox.send_to(
                 self._table.changelog_name,
                 self._partition,
                 [Outgoing(key, value) for key, value in changes.items()],
                 self._table.on_changelog_acknowledged,
             )
+            return [acknowledged]
 
 
 class StateTable(Table):

@@ -22,6 +22,7 @@ from aiokafka.consumer.fetcher import (
     PartitionRecords,
 )
 from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from pipeline.record import NO_TIMESTAMP, Position
@@ -35,6 +36,8 @@ from pipeline.stream.transport.bundles import (
     FetchedRecord,
     Shelf,
 )
+from pipeline.stream.transport.connections import FetchClient
+from pipeline.stream.transport.decompression import Decompressor
 from pipeline.stream.transport.options import Depth
 from pipeline.stream.transport.unusual import read_record
 
@@ -156,7 +159,8 @@ class FilteredRecords(BundledRecords):
 
     record_filter: RecordFilter
     depth: Depth
-    data: bytes
+    data: memoryview
+    decompressor: Decompressor
     _unread: int
     _unread_ms: int
 
@@ -167,14 +171,26 @@ class FilteredRecords(BundledRecords):
         shelf: Shelf,
         record_filter: RecordFilter,
         depth: Depth,
-        data: bytes,
+        *,
+        data: memoryview,
+        decompressor: Decompressor,
     ) -> None:
-        """As `adopt`, for a topic whose records are filtered."""
+        """As `adopt`, for a topic whose records are filtered.
+
+        Args:
+            records: aiokafka's iterator; it needs to hold no more than the first batch.
+            shelf: where bundles are put.
+            record_filter: decides.
+            depth: where.
+            data: what was fetched of the partition.
+            decompressor: of the thread that reads.
+        """
         records.__class__ = cls
         records.shelf = shelf
         records.record_filter = record_filter
         records.depth = depth
         records.data = data
+        records.decompressor = decompressor
         records._records_iterator = records._bundle(records._read())  # noqa: SLF001
 
     def _read(self) -> Iterator[tuple[FetchedRecord, Any | None]]:
@@ -196,7 +212,7 @@ class FilteredRecords(BundledRecords):
         if self._isolation_level == READ_COMMITTED and header.producer_id >= 0:
             self._consume_aborted_up_to(header.base_offset)
             if header.is_control and self._contains_abort_marker(
-                DefaultRecordBatch(memoryview(self.data)[header.start : header.end])
+                DefaultRecordBatch(self.data[header.start : header.end])
             ):
                 self._aborted_producers.discard(header.producer_id)
             if header.is_transactional and header.producer_id in self._aborted_producers:
@@ -219,7 +235,7 @@ class FilteredRecords(BundledRecords):
         Raises:
             UnreadableBatchError: the batch cannot be read.
         """
-        payload = batches.decompress(self.data, header)
+        payload = self.decompressor.decompress(self.data, header)
         start = self.next_fetch_offset
         if self.depth < Depth.BATCH or start > header.base_offset:
             # Without a search of the batch, or with a batch that was half read before a seek.
@@ -274,7 +290,7 @@ class FilteredRecords(BundledRecords):
             header.max_timestamp_ms,
             0,
             None,
-            self.data[header.start : header.end],
+            bytes(self.data[header.start : header.end]),
             (),
         )
         # At most as many as it has offsets, whatever its header says.
@@ -283,6 +299,7 @@ class FilteredRecords(BundledRecords):
 
     def _read_old_format(self) -> Iterator[tuple[FetchedRecord, Any | None]]:
         """Read message sets of format 0 and 1 with aiokafka's reader; it skips what was read."""
+        self._records = MemoryRecords(bytes(self.data))
         for record in self._unpack_records():
             if self.depth >= Depth.RECORD and not self.record_filter.may_match(record.value or b""):
                 self._count_unread(1, record.timestamp)
@@ -322,30 +339,6 @@ def _read_unusual(
         raise UnreadableBatchError(str(error)) from error
 
 
-class _ClientTap:
-    """The client of a fetcher, that keeps each fetch response until its fetcher has read it.
-
-    Attributes:
-        responses: the responses, by the identity of their requests.
-        answered_at: when a broker answered last (`time.monotonic`); at first, when this was made.
-    """
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self.responses: dict[int, Any] = {}
-        self.answered_at = monotonic()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    async def send(self, node_id: Any, request: Any, **options: Any) -> Any:
-        response = await self._client.send(node_id, request, **options)
-        self.answered_at = monotonic()
-        if hasattr(response, "topics"):
-            self.responses[id(request)] = response
-        return response
-
-
 @dataclass(frozen=True, slots=True)
 class Reading:
     """How the records of each topic are read; a topic that is not named is left as it is.
@@ -366,21 +359,27 @@ class Reading:
 
     def bundles(self, topic: str) -> bool:
         """Whether records of this topic reach their agent in bundles."""
-        filtered = self.record_filter is not None and topic in self.record_filter.topics
-        return filtered or topic in self.bundled
+        return topic in self.filtered or topic in self.bundled
+
+    @property
+    def filtered(self) -> frozenset[str]:
+        """The topics whose records the filter reads."""
+        return frozenset() if self.record_filter is None else self.record_filter.topics
 
 
 class FilteringFetcher(Fetcher):
     """Makes bundles of what a fetch brought, before anybody reads from it."""
 
     reading: Reading
+    _decompressor: Decompressor
 
     @classmethod
     def adopt(cls, fetcher: Fetcher, reading: Reading) -> None:
         """Turn a fetcher that has not fetched yet (no subscription) into one of ours."""
         fetcher.__class__ = cls
         fetcher.reading = reading
-        fetcher._client = _ClientTap(fetcher._client)  # noqa: SLF001
+        fetcher._decompressor = Decompressor()  # noqa: SLF001
+        FetchClient.adopt(fetcher._client, reading.filtered)  # noqa: SLF001
 
     @property
     def answered_at(self) -> float:
@@ -392,16 +391,17 @@ class FilteringFetcher(Fetcher):
         try:
             wake_up: bool = await super()._proc_fetch_request(assignment, node_id, request)
         finally:
-            response = self._client.responses.pop(id(request), None)
+            views = self._client.take_views(request)
         # Still in the synchronous step that filled self._records: no reader came in between.
-        for topic, partitions in response.topics if response is not None else ():
-            for partition, *_, data in partitions:
-                self._take_over(TopicPartition(topic, partition), data)
+        for topic, partitions in request.topics:
+            for partition, *_ in partitions:
+                tp = TopicPartition(topic, partition)
+                self._take_over(tp, views.get(tp))
         return wake_up
 
-    def _take_over(self, tp: TopicPartition, data: bytes | None) -> None:
+    def _take_over(self, tp: TopicPartition, data: memoryview | None) -> None:
         result = self._records.get(tp)
-        if type(result) is not FetchResult or not data:
+        if type(result) is not FetchResult:
             return
         records = result._partition_records  # noqa: SLF001
         if type(records) is not PartitionRecords:
@@ -411,7 +411,12 @@ class FilteringFetcher(Fetcher):
             BundledRecords.adopt(records, reading.shelf)
         elif tp.topic in reading.changelogs:
             ChangelogRecords.adopt(records, reading.shelf)
-        elif reading.record_filter is not None and tp.topic in reading.record_filter.topics:
+        elif reading.record_filter is not None and data is not None:
             FilteredRecords.adopt_filtered(
-                records, reading.shelf, reading.record_filter, reading.depth, data
+                records,
+                reading.shelf,
+                reading.record_filter,
+                reading.depth,
+                data=data,
+                decompressor=self._decompressor,
             )

@@ -14,9 +14,10 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stream.transport import batches
-from pipeline.stream.transport.batches import UnreadableBatchError, batch_headers, decompress
+from pipeline.stream.transport import decompression
+from pipeline.stream.transport.batches import UnreadableBatchError, batch_headers
 from pipeline.stream.transport.bundles import Shelf
+from pipeline.stream.transport.decompression import Decompressor
 from pipeline.stream.transport.filtering import FilteredRecords
 from pipeline.stream.transport.options import Depth
 from tests.record_batches import CODECS, RawRecord, batch, bomb, compress, section
@@ -27,10 +28,10 @@ NEEDLES = [RawRecord(b"needle %d!" % number) for number in range(12)]
 
 
 def unpacked(compressed: bytes, codec: str) -> bytes:
-    data = batch(compressed, 1, CODECS[codec])
+    data = memoryview(batch(compressed, 1, CODECS[codec]))
     (header,) = batch_headers(data)
     assert header is not None
-    return bytes(decompress(data, header))
+    return bytes(Decompressor().decompress(data, header))
 
 
 def xerial(*blocks: bytes) -> bytes:
@@ -83,7 +84,7 @@ def a_lie_about_its_size(codec: str) -> bytes:
 def test_a_bomb_is_refused_in_every_form(
     codec: str, compressed: bytes, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(batches, "MAX_BATCH_BYTES", 2 << 20)
+    monkeypatch.setattr(decompression, "MAX_BATCH_BYTES", 2 << 20)
 
     with pytest.raises(UnreadableBatchError):
         unpacked(compressed, codec)
@@ -103,17 +104,25 @@ def test_blocks_of_snappy_that_lie_about_their_sizes_end(size: int):
 
 
 def test_a_codec_that_kafka_does_not_have_is_refused():
-    data = batch(b"", 1, 7)
+    data = memoryview(batch(b"", 1, 7))
     (header,) = batch_headers(data)
+    assert header is not None
 
     with pytest.raises(UnreadableBatchError, match="no compression codec 7"):
-        decompress(data, header)
+        Decompressor().decompress(data, header)
 
 
 def read(data: bytes, depth: Depth) -> tuple[FilteredRecords, NeedleFilter]:
     records = PartitionRecords(TP, MemoryRecords(data), [], 0, None, None, True, READ_COMMITTED)
     needle_filter = NeedleFilter()
-    FilteredRecords.adopt_filtered(records, Shelf(1 << 30), needle_filter, depth, data)
+    FilteredRecords.adopt_filtered(
+        records,
+        Shelf(1 << 30),
+        needle_filter,
+        depth,
+        data=memoryview(data),
+        decompressor=Decompressor(),
+    )
     return records, needle_filter
 
 

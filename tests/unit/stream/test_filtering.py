@@ -19,6 +19,7 @@ from pipeline.record import Position
 from pipeline.stream.transport import batches
 from pipeline.stream.transport.batches import UnreadableBatchError
 from pipeline.stream.transport.bundles import MAX_BUNDLE_RECORDS, Shelf
+from pipeline.stream.transport.decompression import Decompressor
 from pipeline.stream.transport.filtering import BundledRecords, ChangelogRecords, FilteredRecords
 from pipeline.stream.transport.options import Depth
 
@@ -127,8 +128,17 @@ def read(
 
 
 def read_filtered(data, aborted, *, position, isolation, depth, needle_filter):
-    records = read(data, aborted, position=position, isolation=isolation)
-    FilteredRecords.adopt_filtered(records, Shelf(1 << 30), needle_filter, depth, data)
+    records = read(
+        data[: batches.first_batch_end(data)], aborted, position=position, isolation=isolation
+    )
+    FilteredRecords.adopt_filtered(
+        records,
+        Shelf(1 << 30),
+        needle_filter,
+        depth,
+        data=memoryview(data),
+        decompressor=Decompressor(),
+    )
     return records
 
 

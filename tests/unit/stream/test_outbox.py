@@ -1,12 +1,17 @@
 """The gate: nothing is committed before what was produced is acknowledged."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import pytest
 
+from pipeline.engine.partition import partition_of
 from pipeline.errors import DeliveryError
-from pipeline.stream.outbox import Delivery, Outbox
+from pipeline.stream.outbox import Delivery, Outbox, Outgoing
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -17,107 +22,284 @@ class Sent:
 
 
 @dataclass
+class Batch:
+    """Holds so many records."""
+
+    room: int
+    values: list[bytes | None] = field(default_factory=list)
+    closed: bool = False
+
+    def append(self, *, timestamp, key, value, headers) -> object | None:
+        if len(self.values) == self.room:
+            return None
+        self.values.append(value)
+        return self
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
 class HeldProducer:
-    """A producer whose acknowledgements the test gives by hand."""
+    """A producer whose acknowledgements the test gives by hand.
 
-    futures: list[asyncio.Future] = field(default_factory=list)
+    Attributes:
+        room: records in a batch.
+        sent: topic, partition and values of each batch, and what ends with its acknowledgement.
+    """
 
-    async def send(self, topic, **_):
+    room: int = 100
+    sent: list[tuple[str, int, list[bytes | None], asyncio.Future]] = field(default_factory=list)
+
+    def create_batch(self) -> Batch:
+        return Batch(self.room)
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        return {0, 1, 2}
+
+    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> asyncio.Future:
+        assert batch.closed
+        return self._hold(topic, partition, batch.values)
+
+    async def send(self, topic: str, *, value: bytes | None, **_: Any) -> asyncio.Future:
+        return self._hold(topic, 0, [value])
+
+    def _hold(self, topic: str, partition: int, values: list[bytes | None]) -> asyncio.Future:
         future = asyncio.get_running_loop().create_future()
-        self.futures.append(future)
+        self.sent.append((topic, partition, values, future))
         return future
+
+    def acknowledge(self, number: int, offset: int) -> None:
+        topic, partition, _, future = self.sent[number]
+        future.set_result(Sent(topic, partition, offset))
+
+    @property
+    def values(self) -> list[list[bytes | None]]:
+        return [values for _, _, values, _ in self.sent]
+
+
+def run(check: Callable[[HeldProducer, Outbox], Awaitable[T]], **options: Any) -> T:
+    async def checked() -> T:
+        producer = HeldProducer(room=options.pop("room", 100))
+        return await check(producer, Outbox(lambda: producer, **options))
+
+    return asyncio.run(checked())
+
+
+def records(*values: bytes) -> list[Outgoing]:
+    return [Outgoing(b"key", value) for value in values]
+
+
+async def shipped() -> None:
+    """Let go what lingers for no time."""
+    for _ in range(5):
+        await asyncio.sleep(0.001)
+
+
+# -- the gate
 
 
 def test_an_empty_outbox_is_settled():
-    async def check() -> bool:
-        return await Outbox(HeldProducer).settle(0.0)
+    async def check(_: HeldProducer, outbox: Outbox) -> bool:
+        return await outbox.settle(0.0)
 
-    assert asyncio.run(check())
+    assert run(check)
 
 
-def test_an_unacknowledged_record_keeps_the_gate_shut():
-    async def check() -> list[bool]:
-        producer = HeldProducer()
-        outbox = Outbox(lambda: producer)
-        await outbox.send("t", value=b"1")
-        before = await outbox.settle(0.01)
-        producer.futures[0].set_result(Sent("t", 0, 5))
+@pytest.mark.parametrize("way", ["send", "send_to"])
+def test_an_unacknowledged_record_keeps_the_gate_shut(way: str):
+    async def check(producer: HeldProducer, outbox: Outbox) -> list[bool]:
+        if way == "send":
+            await outbox.send("t", value=b"1")
+        else:
+            await outbox.send_to("t", 0, records(b"1"))
+        before = await outbox.settle(0.05)
+        producer.acknowledge(0, 5)
         return [before, await outbox.settle(1.0)]
 
-    assert asyncio.run(check()) == [False, True]
+    assert run(check) == [False, True]
 
 
 def test_what_is_sent_after_the_offsets_were_read_is_not_waited_for():
-    async def check() -> bool:
-        producer = HeldProducer()
-        outbox = Outbox(lambda: producer)
-        await outbox.send("t", value=b"before")
+    async def check(producer: HeldProducer, outbox: Outbox) -> bool:
+        await outbox.send_to("t", 0, records(b"before"))
         settling = asyncio.create_task(outbox.settle(1.0))
-        await asyncio.sleep(0)
-        await outbox.send("t", value=b"after")
-        producer.futures[0].set_result(Sent("t", 0, 1))
+        await shipped()
+        await outbox.send_to("t", 0, records(b"after"))
+        producer.acknowledge(0, 1)
         return await settling
 
-    assert asyncio.run(check())
+    assert run(check)
+
+
+def test_settling_does_not_linger():
+    async def check(producer: HeldProducer, outbox: Outbox) -> bool:
+        await outbox.send_to("t", 0, records(b"1"))
+        settling = asyncio.create_task(outbox.settle(10.0))
+        await shipped()
+        producer.acknowledge(0, 1)
+        return await settling
+
+    assert run(check, linger_seconds=3600.0)
 
 
 def test_a_failed_delivery_shuts_the_gate_for_good():
-    async def check() -> list[object]:
-        failures: list[DeliveryError] = []
-        producer = HeldProducer()
-        outbox = Outbox(lambda: producer, on_failure=failures.append)
-        await outbox.send("alerts", value=b"1")
-        producer.futures[0].set_exception(OSError("broker gone"))
-        await asyncio.sleep(0)
+    failures: list[DeliveryError] = []
+
+    async def check(producer: HeldProducer, outbox: Outbox) -> None:
+        failed = await outbox.send_to("alerts", 0, records(b"1"))
+        await shipped()
+        waits = await outbox.send_to("alerts", 0, records(b"2"))
+        producer.sent[0][3].set_exception(OSError("broker gone"))
+        await shipped()
+        for delivery in (failed, waits):
+            with pytest.raises(DeliveryError, match="alerts.*broker gone"):
+                await delivery
         with pytest.raises(DeliveryError, match="alerts.*broker gone"):
             await outbox.settle(1.0)
-        with pytest.raises(DeliveryError):
-            await outbox.send("alerts", value=b"2")
-        return failures
+        for sending in (
+            outbox.send("alerts", value=b"2"),
+            outbox.send_to("alerts", 0, records(b"2")),
+        ):
+            with pytest.raises(DeliveryError):
+                await sending
+        await shipped()
+        assert producer.values == [[b"1"]]
 
-    assert len(asyncio.run(check())) == 1
+    run(check, on_failure=failures.append)
+    assert len(failures) == 1
 
 
 def test_a_failure_that_the_loop_has_not_told_yet_is_seen():
-    async def check() -> bool:
-        producer = HeldProducer()
-        outbox = Outbox(lambda: producer)
+    async def check(producer: HeldProducer, outbox: Outbox) -> bool:
         await outbox.send("alerts", value=b"1")
-        producer.futures[0].set_exception(OSError("broker gone"))
+        producer.sent[0][3].set_exception(OSError("broker gone"))
         try:
             return await outbox.settle(1.0)
         except DeliveryError:
             return False
 
-    assert not asyncio.run(check())
+    assert not run(check)
 
 
-def test_a_full_outbox_makes_the_next_send_wait():
-    async def check() -> list[bool]:
-        producer = HeldProducer()
-        outbox = Outbox(lambda: producer, max_records=2)
-        await outbox.send("t", value=b"1")
-        await outbox.send("t", value=b"2")
-        third = asyncio.create_task(outbox.send("t", value=b"3"))
-        await asyncio.sleep(0)
+def test_a_producer_that_refuses_a_batch_shuts_the_gate():
+    async def check(producer: HeldProducer, outbox: Outbox) -> None:
+        await outbox.send_to("alerts", 0, records(b"1"))
+        with pytest.raises(DeliveryError, match="fits no batch"):
+            await outbox.settle(1.0)
+        assert producer.sent == []
+
+    run(check, room=0)
+
+
+def test_a_delivery_that_nobody_waits_for_any_more_still_keeps_the_gate_shut():
+    async def check(producer: HeldProducer, outbox: Outbox) -> list[bool]:
+        delivery = await outbox.send_to("t", 0, records(b"1"))
+        delivery.cancel()
+        before = await outbox.settle(0.05)
+        producer.acknowledge(0, 5)
+        return [before, await outbox.settle(1.0)]
+
+    assert run(check) == [False, True]
+
+
+# -- how much waits
+
+
+@pytest.mark.parametrize("bounds", [{"max_records": 2}, {"max_bytes": 8}])
+def test_a_full_outbox_makes_the_next_send_wait(bounds: dict[str, int]):
+    async def check(producer: HeldProducer, outbox: Outbox) -> list[bool]:
+        await outbox.send_to("t", 0, records(b"1"))
+        await outbox.send_to("t", 1, records(b"2"))
+        third = asyncio.create_task(outbox.send_to("t", 0, records(b"3")))
+        await shipped()
         waited = not third.done()
-        producer.futures[0].set_result(Sent("t", 0, 0))
+        producer.acknowledge(0, 0)
         await third
-        producer.futures[1].set_result(Sent("t", 0, 1))
-        producer.futures[2].set_result(Sent("t", 0, 2))
+        producer.acknowledge(1, 1)
+        await shipped()
+        producer.acknowledge(2, 2)
         return [waited, await outbox.settle(1.0)]
 
-    assert asyncio.run(check()) == [True, True]
+    assert run(check, **bounds) == [True, True]
+
+
+def test_its_length_is_how_many_records_are_not_acknowledged():
+    async def check(producer: HeldProducer, outbox: Outbox) -> list[int]:
+        await outbox.send("t", value=b"1")
+        await outbox.send_to("t", 0, records(b"2", b"3"))
+        lengths = [len(outbox)]
+        await shipped()
+        producer.acknowledge(1, 1)
+        await shipped()
+        return [*lengths, len(outbox)]
+
+    assert run(check) == [3, 1]
+
+
+# -- gathering
+
+
+def test_records_for_a_partition_are_gathered_in_order_while_a_batch_is_on_its_way():
+    async def check(producer: HeldProducer, outbox: Outbox) -> None:
+        await outbox.send_to("t", 0, records(b"1"))
+        await outbox.send_to("t", 0, records(b"2", b"3"))
+        await outbox.send_to("t", 1, records(b"other"))
+        await shipped()
+        assert producer.values == [[b"1", b"2", b"3"], [b"other"]]
+
+        await outbox.send_to("t", 0, records(b"4"))
+        await outbox.send_to("t", 0, records(b"5"))
+        await shipped()
+        assert len(producer.sent) == 2
+        producer.acknowledge(0, 10)
+        await shipped()
+        assert producer.values[2:] == [[b"4", b"5"]]
+
+    run(check)
+
+
+def test_what_fits_no_batch_together_goes_in_several_and_is_acknowledged_with_the_last():
+    acknowledged: list[Delivery] = []
+
+    async def check(producer: HeldProducer, outbox: Outbox) -> None:
+        first = await outbox.send_to("t", 7, records(b"1"), acknowledged.append)
+        second = await outbox.send_to("t", 7, records(b"2", b"3"), acknowledged.append)
+        third = await outbox.send_to("t", 7, records(b"4"), acknowledged.append)
+        await shipped()
+        producer.acknowledge(0, 40)
+        await shipped()
+        assert (first.done(), second.done()) == (True, False)
+        producer.acknowledge(1, 42)
+        assert await outbox.settle(1.0)
+        assert producer.values == [[b"1", b"2"], [b"3", b"4"]]
+        assert [one.result().offset for one in (first, second, third)] == [40, 42, 43]
+
+    run(check, room=2)
+    assert acknowledged == [Delivery("t", 7, offset) for offset in (40, 42, 43)]
+
+
+def test_keyed_records_go_to_the_partitions_of_their_keys():
+    async def check(producer: HeldProducer, outbox: Outbox) -> None:
+        outgoing = [Outgoing(b"key %d" % (n % 5), b"%d" % n) for n in range(20)]
+        await outbox.send_keyed("t", outgoing)
+        await shipped()
+        assert {partition: values for _, partition, values, _ in producer.sent} == {
+            partition: [o.value for o in outgoing if partition_of(o.key, 3) == partition]
+            for partition in {partition_of(o.key, 3) for o in outgoing}
+        }
+        assert await outbox.send_keyed("t", []) == []
+
+    run(check)
 
 
 def test_an_acknowledgement_tells_where_the_record_went():
-    async def check() -> list[Delivery]:
-        acknowledged: list[Delivery] = []
-        producer = HeldProducer()
-        outbox = Outbox(lambda: producer)
-        await outbox.send("t", value=b"1", on_acknowledged=acknowledged.append)
-        producer.futures[0].set_result(Sent("t", 3, 42))
-        await outbox.settle(1.0)
-        return acknowledged
+    acknowledged: list[Delivery] = []
 
-    assert asyncio.run(check()) == [Delivery("t", 3, 42)]
+    async def check(producer: HeldProducer, outbox: Outbox) -> None:
+        await outbox.send("t", value=b"1", on_acknowledged=acknowledged.append)
+        producer.acknowledge(0, 42)
+        await outbox.settle(1.0)
+
+    run(check)
+    assert acknowledged == [Delivery("t", 0, 42)]

@@ -1,0 +1,175 @@
+"""Decompression of record batches, of zstd into memory that is used again for the next batch.
+
+Brokers limit the compressed size of a batch alone: 20 KB may decompress to a gigabyte. What is done
+here takes never more memory than a small multiple of `MAX_BATCH_BYTES`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, Final
+
+import cramjam
+import zstandard
+
+from pipeline.stream.transport.batches import HEADER_BYTES, BatchHeader, UnreadableBatchError
+
+MAX_BATCH_BYTES: Final = 128 << 20
+"""A batch that decompresses to more is refused: it would be a bomb, not telemetry."""
+
+_START_BYTES: Final = 1 << 20
+_KEPT_BYTES: Final = 16 << 20
+_FRAME: Final = struct.Struct("<IB")
+_HAS_CHECKSUM: Final = 4
+_SKIPPABLE: Final = 0x184D2A50
+_SKIPPABLE_MASK: Final = 0xFFFFFFF0
+_SKIPPABLE_HEADER: Final = struct.Struct("<II")
+_BLOCK_HEADER_BYTES: Final = 3
+_RUN_LENGTH: Final = 1
+_CHECKSUM_BYTES: Final = 4
+
+
+class Decompressor:
+    """Decompresses one batch after the other. Not for two threads at once."""
+
+    def __init__(self) -> None:
+        self._zstd_context = zstandard.ZstdDecompressor()
+        self._buffer = bytearray(_START_BYTES)
+        self._decoders: dict[int, Callable[[memoryview], bytes | memoryview]] = {
+            0: _plain,
+            1: _gzip,
+            2: _snappy,
+            3: _lz4,
+            4: self._zstd,
+        }
+
+    def decompress(self, data: memoryview, header: BatchHeader) -> bytes | memoryview:
+        """Return the records section of a batch, decompressed.
+
+        It is valid until the next call.
+
+        Raises:
+            UnreadableBatchError: it does not decompress, to more than `MAX_BATCH_BYTES`, or it is
+                compressed in a way that Kafka does not have.
+        """
+        decoder = self._decoders.get(header.codec)
+        if decoder is None:
+            raise UnreadableBatchError(f"there is no compression codec {header.codec}")
+        try:
+            return decoder(data[header.start + HEADER_BYTES : header.end])
+        except Exception as exc:
+            raise UnreadableBatchError(f"it does not decompress: {exc}") from exc
+
+    def _zstd(self, section: memoryview) -> memoryview:
+        # Neither librdkafka nor Java writes the size of the content, so room is made by trying.
+        _check_frames(section)
+        buffer = self._buffer
+        while True:
+            size = self._zstd_context.stream_reader(section, read_across_frames=True).readinto(
+                buffer
+            )
+            if size < len(buffer):
+                return memoryview(buffer)[:size]
+            if len(buffer) > MAX_BATCH_BYTES:
+                raise _too_much()
+            buffer = bytearray(min(4 * len(buffer), MAX_BATCH_BYTES + 1))
+            if len(buffer) <= _KEPT_BYTES:
+                self._buffer = buffer
+
+
+def _check_frames(section: memoryview) -> None:
+    """Check that frames of zstd are complete: the reader ends without a word where its input ends.
+
+    RFC 8878 has the layout. A block begins with three bytes, low bits first: whether it is the
+    last, its type, its size. A block of one byte that is repeated has the count for its size.
+
+    Raises:
+        ValueError: the input ends within a frame, or before the first one.
+    """
+    at, end = 0, len(section)
+    if not end:
+        raise ValueError("there is no frame of zstd")
+    while at < end:
+        magic, descriptor = _FRAME.unpack_from(section, at)
+        if magic & _SKIPPABLE_MASK == _SKIPPABLE:
+            at += _SKIPPABLE_HEADER.size + _SKIPPABLE_HEADER.unpack_from(section, at)[1]
+            continue
+        at += zstandard.frame_header_size(section[at:])
+        is_last = 0
+        while not is_last:
+            block = int.from_bytes(section[at : at + _BLOCK_HEADER_BYTES], "little")
+            is_last = block & 1
+            size = 1 if block >> 1 & 3 == _RUN_LENGTH else block >> 3
+            at += _BLOCK_HEADER_BYTES + size
+            if at > end:
+                raise ValueError("a frame of zstd is cut off")
+        if descriptor & _HAS_CHECKSUM:
+            at += _CHECKSUM_BYTES
+    if at > end:
+        raise ValueError("a frame of zstd is cut off")
+
+
+def _plain(section: memoryview) -> memoryview:
+    return section
+
+
+def _gzip(section: memoryview) -> bytes | memoryview:
+    return _bounded(section, 1032, cramjam.gzip.decompress, cramjam.gzip.decompress_into)
+
+
+def _lz4(section: memoryview) -> bytes | memoryview:
+    return _bounded(section, 255, cramjam.lz4.decompress, cramjam.lz4.decompress_into)
+
+
+def _bounded(
+    section: memoryview,
+    greatest_ratio: int,
+    decompress_all: Callable[[memoryview], Any],
+    decompress_into: Callable[[memoryview, bytearray], int],
+) -> bytes | memoryview:
+    """Decompress with a decoder that grows its output as it needs, if the format bounds that."""
+    if len(section) * greatest_ratio <= MAX_BATCH_BYTES:
+        return bytes(decompress_all(section))
+    for room in (min(32 * len(section), MAX_BATCH_BYTES), MAX_BATCH_BYTES):
+        output = bytearray(room)
+        try:
+            return memoryview(output)[: decompress_into(section, output)]
+        except cramjam.DecompressionError as error:
+            refused = error
+    raise ValueError(f"not to {MAX_BATCH_BYTES} bytes or less: {refused}")
+
+
+_XERIAL_HEADER: Final = b"\x82SNAPPY\x00"
+_XERIAL_HEADER_BYTES: Final = 16
+
+
+def _snappy(section: memoryview) -> bytes:
+    """Java frames snappy in blocks with their sizes, other clients send one block without."""
+    if section[: len(_XERIAL_HEADER)].tobytes() != _XERIAL_HEADER:
+        return _snappy_block(section, MAX_BATCH_BYTES)
+    blocks, room = [], MAX_BATCH_BYTES
+    position = _XERIAL_HEADER_BYTES
+    while position < len(section):
+        (size,) = _SIZE.unpack_from(section, position)
+        position += _SIZE.size
+        if size > len(section) - position:
+            raise ValueError(f"a block of {size} bytes is cut off")
+        blocks.append(_snappy_block(section[position : position + size], room))
+        room -= len(blocks[-1])
+        position += size
+    return b"".join(blocks)
+
+
+_SIZE: Final = struct.Struct(">I")
+
+
+def _snappy_block(block: memoryview, room: int) -> bytes:
+    # It says so itself, and the decoder would allocate it at once.
+    if cramjam.snappy.decompress_raw_len(block) > room:
+        raise _too_much()
+    return bytes(cramjam.snappy.decompress_raw(block))
+
+
+def _too_much() -> ValueError:
+    return ValueError(f"it decompresses to more than {MAX_BATCH_BYTES} bytes")
