@@ -26,6 +26,7 @@ from pipeline.engine.rule_index import RuleIndex
 from pipeline.engine.timestamp import MAX_MS, EffectiveTime, effective_time, is_usable
 from pipeline.engine.wire import NewTerm, Observation, RuleRef, Source
 from pipeline.errors import RecordError, TimestampError
+from pipeline.kql import Memo
 from pipeline.record import Record
 from pipeline.rules.compiled import CompiledRule
 from pipeline.rules.model import Rule, RuleType
@@ -203,10 +204,11 @@ class MatchStage:
 
     def _judge(self, document: Document, record: Record, findings: _Findings) -> None:
         """Judge one event by each rule it concerns."""
-        for rule in self._concerned(document):
+        memo: Memo = {}
+        for rule in self._concerned(document, memo):
             rule_id = rule.ref.id
             try:
-                if rule.compiled.matcher(document.event):
+                if rule.compiled.matcher(document.event, memo):
                     findings.matches.append((rule_id, document.index))
                     self._match(rule, document, record, findings)
             except RecordError as error:
@@ -220,10 +222,10 @@ class MatchStage:
                     RuleFailure(rule_id, "evaluation", message, document.index)
                 )
 
-    def _concerned(self, document: Document) -> Sequence[_Runnable]:
+    def _concerned(self, document: Document, memo: Memo) -> Sequence[_Runnable]:
         """Return the rules that may match an event: by its index, and by a few of its values."""
         index = index_of(document.event) if self._match_index else None
-        return self._rules.candidates(document.event, index)
+        return self._rules.candidates(document.event, index, memo)
 
     def _match(
         self, matched: _Runnable, document: Document, record: Record, findings: _Findings

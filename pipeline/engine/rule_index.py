@@ -7,11 +7,12 @@ those fields is read once, and only the rules whose demands are all met are aske
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from pipeline.kql import ExactClause, FieldType, exact_clauses
-from pipeline.kql.fields import as_list
+from pipeline.kql import ExactClause, FieldType, Memo, exact_clauses
+from pipeline.kql.indexed import Indexed
+from pipeline.kql.matching import memo_key
 from pipeline.kql.values.folding import lower
 from pipeline.rules.compiled import CompiledRule
 
@@ -49,16 +50,17 @@ class RuleIndex(Generic[T]):
         self._fields = tuple(_answers(field, answers) for field, answers in by_field.items())
         self._remembered: dict[tuple[str | None, int], tuple[T, ...]] = {}
 
-    def candidates(self, event: dict[str, Any], index: str | None) -> Sequence[T]:
+    def candidates(self, event: dict[str, Any], index: str | None, memo: Memo) -> Sequence[T]:
         """Return, in their order, the rules that can match an event; the others cannot.
 
         Args:
             event: the event.
             index: the name of its index, None to ask rules of every index.
+            memo: what was indexed of the event.
         """
         answers = 0
         for answered_by in self._fields:
-            answers |= answered_by(event)
+            answers |= answered_by(event, memo)
         key = index, answers
         found = self._remembered.get(key)
         if found is None:
@@ -73,12 +75,13 @@ class RuleIndex(Generic[T]):
         return found
 
 
-def _answers(field: FieldType, answers: dict[str, int]) -> Callable[[dict[str, Any]], int]:
+def _answers(field: FieldType, answers: Mapping[Any, int]) -> Callable[[dict[str, Any], Memo], int]:
     """Return what tells which clauses an event answers with the values of one field."""
-    read, index, caseless = field.reader(), field.values.index, field.caseless
+    read, values, key = field.reader(), field.values, memo_key(field)
+    index, caseless = values.index, field.caseless
     longest = max(map(len, answers))
 
-    def answered(event: dict[str, Any]) -> int:
+    def answered(event: dict[str, Any], memo: Memo) -> int:
         raw = read(event)
         if raw is None:
             return 0
@@ -87,10 +90,12 @@ def _answers(field: FieldType, answers: dict[str, int]) -> Callable[[dict[str, A
             if len(raw) > longest:
                 return 0
             return answers.get(lower(raw) if caseless else raw, 0)
-        found = 0
-        for value in as_list(raw):
-            text = index(value)
-            found |= 0 if text is None else answers.get(text, 0)
-        return found
+        if type(raw) is not list:
+            return answers.get(index(raw), 0)
+        found = memo[key] = Indexed(raw, values)
+        answer = 0
+        for value in found.values & answers.keys():
+            answer |= answers[value]
+        return answer
 
     return answered

@@ -6,12 +6,13 @@ The meaning of a query is that of a Kibana detection rule; docs/query-language.m
 from __future__ import annotations
 
 from pipeline.errors import UnmappedFieldError
-from pipeline.kql.compiler import compile_node, compile_query
+from pipeline.kql.compiler import MemoMatcher, compile_node, compile_query
 from pipeline.kql.exact import ExactClause, exact_clauses
 from pipeline.kql.explain import Explanation, explain
 from pipeline.kql.field_names import field_names
 from pipeline.kql.field_table import FieldTable
 from pipeline.kql.field_type import FieldType
+from pipeline.kql.indexed import Memo
 from pipeline.kql.needles import Clause, Needle, required_clauses
 from pipeline.kql.nodes import Node
 from pipeline.kql.parser import parse
@@ -23,6 +24,8 @@ __all__ = [
     "Explanation",
     "FieldTable",
     "FieldType",
+    "Memo",
+    "MemoMatcher",
     "Needle",
     "Node",
     "UnmappedFieldError",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.errors import QueryTypeError, Span
 from pipeline.kql.dates import Clock
@@ -20,6 +20,7 @@ from pipeline.kql.field_table import FieldTable
 from pipeline.kql.field_type import Entry, FieldType
 from pipeline.kql.fields import as_dict, object_reader
 from pipeline.kql.free_text import free_text, mapped_leaves, part_predicate, pattern_parts
+from pipeline.kql.indexed import Memo
 from pipeline.kql.limits import (
     MAX_CLAUSES,
     MAX_PATTERNS,
@@ -60,6 +61,13 @@ from pipeline.kql.values.folding import is_longer
 from pipeline.types import Event, Matcher
 
 
+class MemoMatcher(Protocol):
+    """A matcher that may be given a memo, to share with others what was indexed of an event."""
+
+    def __call__(self, event: Event, memo: Memo | None = None, /) -> bool:
+        """Return whether the event matches. Never raises for a JSON document."""
+
+
 def compile_query(
     text: str,
     fields: FieldTable | Mapping[str, Entry] | None = None,
@@ -92,8 +100,8 @@ def compile_query(
 
 def compile_node(
     node: Node, table: FieldTable, *, clock: Clock | None = None, text: str | None = None
-) -> Matcher:
-    """Compile a parsed query; as `compile_query`.
+) -> MemoMatcher:
+    """Compile a parsed query; as `compile_query`, to a matcher that shares its work with others.
 
     Args:
         node: the query.
@@ -105,8 +113,8 @@ def compile_node(
     check_depth(node, text or "")
     test = _Compiler(table, clock, text).part(node, None).test
 
-    def matches(event: Event) -> bool:
-        return test(event if type(event) is dict else as_dict(event))
+    def matches(event: Event, memo: Memo | None = None) -> bool:
+        return test(event if type(event) is dict else as_dict(event), {} if memo is None else memo)
 
     return matches
 
@@ -135,7 +143,7 @@ class _Compiler:
             case Not():
                 child = self.part(node.child, nested)
                 test = child.test
-                return Part(lambda event: not test(event), child.cost + 1)
+                return Part(lambda event, memo: not test(event, memo), child.cost + 1)
             case Nested():
                 return self._nested(node, nested)
             case Is() | Range():
@@ -168,7 +176,7 @@ class _Compiler:
         read = object_reader(node.path)
         child = self.part(node.child, path)
         test = child.test
-        return Part(lambda event: any(test(o) for o in read(event)), child.cost + 20)
+        return Part(lambda event, _: any(test(o, {}) for o in read(event)), child.cost + 20)
 
     def _clause(self, node: Is | Range, nested: str | None) -> Leaf | Part:
         if isinstance(node.value, Null):
@@ -179,7 +187,8 @@ class _Compiler:
             )
         if node.field is None:
             self._count(node)
-            return Part(free_text(node.value, self._table, nested), WALK_COST)
+            walk = free_text(node.value, self._table, nested)
+            return Part(lambda event, _: walk(event), WALK_COST)
         if node == MATCH_ALL and nested is None:
             self._count(node)
             return ALWAYS
@@ -296,7 +305,7 @@ def _full_pattern(name: Wildcard, nested: str | None) -> Wildcard:
 def _exists_below(path: str, table: FieldTable, nested: str | None) -> Part:
     """Whether an object has any indexed value in any field below it."""
 
-    def test(event: dict[str, Any]) -> bool:
+    def test(event: dict[str, Any], _: Memo) -> bool:
         found = mapped_leaves(event, table, nested, below=path)
         return any(f.values.index(raw) is not None for f, raw in found)
 

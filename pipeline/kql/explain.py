@@ -94,7 +94,7 @@ class _Explainer:
             note = self._note(node.field, found)
         elif isinstance(node.field, Wildcard):
             values = self._expanded(node.field, event, nested)
-        return Explanation(format_query(node), "clause", test(event), values, note)
+        return Explanation(format_query(node), "clause", test(event, {}), values, note)
 
     def _expanded(
         self, field: Wildcard, event: dict[str, Any], nested: str | None

@@ -72,6 +72,8 @@ def scalar_reader(path: str) -> Read:
         kind = type(value)
         if kind is str or value is None:
             return value
+        if kind is list and value and all(type(each) is str for each in value):
+            return value if len(value) > 1 else value[0]
         if kind is list or kind is dict:
             return _several(event, segments)
         return value

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from pipeline.kql.clauses import any_of, best, clauses_of
@@ -23,6 +23,9 @@ from pipeline.kql.values.folding import words
 
 SHORTEST = 4
 """Shorter needles, quotes included, are found in every event."""
+
+LONGEST = 256
+"""Characters of a needle: more would tell nothing more."""
 
 COMMON_WORDS = frozenset(
     {
@@ -156,8 +159,12 @@ def _of_part(text: str, values: KeywordType, *, first: bool, last: bool) -> Need
 
 
 def _longest(needles: Iterable[Needle]) -> Needle | None:
+    """The longest of the usable needles; of a very long one its beginning."""
     usable = (needle for needle in needles if needle.size >= SHORTEST)
-    return max(usable, key=lambda needle: needle.size, default=None)
+    best = max(usable, key=lambda needle: needle.size, default=None)
+    if best is not None and len(best.text) > LONGEST:
+        return replace(best, text=best.text[:LONGEST], ends=False)
+    return best
 
 
 def _of_words(wanted: tuple[str, ...], *, phrase: bool) -> tuple[Clause, ...]:

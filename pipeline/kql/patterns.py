@@ -7,6 +7,36 @@ is always right, so nothing backtracks; no regular expression is involved.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class StarPattern:
+    """A pattern that can be asked of one text, and of many (`pipeline.kql.pattern_set`).
+
+    Attributes:
+        parts: the texts between its stars, at least two; ``("a", "")`` is ``a*``.
+        fits: whether it fits a whole text.
+    """
+
+    parts: tuple[str, ...]
+    fits: Callable[[str], bool] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fits", compile_pattern(self.parts))
+
+    def __call__(self, text: str) -> bool:
+        return self.fits(text)
+
+
+@dataclass(frozen=True, slots=True)
+class WordPattern:
+    """A pattern that is asked of each word of an analysed text."""
+
+    of_word: StarPattern
+
+    def __call__(self, value: tuple[str, ...]) -> bool:
+        return any(map(self.of_word.fits, value))
 
 
 def compile_pattern(parts: tuple[str, ...]) -> Callable[[str], bool]:

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pipeline.errors import QueryError, UnmappedFieldError
 from pipeline.kql import (
     FieldTable,
+    MemoMatcher,
     compile_node,
     field_names,
     format_query,
@@ -24,7 +25,7 @@ from pipeline.rules.index_patterns import compile_index_patterns
 from pipeline.rules.issues import Issue, IssueSeverity
 from pipeline.rules.locate import Place
 from pipeline.rules.model import Rule, RuleType
-from pipeline.types import Event, Matcher, Term
+from pipeline.types import Event, Term
 
 _NOT_JUDGED = {
     RuleType.EQL: "EQL is another language: no KQL to evaluate",
@@ -109,8 +110,8 @@ def _not_run(rule: Rule) -> str | None:
     return None if rule.enabled else "is not enabled (enabled = false)"
 
 
-def _both(matcher: Matcher, filters: Matcher) -> Matcher:
-    return lambda event: matcher(event) and filters(event)
+def _both(matcher: MemoMatcher, filters: MemoMatcher) -> MemoMatcher:
+    return lambda event, memo=None: matcher(event, memo) and filters(event, memo)
 
 
 def _terms(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pipeline.kql import Clause, FieldTable
+from pipeline.kql import Clause, FieldTable, MemoMatcher
 from pipeline.kql.nodes import Node
 from pipeline.rules.history import term_tuples
 from pipeline.rules.model import Rule
-from pipeline.types import Event, Matcher, Term
+from pipeline.types import Event, Term
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +35,7 @@ class CompiledRule:
     node: Node
     query: str
     fields: FieldTable
-    matcher: Matcher
+    matcher: MemoMatcher
     terms: tuple[Callable[[Event], tuple[Term, ...]], ...]
     history_id: str
     clauses: tuple[Clause, ...]

@@ -17,14 +17,14 @@ from datetime import date
 from typing import Any
 
 from pipeline.errors import FirstseenError, QueryError, UnmappedFieldError
-from pipeline.kql import FieldTable, compile_node
+from pipeline.kql import FieldTable, Memo, MemoMatcher, compile_node
 from pipeline.kql.limits import MAX_CLAUSES, MAX_PATTERNS
 from pipeline.kql.nodes import LONE_STAR, Is, Node, Operator, Or, Text
 from pipeline.kql.values import KeywordType, Operand, ValueRefused
 from pipeline.rules.locate import Place
 from pipeline.rules.schema import dotted, shown
 from pipeline.rules.wildcard import WildcardRefused, compile_wildcard
-from pipeline.types import Event, Matcher
+from pipeline.types import Event
 
 _RANGE_OPERATORS: dict[str, Operator] = {"gte": ">=", "gt": ">", "lte": "<=", "lt": "<"}
 _META_KEYS = frozenset({"meta", "$state"})
@@ -48,7 +48,7 @@ class UnsupportedFilterError(FirstseenError):
         super().__init__(f"filters{dotted(place)}: {message}")
 
 
-def compile_filters(filters: Sequence[Mapping[str, Any]], table: FieldTable) -> Matcher | None:
+def compile_filters(filters: Sequence[Mapping[str, Any]], table: FieldTable) -> MemoMatcher | None:
     """The conjunction of all enabled filters; None if there is none.
 
     Raises:
@@ -122,13 +122,13 @@ def _clause(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in entry.items() if name not in _META_KEYS}
 
 
-def _compile_filter(entry: Mapping[str, Any], place: Place, table: FieldTable) -> Matcher:
+def _compile_filter(entry: Mapping[str, Any], place: Place, table: FieldTable) -> MemoMatcher:
     inside = (*place, "query") if "query" in entry else place
     matcher = _compile_clause(_clause(entry), inside, table)
     return _negated(matcher) if _meta_flag(entry, "negate", place) else matcher
 
 
-def _compile_clause(clause: Any, place: Place, table: FieldTable) -> Matcher:
+def _compile_clause(clause: Any, place: Place, table: FieldTable) -> MemoMatcher:
     if not isinstance(clause, Mapping) or len(clause) != 1:
         raise UnsupportedFilterError(place, f"{shown(clause)} is not one query clause")
     if len(place) > _MAX_DEPTH * 2:
@@ -142,9 +142,9 @@ def _compile_clause(clause: Any, place: Place, table: FieldTable) -> Matcher:
     return compiler(body, (*place, name), table)
 
 
-def _compile_bool(body: Any, place: Place, table: FieldTable) -> Matcher:
+def _compile_bool(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
     body = _only(body, {"must", "filter", "must_not", "should", "minimum_should_match"}, place)
-    required: list[Matcher] = []
+    required: list[MemoMatcher] = []
     for name in ("must", "filter"):
         required += _compile_list(body, name, place, table)
     required += [_negated(each) for each in _compile_list(body, "must_not", place, table)]
@@ -163,7 +163,7 @@ def _compile_bool(body: Any, place: Place, table: FieldTable) -> Matcher:
 
 def _compile_list(
     body: Mapping[str, Any], name: str, place: Place, table: FieldTable
-) -> list[Matcher]:
+) -> list[MemoMatcher]:
     clauses = body.get(name, [])
     if isinstance(clauses, Mapping):
         return [_compile_clause(clauses, (*place, name), table)]
@@ -175,29 +175,29 @@ def _compile_list(
     ]
 
 
-def _compile_match_all(body: Any, place: Place, _table: FieldTable) -> Matcher:
+def _compile_match_all(body: Any, place: Place, _table: FieldTable) -> MemoMatcher:
     _only(body, set(), place)
-    return lambda _event: True
+    return lambda _event, _memo=None: True
 
 
-def _compile_match_none(body: Any, place: Place, _table: FieldTable) -> Matcher:
+def _compile_match_none(body: Any, place: Place, _table: FieldTable) -> MemoMatcher:
     _only(body, set(), place)
     return _never
 
 
-def _compile_exists(body: Any, place: Place, table: FieldTable) -> Matcher:
+def _compile_exists(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
     name = _only(body, {"field"}, place).get("field")
     if not isinstance(name, str):
         raise UnsupportedFilterError(place, f"{shown(name)} is no field name")
     return _compile_node(Is(name, LONE_STAR), place, table)
 
 
-def _compile_phrase(body: Any, place: Place, table: FieldTable) -> Matcher:
+def _compile_phrase(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
     name, spec = _field_of(body, {"query", "value"}, place)
     return _is(name, spec.get("query", spec.get("value")), place, table)
 
 
-def _compile_match(body: Any, place: Place, table: FieldTable) -> Matcher:
+def _compile_match(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
     """A match of type phrase, as Kibana 6 wrote its phrase filters."""
     name, spec = _field_of(body, {"query", "type"}, place)
     if spec.get("type") != "phrase":
@@ -205,7 +205,7 @@ def _compile_match(body: Any, place: Place, table: FieldTable) -> Matcher:
     return _is(name, spec.get("query"), place, table)
 
 
-def _compile_term(body: Any, place: Place, table: FieldTable) -> Matcher:
+def _compile_term(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
     name, spec = _field_of(body, {"value", "case_insensitive"}, place)
     value = spec.get("value")
     if spec.get("case_insensitive") is not True:
@@ -215,7 +215,7 @@ def _compile_term(body: Any, place: Place, table: FieldTable) -> Matcher:
     return _pattern(name, _literal(value), caseless=True, place=place, table=table)
 
 
-def _compile_terms(body: Any, place: Place, table: FieldTable) -> Matcher:
+def _compile_terms(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
     name, spec = _field_of(body, {"value"}, place)
     values = spec.get("value")
     if not isinstance(values, list | tuple) or not values:
@@ -224,7 +224,7 @@ def _compile_terms(body: Any, place: Place, table: FieldTable) -> Matcher:
     return _compile_node(nodes[0] if len(nodes) == 1 else Or(nodes), place, table)
 
 
-def _compile_range(body: Any, place: Place, table: FieldTable) -> Matcher:
+def _compile_range(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
     name, spec = _field_of(body, set(_RANGE_OPERATORS), place)
     field = table.get(name)
     if field is None:
@@ -240,7 +240,7 @@ def _compile_range(body: Any, place: Place, table: FieldTable) -> Matcher:
     except (UnmappedFieldError, ValueRefused) as error:
         raise UnsupportedFilterError(place, str(error)) from error
 
-    def in_range(event: Event) -> bool:
+    def in_range(event: Event, _memo: Memo | None = None) -> bool:
         # One value has to lie between all bounds: two ranges of KQL could be met by two values.
         indexed = (index(value) for value in read(event))
         return any(value is not None and all(bound(value) for bound in bounds) for value in indexed)
@@ -248,7 +248,7 @@ def _compile_range(body: Any, place: Place, table: FieldTable) -> Matcher:
     return in_range
 
 
-def _compile_wildcard(body: Any, place: Place, table: FieldTable) -> Matcher:
+def _compile_wildcard(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
     name, spec = _field_of(body, {"value", "wildcard", "case_insensitive", "boost"}, place)
     pattern = spec.get("value", spec.get("wildcard"))
     if not isinstance(pattern, str):
@@ -257,7 +257,7 @@ def _compile_wildcard(body: Any, place: Place, table: FieldTable) -> Matcher:
     return _pattern(name, pattern, caseless=caseless, place=place, table=table)
 
 
-def _compile_prefix(body: Any, place: Place, table: FieldTable) -> Matcher:
+def _compile_prefix(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
     name, spec = _field_of(body, {"value", "case_insensitive"}, place)
     prefix = spec.get("value")
     if not isinstance(prefix, str):
@@ -266,7 +266,7 @@ def _compile_prefix(body: Any, place: Place, table: FieldTable) -> Matcher:
     return _pattern(name, _literal(prefix) + "*", caseless=caseless, place=place, table=table)
 
 
-_Compiler = Callable[[Any, Place, FieldTable], Matcher]
+_Compiler = Callable[[Any, Place, FieldTable], MemoMatcher]
 CLAUSES: dict[str, _Compiler] = {
     "bool": _compile_bool,
     "exists": _compile_exists,
@@ -309,7 +309,7 @@ def _field_of(body: Any, known: set[str], place: Place) -> tuple[str, Mapping[st
     return ".".join(parts), spec
 
 
-def _is(name: str, value: Any, place: Place, table: FieldTable) -> Matcher:
+def _is(name: str, value: Any, place: Place, table: FieldTable) -> MemoMatcher:
     return _compile_node(Is(name, _text(value, place)), place, table)
 
 
@@ -329,7 +329,7 @@ def _literal(text: str) -> str:
     return text.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?")
 
 
-def _compile_node(node: Node, place: Place, table: FieldTable) -> Matcher:
+def _compile_node(node: Node, place: Place, table: FieldTable) -> MemoMatcher:
     try:
         return compile_node(node, table)
     except QueryError as error:
@@ -338,7 +338,7 @@ def _compile_node(node: Node, place: Place, table: FieldTable) -> Matcher:
 
 def _pattern(
     name: str, pattern: str, *, caseless: bool, place: Place, table: FieldTable
-) -> Matcher:
+) -> MemoMatcher:
     field = table.get(name)
     if field is None:
         return _never
@@ -349,26 +349,26 @@ def _pattern(
         terms = table.terms(name)
     except (UnmappedFieldError, WildcardRefused) as error:
         raise UnsupportedFilterError(place, str(error)) from error
-    return lambda event: any(fits(str(term)) for term in terms(event))
+    return lambda event, _memo=None: any(fits(str(term)) for term in terms(event))
 
 
-def _all(matchers: Sequence[Matcher]) -> Matcher:
+def _all(matchers: Sequence[MemoMatcher]) -> MemoMatcher:
     if len(matchers) == 1:
         return matchers[0]
-    return lambda event: all(matcher(event) for matcher in matchers)
+    return lambda event, memo=None: all(matcher(event, memo) for matcher in matchers)
 
 
-def _at_least(count: int, matchers: Sequence[Matcher]) -> Matcher:
-    return lambda event: sum(1 for matcher in matchers if matcher(event)) >= count
+def _at_least(count: int, matchers: Sequence[MemoMatcher]) -> MemoMatcher:
+    return lambda event, memo=None: sum(matcher(event, memo) for matcher in matchers) >= count
 
 
-def _never(_event: Event) -> bool:
+def _never(_event: Event, _memo: Memo | None = None) -> bool:
     """The answer of a field without a mapping: it has no values in Elasticsearch."""
     return False
 
 
-def _negated(matcher: Matcher) -> Matcher:
-    def negated(event: Event) -> bool:
-        return not matcher(event)
+def _negated(matcher: MemoMatcher) -> MemoMatcher:
+    def negated(event: Event, memo: Memo | None = None) -> bool:
+        return not matcher(event, memo)
 
     return negated

@@ -241,7 +241,7 @@ def test_an_index_of_many_rules_leaves_none_out_that_matches(nodes, documents) -
 
     for event in documents:
         matching = [int(each.rule.rule_id) for each in ruleset.runnable if each.matcher(event)]
-        candidates = index.candidates(event, None)
+        candidates = index.candidates(event, None, {})
         assert set(matching) <= set(candidates)
         assert sorted(candidates) == list(candidates)
 
@@ -253,7 +253,7 @@ def test_an_index_asks_only_the_rules_whose_values_an_event_has() -> None:
 
     def candidates(category: object, name: str) -> list[str]:
         event = {"event": {"category": category}, "process": {"name": name}}
-        return list(index.candidates(event, None))
+        return list(index.candidates(event, None, {}))
 
     assert ["r3", "r10"] == candidates("process", "y3.exe")
     assert ["r3", "r9", "r10"] == candidates(["file", "process"], "x3.exe")

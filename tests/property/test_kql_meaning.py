@@ -51,6 +51,22 @@ def test_the_matcher_agrees_with_the_naive_interpreter(node, documents) -> None:
         assert naive_kql.matches(node, event) == matcher(event)
 
 
+@settings(max_examples=200)
+@given(
+    st.lists(st.one_of(queries(), selective_queries()), min_size=1, max_size=4),
+    st.one_of(events(), wordy_events()),
+)
+def test_queries_that_share_a_memo_say_what_each_says_alone(nodes, event) -> None:
+    memo = {}
+    # As if every text were a long one.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.kql.matching.LONG", -1)
+        for node in nodes:
+            matcher = _compiled(node)
+            if matcher is not None:
+                assert naive_kql.matches(node, event) == matcher(event, memo)
+
+
 @given(queries(), events())
 def test_an_explanation_agrees_with_the_matcher(node, event) -> None:
     matcher = _compiled(node)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.kql.nodes import Operator
-from pipeline.kql.patterns import compile_pattern
+from pipeline.kql.patterns import StarPattern
 from pipeline.kql.values.base import Operand, Predicate, ValueType, ordered
 from pipeline.kql.values.folding import is_longer, lower, scalar_text
 
@@ -35,7 +35,7 @@ class KeywordType(ValueType):
         return lambda value: bool(value == wanted)
 
     def matches(self, parts: tuple[str, ...]) -> Predicate:
-        return compile_pattern(tuple(self.normal(part) for part in parts))
+        return StarPattern(tuple(self.normal(part) for part in parts))
 
     def compares(self, operator: Operator, operand: Operand) -> Predicate:
         # Lucene orders terms by their UTF-8 bytes, which is the order of code points.

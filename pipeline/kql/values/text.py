@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.kql.nodes import Operator
-from pipeline.kql.patterns import compile_pattern
+from pipeline.kql.patterns import StarPattern, WordPattern
 from pipeline.kql.values.base import Operand, Predicate, ValueType, ordered
 from pipeline.kql.values.folding import lower, scalar_text, words
 
@@ -29,8 +29,7 @@ class TextType(ValueType):
         return lambda value: not loose.isdisjoint(value)
 
     def matches(self, parts: tuple[str, ...]) -> Predicate:
-        pattern = compile_pattern(tuple(lower(part) for part in parts))
-        return lambda value: any(pattern(word) for word in value)
+        return WordPattern(StarPattern(tuple(lower(part) for part in parts)))
 
     def compares(self, operator: Operator, operand: Operand) -> Predicate:
         compare = ordered(operator, lower(operand.text))

@@ -228,7 +228,7 @@ def test_a_match_of_a_query_rule_is_an_alert_at_once() -> None:
 
 
 def test_a_matcher_that_raises_is_counted_and_the_other_rules_go_on() -> None:
-    def broken(_event: object) -> bool:
+    def broken(_event: object, _memo: object) -> bool:
         raise ZeroDivisionError("no")
 
     rules = ruleset(rule("bad"), rule("good"))

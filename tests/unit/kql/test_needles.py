@@ -104,6 +104,10 @@ def test_required_clauses(query: str, expected: list[Clause]) -> None:
     assert expected == list(clauses(query))
 
 
+def test_of_a_very_long_text_the_beginning_is_a_needle() -> None:
+    assert (begin("x" * 256),) == clauses(f"process.command_line:{'x' * 20_000}")
+
+
 def test_a_query_gives_a_few_clauses_however_long_it_is() -> None:
     values = [f"(dll.name:name-{n}.dll and dll.path:path-{n})" for n in range(50)]
 
