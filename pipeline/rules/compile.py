@@ -183,8 +183,8 @@ def _no_literal(rule: Rule) -> Issue:
         "no_literal",
         "info",
         _line(rule, ("rule", "query")),
-        f"no text of {SHORTEST} or more characters stands in every event that matches: with this"
-        " rule loaded, every record of its topics has to be decoded",
+        f"no text of {SHORTEST} or more characters, quotes included, stands in every event that"
+        " matches: with this rule loaded, every record of its topics has to be decoded",
         hint='demand a value of the event, as in dll.name:"ntdll.dll"',
     )
 
