@@ -123,7 +123,8 @@ class StateSettings(Section):
     dedupe_retention: Duration = Field(
         default=timedelta(hours=24),
         gt=timedelta(0),
-        description="How long the ids of alerts are remembered, so that none is sent twice.",
+        description="How long the ids of alerts are remembered, so that none is sent twice; at "
+        "most the latest 250,000 of each partition of the new-terms topic.",
     )
     learning: Duration = Field(
         default=timedelta(0),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from pipeline.record import Position
 from pipeline.types import Term
@@ -21,6 +21,8 @@ ALERT_ID_LENGTH = 40
 HISTORY_BYTES = 8
 KEY_BYTES = 24
 """Length of a first seen key: the history id's 8 bytes, then 16 bytes of the tuple's hash."""
+
+_LONGEST_EVENT_ID: Final = 512
 
 # Made once: `json.dumps` would make one for each call, which takes longer than its work.
 _encoder = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), sort_keys=True)
@@ -55,9 +57,12 @@ def term_key(history: str, terms: Sequence[Term]) -> bytes:
 def event_identity(event_id: str | None, position: Position, index: int) -> str:
     """Return what tells this event from all others.
 
-    ``event.id`` where the event has one: then a record that a shipper sent twice is one event.
-    Else the place it was read from, with the document's number when it is not the record's first.
+    ``event.id`` where the event has one: then a record that a shipper sent twice is one event. A
+    very long one is hashed, since it goes into each observation and alert beside the event. Else
+    the place it was read from, with the document's number when it is not the record's first.
     """
+    if event_id and len(event_id) > _LONGEST_EVENT_ID:
+        return f"sha256:{hashlib.sha256(canonical_json(event_id)).hexdigest()}"
     if event_id:
         return event_id
     place = f"{position.topic}/{position.partition}/{position.offset}"

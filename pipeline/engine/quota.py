@@ -48,8 +48,10 @@ its own id and to its own destination, and it is never lost and never sent to bo
 written after a window's summary is marked closed or belongs to a later window, which is why there
 is one summary.
 
-An id row is deleted once it is older than `dedupe_ms` and its offset is committed: no replay asks
-for it. An event that is delivered again later than that may be alerted again, under the same id.
+An id row is deleted once it is older than `dedupe_ms`, or there are more than `max_ids`, and its
+offset is committed: no replay asks for it. Without the second bound a flood of new terms would fill
+memory and disk for a day, since each has an id, told or not. An event that is delivered again later
+than that may be alerted again, under the same id.
 
 Clocks
 ------
@@ -94,6 +96,9 @@ SAMPLE_CHARACTERS: Final = 512
 """A summary shows this much of a text term: a window row has to fit one changelog record."""
 MAX_AHEAD_MS: Final = 300_000
 """Clocks of workers that differ by no more than this share their windows."""
+
+MAX_IDS: Final = 250_000
+"""Id rows kept in a partition; each takes some 250 bytes of memory."""
 
 _WINDOW = b"w"
 _ID = b"i"
@@ -155,6 +160,7 @@ class Quota:
     Args:
         table: the state; keys are ``w`` + rule id, ``i`` + alert id and ``l`` + history id.
         dedupe_ms: how long an alert id is remembered.
+        max_ids: how many ids are remembered in a partition, the latest ones.
         sample: how many overflowing tuples a summary names.
         learning: how long rules learn before they tell; None: none does.
         max_ahead_ms: how far ahead of this worker's clock a window may start.
@@ -165,6 +171,7 @@ class Quota:
         table: Table,
         *,
         dedupe_ms: int = 86_400_000,
+        max_ids: int = MAX_IDS,
         sample: int = 10,
         learning: LearningPeriods | None = None,
         max_ahead_ms: int = MAX_AHEAD_MS,
@@ -172,6 +179,7 @@ class Quota:
         self._table = table
         self._learning = LearningPeriods() if learning is None else learning
         self._dedupe_ms = dedupe_ms
+        self._max_ids = max_ids
         self._sample = sample
         self._max_ahead_ms = max_ahead_ms
         # In memory, and rebuilt by recover(): per partition the id rows in order of their age,
@@ -516,7 +524,8 @@ class Quota:
             if not expiring:
                 return
             decided_ms, offset, key = expiring[0]
-            if decided_ms + self._dedupe_ms > now_ms or offset >= committed:
+            young = decided_ms + self._dedupe_ms > now_ms and len(expiring) <= self._max_ids
+            if young or offset >= committed:
                 return
             expiring.popleft()
             self._table.delete(key)

@@ -3,7 +3,7 @@
 python -m tests.fuzz.flood                                          300,000 terms, bound 100,000
 python -m tests.fuzz.flood --terms 10000000 --bound 1000000         what docs/hostile-input.md tells of
 
-The engine decides on a table in RocksDB, as a worker's partition does. Before the flood quiet hosts
+The engine decides on tables in RocksDB, as a worker's partitions do, and the quota on each new term. Before the flood quiet hosts
 are seen; after it every one of them has to be known still, with the rule full and the disk bounded.
 """
 
@@ -21,7 +21,8 @@ import psutil
 
 from pipeline.engine.entries import Entries
 from pipeline.engine.first_seen import FirstSeen
-from pipeline.engine.wire import Observation, RuleRef, Source
+from pipeline.engine.quota import Quota
+from pipeline.engine.wire import NewTerm, Observation, RuleRef, Source
 from pipeline.replay.rocks import RocksTable
 from tests.events import encode, library_event
 
@@ -41,6 +42,12 @@ def observation(number: int, host: str, executable: str) -> Observation:
     )
 
 
+def new_term(seen: Observation) -> NewTerm:
+    alert = msgspec.Raw(b'{"event":{}}')
+    number = seen.source.offset
+    return NewTerm(f"{number:040x}", _RULE, seen.terms, seen.time_ms, _NOW_MS, alert, _HISTORY)
+
+
 def quiet(first: int) -> Iterator[Observation]:
     for number in range(QUIET_HOSTS):
         yield observation(first + number, f"quiet-{number}", r"C:\Windows\explorer.exe")
@@ -56,8 +63,8 @@ def run(terms: int, bound: int, folder: Path, say: Callable[[str], object]) -> b
     entries = Entries(bound)
     entries.counted()  # the state is empty: the first pass over it is through
     process = psutil.Process()
-    with RocksTable(folder) as table:
-        first_seen = FirstSeen(table, entries)
+    with RocksTable(folder / "first-seen") as table, RocksTable(folder / "quota") as quota_table:
+        first_seen, quota = FirstSeen(table, entries), Quota(quota_table)
         for offset, each in enumerate(quiet(0)):
             first_seen.observe(each, offset, offset)
         warm, begun = process.memory_info().rss, time.process_time()
@@ -65,6 +72,7 @@ def run(terms: int, bound: int, folder: Path, say: Callable[[str], object]) -> b
         for offset, each in enumerate(flood(QUIET_HOSTS, terms), QUIET_HOSTS):
             found = first_seen.observe(each, offset, offset)
             new += found.new
+            quota.admit(new_term(each), offset, 0, each.time_ms, offset)
             refused += not found.remembered
         seconds = time.process_time() - begun
         growth = process.memory_info().rss - warm

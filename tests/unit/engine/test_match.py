@@ -17,7 +17,7 @@ from pipeline.engine.match import (
     MatchStage,
 )
 from pipeline.engine.prefilter import Prefilter
-from pipeline.engine.wire import decode_candidate, decode_sighting, encode
+from pipeline.engine.wire import Observation, decode_candidate, decode_sighting, encode
 from pipeline.kql import FieldTable
 from pipeline.record import NO_TIMESTAMP, Position, Record
 from pipeline.rules.model import NewTerms, Rule, RuleType, Severity
@@ -286,3 +286,18 @@ def test_values_with_lone_surrogates_reach_the_next_stage() -> None:
 
     assert found == decode_sighting(encode(found))
     assert ("h\ufffd", "C:\\a.exe") == found.terms
+
+
+def test_an_event_id_of_a_megabyte_does_not_make_an_observation_too_large_to_send() -> None:
+    stage = MatchStage(ruleset(rule()))
+
+    def seen(length: int) -> Observation:
+        return stage.process(record(event(event={"id": "\\" * length}))).observations[0]
+
+    first, again, other = seen(490_000), seen(490_000), seen(490_001)
+
+    assert first.event_id == again.event_id
+    assert first.event_id.startswith("sha256:")
+    assert first.alert_id != other.alert_id
+    assert len(encode(first)) < 1_048_576
+    assert seen(512).event_id == "\\" * 512

@@ -557,3 +557,37 @@ def test_without_a_learning_period_what_comes_late_is_told_too() -> None:
     ]
 
     assert verdicts == [Verdict.ALERT] * 3
+
+
+def ids_in(table: MemoryTable) -> set[bytes]:
+    return {key[1:] for key, _ in table.items() if key.startswith(b"i")}
+
+
+def test_a_flood_of_new_terms_leaves_the_latest_ids_and_no_more() -> None:
+    table = MemoryTable()
+    quota = Quota(table, max_ids=100)
+
+    for number in range(1_000):
+        quota.admit(candidate(number), number, 0, T0 + number, number)
+    known = quota.admit(candidate(950), 1_000, 0, T0 + 1_000, 1_000)
+    forgotten = quota.admit(candidate(1), 1_001, 0, T0 + 1_001, 1_001)
+
+    assert len(ids_in(table)) <= 102
+    assert {f"alert-{number}".encode() for number in range(910, 1_000)} <= ids_in(table)
+    assert known.verdict is Verdict.DUPLICATE
+    assert forgotten.verdict is Verdict.OVERFLOW
+    again = Quota(table, max_ids=10)
+    again.recover(0, table.items())
+    for number in range(1_002, 1_102):
+        again.admit(candidate(number), number, 0, T0 + number, number)
+    assert len(ids_in(table)) <= 12
+
+
+def test_an_id_that_a_replay_may_ask_for_is_kept_however_many_there_are() -> None:
+    table = MemoryTable()
+    quota = Quota(table, max_ids=10)
+
+    for number in range(300):
+        quota.admit(candidate(number), number, 0, T0, 50)
+
+    assert {f"alert-{number}".encode() for number in range(50, 300)} <= ids_in(table)
