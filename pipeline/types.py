@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-import msgspec
-
 Event: TypeAlias = Mapping[str, Any]
 """A decoded JSON document."""
 
@@ -15,38 +13,3 @@ Matcher: TypeAlias = Callable[[Event], bool]
 
 Term: TypeAlias = str | int | float | bool
 """One indexed value of one field, in canonical form (see `pipeline.kql.fields`)."""
-
-Headers: TypeAlias = tuple[tuple[str, bytes], ...]
-
-
-# Structs, not dataclasses: one is made for each record, in a tenth of the time.
-class Position(msgspec.Struct, frozen=True, gc=False):
-    """Where a record stands: topic, partition, offset."""
-
-    topic: str
-    partition: int
-    offset: int
-
-    def __str__(self) -> str:
-        return f"{self.topic}[{self.partition}]@{self.offset}"
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """A Kafka record as bytes.
-
-    Attributes:
-        position: where it stands.
-        key: its key, or None.
-        value: its value; None is a tombstone.
-        headers: its headers, in order.
-        timestamp_ms: the record's own timestamp (epoch milliseconds): CreateTime or LogAppendTime.
-        arrival_ms: when it can have arrived at the latest (epoch milliseconds): the append time
-            where the broker stamps it, else the moment it was read.
-    """
-
-    position: Position
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    timestamp_ms: int
-    arrival_ms: int

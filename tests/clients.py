@@ -18,12 +18,18 @@ _SILENT.setLevel(logging.CRITICAL + 1)
 
 @dataclass(frozen=True)
 class Sent:
-    """A record to produce; `partition` -1 leaves the choice to the client."""
+    """A record to produce.
+
+    Attributes:
+        partition: -1 leaves the choice to the client.
+        timestamp_ms: what the record claims to be of; None: now. -1 is Kafka's sign for none.
+    """
 
     value: bytes | None
     key: bytes | None = None
     partition: int = -1
     headers: list[tuple[str, bytes]] = field(default_factory=list)
+    timestamp_ms: int | None = None
 
 
 def client_config(bootstrap: str) -> dict[str, object]:
@@ -64,6 +70,7 @@ def produce(bootstrap: str, topic: str, records: Iterable[Sent | bytes]) -> None
             key=sent.key,
             partition=sent.partition,
             headers=sent.headers,
+            timestamp=0 if sent.timestamp_ms is None else sent.timestamp_ms,  # 0: the client's now
             on_delivery=delivered,
         )
         producer.poll(0)

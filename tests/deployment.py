@@ -117,6 +117,7 @@ class Deployment:
     prefix: str
     directory: Path
     input_partitions: int = 6
+    input_configs: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     workers: list[WorkerProcess] = field(default_factory=list)
 
@@ -155,7 +156,7 @@ class Deployment:
             self.broker.bootstrap,
             self.input,
             partitions=self.input_partitions,
-            configs={"max.message.bytes": str(8 << 20)},
+            configs={"max.message.bytes": str(8 << 20), **self.input_configs},
         )
         self.command("topics", "apply")
 

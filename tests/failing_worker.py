@@ -50,16 +50,17 @@ from pipeline.engine.quota import Quota
 from pipeline.history import Sender, backfill
 from pipeline.history.checkpoint import CheckpointStore
 from pipeline.history.log_reader import LogReader
+from pipeline.record import Record
 from pipeline.stream import app as stream_app
 from pipeline.stream import backfills, health, worker
 from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.quota import QuotaAgent
-from pipeline.stream.tables import StateTable, Store
+from pipeline.stream.store import Store
+from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import Consumer, Shelf, filtering
 from pipeline.stream.transport.consumer import ConsumerThread
-from pipeline.types import Record
 
 OBSERVATIONS, NEW_TERMS, ALERTS = "-observations", "-new_terms", "-alerts"
 FIRST_SEEN_CHANGELOG, QUOTA_CHANGELOG = "-first-seen-changelog", "-quota-changelog"

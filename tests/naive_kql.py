@@ -2,7 +2,7 @@
 
 It speaks of `tests.strategies.FIELDS` only, spreads an event into all its (path, value) pairs,
 looks at every pair for every clause, and lets `re` match patterns. It shares nothing with the
-compiler but the nodes.
+compiler but the nodes, and nothing with the needles but what one is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from math import isfinite
 
+from pipeline.kql import Needle
 from pipeline.kql.nodes import And, Boolean, Is, Nested, Node, Not, Null, Or, Range, Text, Wildcard
 
 # name: (path in the event, type, nested path)
@@ -75,6 +76,22 @@ def matches(node: Node, event: dict, nested: str | None = None) -> bool:
             return any(matches(node.child, o, _full(node.path, nested)) for o in objects)
         case _:
             return _clause(node, event, nested)
+
+
+def holds(needle: Needle, event: dict) -> bool:
+    """Whether a value of an event holds a needle."""
+    for _, value in _pairs(event):
+        text = _indexed("wildcard", value)
+        if text is None or ((needle.starts or needle.ends) and not isinstance(value, str)):
+            continue
+        text = _lower(text) if needle.caseless else text
+        if needle.starts and not text.startswith(needle.text):
+            continue
+        if needle.ends and not text.endswith(needle.text):
+            continue
+        if needle.text in text:
+            return True
+    return False
 
 
 def _full(name: str, nested: str | None) -> str:

@@ -36,6 +36,7 @@ def _facts(alert: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "process": _process(alert),
         "library": _get(alert, "dll", "path") or _get(alert, "dll", "name"),
         "why": _why(alert),
+        "time": _time(alert),
         "threat": _threat(alert),
         "source": _source(alert),
         "alert": _get(alert, "event", "id"),
@@ -74,7 +75,19 @@ def _why(alert: dict[str, Any]) -> str:
     window = _get(alert, "detection", "first_seen", "window")
     previous = _get(alert, "detection", "first_seen", "previous")
     before = f"; last seen {previous}" if previous else ""
+    if _get_raw(alert, "detection", "first_seen", "remembered") is False:
+        before = ", unless told before: the rule is full"
     return f"first time in {window} of this {fields}{before}"
+
+
+def _time(alert: dict[str, Any]) -> str:
+    """When the event happened, where that is not simply what it says."""
+    time = _get(alert, "detection", "event_time")
+    if _get_raw(alert, "detection", "event_time_capped") is True:
+        return _with(time, "at most: the event is dated in the future")
+    if _get_raw(alert, "detection", "event_time_source") == "record":
+        return _with(time, "of its record: the event has no usable time")
+    return ""
 
 
 def _source(alert: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -71,7 +72,9 @@ def replay(
       firstseen replay --rules my-rules/ --state ./seen monday.ndjson tuesday.ndjson
     """
     ruleset = load_rules_to_run(rule_paths, load_fields(fields_file))
-    settings = ReplaySettings(match_index=not ignore_index, prefilter=not strict)
+    settings = ReplaySettings(
+        match_index=not ignore_index, prefilter=not strict, now_ms=time.time_ns() // 1_000_000
+    )
     with RocksTable(state_directory) if state_directory else nullcontext(MemoryTable()) as state:
         run = Replay(ruleset, state, settings)
         with ReadingProgress(events, None if as_json else StatusLine()) as progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,6 +139,8 @@ def check(paths: tuple[Path, ...], fields_file: Path | None, as_json: bool) -> i
 
 
 def _issue_text(issue: Issue) -> str:
+    if issue.path is not None:  # a file's name may hold line breaks too
+        issue = replace(issue, path=Path(printable(str(issue.path))))
     # The picture of a query error ends with its hint; said once is enough.
     if issue.hint and issue.hint in issue.message:
         return str(issue).removesuffix(f" ({issue.hint})")

@@ -105,6 +105,7 @@ class KafkaSettings(Section):
     message_max_bytes: Size = Field(
         default=2 << 20,
         ge=1 << 16,
+        le=2**31 - 1,
         description="Largest record that is written; at most `max.message.bytes` of our topics.",
     )
     session_timeout: Duration = Field(

@@ -196,7 +196,7 @@ class StreamSettings(Section):
         default=1 << 20, ge=1024, description="Larger values become dead letters (`too_large`)."
     )
     max_depth: int = Field(
-        default=64, ge=1, le=256, description="Deeper JSON becomes a dead letter (`too_deep`)."
+        default=64, ge=1, le=250, description="Deeper JSON becomes a dead letter (`too_deep`)."
     )
     max_documents: int = Field(
         default=10_000,
@@ -212,6 +212,7 @@ class StreamSettings(Section):
     buffer_records: int = Field(
         default=4096,
         ge=1,
+        le=2**31 - 1,
         description="Bundles of records (at most 500 each) that wait in memory, per stage.",
     )
     max_waiting_bytes: Size = Field(
@@ -226,13 +227,20 @@ class StreamSettings(Section):
         description="Where records that match nothing are dropped: by a search of the whole record "
         "batch, of each value, after decoding, or only by the agent. The verdicts are the same; "
         "with `event` each record is decoded, so what is no event becomes a dead letter even if no "
-        "rule could have matched it.",
+        "rule could have matched it. `agent` is there for comparison: it reads with aiokafka, "
+        "and a batch that cannot be read stops its partition.",
     )
     fetch_max_bytes: Size = Field(
-        default=16 << 20, ge=1 << 16, description="Largest answer to one fetch, per broker."
+        default=16 << 20,
+        ge=1 << 16,
+        le=2**31 - 1,
+        description="Largest answer to one fetch, per broker.",
     )
     max_partition_fetch_bytes: Size = Field(
-        default=2 << 20, ge=1 << 16, description="Share of one partition in such an answer."
+        default=2 << 20,
+        ge=1 << 16,
+        le=2**31 - 1,
+        description="Share of one partition in such an answer.",
     )
 
 
@@ -255,7 +263,7 @@ class DeadLettersSettings(Section):
         "null: never.",
     )
     ratio_records: int = Field(
-        default=1000, ge=1, description="How many last records `max_ratio` looks at."
+        default=1000, ge=1, le=1_000_000, description="How many last records `max_ratio` looks at."
     )
     max_consecutive: int | None = Field(
         default=500,

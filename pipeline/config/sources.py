@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
 from pipeline.errors import SettingsError
 
@@ -127,7 +129,7 @@ def from_file(path: Path, keys: Iterable[str]) -> Layer:
         raise SettingsError(f"cannot read the configuration file {path}: {reason}") from error
     # Positions of keys are needed for messages, so the nodes are walked instead of the values.
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         try:
             return _FileReader(path, frozenset(keys), loader).read()
         finally:
@@ -138,6 +140,26 @@ def from_file(path: Path, keys: Iterable[str]) -> Layer:
         what = _QUOTED.sub("…", getattr(error, "problem", None) or "unreadable")
         # The cause would print the line with the error, which may hold a password.
         raise SettingsError(f"{place}: this is not YAML: {what}") from None
+
+
+_MAX_DEPTH = 16
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML without references: a few lines of them may stand for gigabytes."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            problem = "a reference (*) is not read here; put a value that begins so in quotes"
+            raise ComposerError(None, None, problem, self.get_mark())
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise ComposerError(None, None, "it is nested too deep", self.get_mark())
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 class _FileReader:

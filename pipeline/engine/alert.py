@@ -24,6 +24,7 @@ from pipeline.engine.paths import leaves
 from pipeline.engine.reason import describe_event
 from pipeline.engine.timestamp import format_timestamp
 from pipeline.engine.wire import NewTerm, Observation, RuleRef
+from pipeline.errors import DecodeError
 from pipeline.rules.model import Rule, Technique
 from pipeline.types import Term
 
@@ -55,6 +56,10 @@ def build_alert(
             give the same.
         ruleset_digest: digest of the rule set in force.
         include_event: whether ``event.original`` holds the event's JSON text.
+
+    Raises:
+        DecodeError: ``invalid_envelope``: the observation's event is no JSON object, or one too
+            deep to be written; no event that the match stage has read.
     """
     event = _load(observation.event)
     novelty = _novelty(observation, sighting)
@@ -169,7 +174,7 @@ def _new_term(observation: Observation, document: dict[str, Any]) -> NewTerm:
         terms=tuple(bounded(term) for term in observation.terms),
         time_ms=observation.time_ms,
         source_timestamp_ms=observation.source.timestamp_ms,
-        alert=msgspec.Raw(orjson.dumps(document)),
+        alert=msgspec.Raw(_dump(document)),
         history=observation.history if observation.terms else "",
     )
 
@@ -293,6 +298,8 @@ def _first_seen(observation: Observation, sighting: Sighting) -> dict[str, Any]:
     if sighting.previous_ms is not None:
         fields["previous"] = format_timestamp(sighting.previous_ms)
     fields["window"] = duration_text(observation.window_ms, short=True)
+    if not sighting.remembered:
+        fields["remembered"] = False
     return fields
 
 
@@ -303,10 +310,12 @@ def _novelty(observation: Observation, sighting: Sighting) -> str:
         f"{term['field']} {_shown(term['value'])}" if "field" in term else _shown(term["value"])
         for term in terms
     )
-    window = duration_text(observation.window_ms)
+    novelty = f"first time in {duration_text(observation.window_ms)} of {shown}"
+    if not sighting.remembered:
+        return f"{novelty}, unless told before: the rule is full and does not remember this"
     if sighting.previous_ms is None:
-        return f"first time in {window} of {shown}"
-    return f"first time in {window} of {shown}, last at {format_timestamp(sighting.previous_ms)}"
+        return novelty
+    return f"{novelty}, last at {format_timestamp(sighting.previous_ms)}"
 
 
 def _shown(term: Term) -> str:
@@ -328,13 +337,26 @@ def _provenance(observation: Observation, ruleset_digest: str) -> dict[str, Any]
         "event_id": bounded(observation.event_id),
         "event_time": format_timestamp(observation.time_ms),
         "event_time_capped": observation.capped,
+        **({"event_time_source": observation.time_source} if observation.time_source else {}),
         "source": source,
         "ruleset": ruleset_digest,
     }
 
 
+def _dump(document: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError as error:
+        raise DecodeError("invalid_envelope", f"no alert can be made of it: {error}") from error
+
+
 def _load(event: msgspec.Raw) -> dict[str, Any]:
     raw = bytes(event)
-    loaded: dict[str, Any] = orjson.loads(raw)
+    try:
+        loaded: dict[str, Any] = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise DecodeError("invalid_envelope", f"its event is no JSON: {error}") from error
+    if type(loaded) is not dict:
+        raise DecodeError("invalid_envelope", "its event is no JSON object")
     # No text is longer than the JSON it stands in: most events need no second look.
     return loaded if len(raw) <= MAX_CHARACTERS else bounded(loaded)

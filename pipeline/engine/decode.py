@@ -23,8 +23,8 @@ import orjson
 
 from pipeline.errors import DecodeError
 
-MAX_DEPTH: Final = 256
-"""The deepest nesting a limit may allow: it keeps recursive readers off the stack's end."""
+MAX_DEPTH: Final = 250
+"""The deepest nesting a limit may allow: orjson writes none of more than 254 levels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ from collections.abc import Iterator
 import msgspec
 
 from pipeline.engine.entries import Entries
+from pipeline.engine.event_clock import EventClock
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.held import Held
 from pipeline.engine.identity import KEY_BYTES
@@ -84,6 +85,8 @@ class Row(msgspec.Struct, array_like=True, frozen=True):
         stamps: (offset, previous last_ms or None) of each sighting judged new and not known to be
             committed.
         window_ms: length of the history, so that a row can be judged stale without its rule.
+        behind_ms: how far `last_ms` was behind the event clock at the last sighting. It decides no
+            verdict, only how long the row is kept: see `pipeline.engine.sweep`.
     """
 
     format: int
@@ -95,6 +98,12 @@ class Row(msgspec.Struct, array_like=True, frozen=True):
     offset: int
     stamps: tuple[tuple[int, int | None], ...] = ()
     window_ms: int = 0
+    behind_ms: int = 0
+
+    @property
+    def kept_from_ms(self) -> int:
+        """What the event clock said when the tuple was last seen, or `last_ms` if that is later."""
+        return self.last_ms + self.behind_ms
 
 
 class Sighting(msgspec.Struct, frozen=True, gc=False):
@@ -167,6 +176,11 @@ def rows(table: Table) -> Iterator[tuple[bytes, Row]]:
 class FirstSeen:
     """Decides new or known, on a table keyed by `Observation.key`.
 
+    Attributes:
+        forgotten: the histories that were forgotten as a whole.
+        held: the histories that are held.
+        clock: the event clock of the table's partition.
+
     Args:
         table: the rows.
         entries: counts the rows of each rule and bounds them; None for no bound. A new tuple of a
@@ -179,6 +193,7 @@ class FirstSeen:
         self._entries = Entries() if entries is None else entries
         self.forgotten = Forgotten(table)
         self.held = Held(table)
+        self.clock = EventClock()
 
     def observe(self, observation: Observation, offset: int, committed: int) -> Sighting:
         """Apply one observation and return the verdict.
@@ -192,6 +207,7 @@ class FirstSeen:
         Raises:
             StateError: the tuple's row cannot be read.
         """
+        self.clock.seen(observation.time_ms)
         key = observation.key()
         if self.held.holds(key, offset):
             return _HELD
@@ -199,6 +215,7 @@ class FirstSeen:
         if value is None:
             return self._meet(key, observation, offset)
         row = decode_row(value)
+        self.clock.seen(row.kept_from_ms)
         if offset <= row.offset:
             return self._repeat(key, row, observation, offset, committed)
         stamps = _uncommitted(row.stamps, committed)
@@ -206,14 +223,16 @@ class FirstSeen:
             return self._begin(key, observation, offset, None, stamps)
         if is_new(row.last_ms, observation.time_ms, observation.window_ms):
             return self._begin(key, observation, offset, row.last_ms, stamps)
+        last_ms = max(row.last_ms, observation.time_ms)
         row = msgspec.structs.replace(
             row,
             first_ms=min(row.first_ms, observation.time_ms),
-            last_ms=max(row.last_ms, observation.time_ms),
+            last_ms=last_ms,
             count=row.count + 1,
             offset=offset,
             stamps=stamps,
             window_ms=observation.window_ms,
+            behind_ms=self.clock.ahead_of(last_ms),
         )
         self._table.put(key, encode_row(row))
         return Sighting(
@@ -247,10 +266,12 @@ class FirstSeen:
             if self._is_forgotten(key, row):
                 row = _learned(learned, offset, stamps)
             else:
+                last_ms = max(row.last_ms, learned.last_ms)
                 row = msgspec.structs.replace(
                     row,
                     first_ms=min(row.first_ms, learned.first_ms),
-                    last_ms=max(row.last_ms, learned.last_ms),
+                    last_ms=last_ms,
+                    behind_ms=max(0, row.kept_from_ms - last_ms),
                     count=max(row.count, learned.count),
                     offset=offset,
                     stamps=stamps,
@@ -315,6 +336,7 @@ class FirstSeen:
             offset=offset,
             stamps=(*stamps, (offset, previous_ms)),
             window_ms=observation.window_ms,
+            behind_ms=self.clock.ahead_of(observation.time_ms),
         )
         self._table.put(key, encode_row(row))
         return _new(observation, previous_ms, repeated=False)

@@ -12,7 +12,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.types import Position, Term
+from pipeline.record import Position
+from pipeline.types import Term
 
 ALERT_ID_LENGTH = 40
 """Hexadecimal digits of an alert id: 160 bits."""
@@ -23,6 +24,13 @@ KEY_BYTES = 24
 
 # Made once: `json.dumps` would make one for each call, which takes longer than its work.
 _encoder = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), sort_keys=True)
+
+
+def portable(term: Term) -> Term:
+    """Return a term that JSON readers agree on: an integer beyond 64 bits becomes a double."""
+    if type(term) is int and not -(2**63) <= term < 2**64:
+        return float(term)
+    return term
 
 
 def canonical_json(value: Any) -> bytes:

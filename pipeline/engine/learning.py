@@ -4,10 +4,12 @@ Where the input retains too little to learn from, the first days of a rule are a
 a learning period they go to the overflow topic, marked, and do not count against the quota.
 
 The period begins with the first new term of a history to reach the quota (observations of several
-partitions meet there in no fixed order) and is measured in effective time, so a backlog counts for
-the time it spans. It is over, for good, with the first new term that is not dated before its end:
-what comes after that one is told, also if it comes late and is dated within the period. Without a
-period the first new term of a history is the one with which learning is over.
+partitions meet there in no fixed order) and is measured by the event clock of the partition that
+found it (`pipeline.engine.event_clock`), so a backlog counts for the time it spans, and a host
+whose clock is years behind begins no period that is over at once. It is over, for good, with the
+first new term at which that clock has come to its end: what comes after that one is told, also if
+it comes late and is dated within the period. Without a period the first new term of a history is
+the one with which learning is over.
 
 Both are in a row of the quota's table, a *start row*: all new terms of a rule pass through one
 partition of it, however many workers run and whichever restarts. It is written ahead of the other

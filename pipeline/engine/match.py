@@ -8,7 +8,7 @@ patterns take the event in. Records that match nothing share two constant outcom
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
@@ -18,17 +18,19 @@ import msgspec
 
 from pipeline.engine.alert import build_match_alert
 from pipeline.engine.decode import DecodeLimits, Document, decode
-from pipeline.engine.identity import alert_id, event_identity
+from pipeline.engine.identity import alert_id, event_identity, portable
 from pipeline.engine.index import index_of
 from pipeline.engine.paths import text
 from pipeline.engine.prefilter import Prefilter
-from pipeline.engine.timestamp import MAX_MS, effective_time
+from pipeline.engine.rule_index import RuleIndex
+from pipeline.engine.timestamp import MAX_MS, EffectiveTime, effective_time, is_usable
 from pipeline.engine.wire import NewTerm, Observation, RuleRef, Source
-from pipeline.errors import RecordError
+from pipeline.errors import RecordError, TimestampError
+from pipeline.record import Record
 from pipeline.rules.compiled import CompiledRule
-from pipeline.rules.model import RuleType
+from pipeline.rules.model import Rule, RuleType
 from pipeline.rules.ruleset import RuleSet
-from pipeline.types import Record, Term
+from pipeline.types import Term
 
 MAX_TUPLES: Final = 10_000
 """Term tuples taken from one event by one rule; what exceeds it is a `RuleFailure`."""
@@ -38,8 +40,8 @@ MAX_COPIED_BYTES: Final = 64 << 20
 event of 1 MiB is taken for 64 tuples, one of 6 KiB for `MAX_TUPLES`. Without this limit one record
 of arrays could write gigabytes."""
 
-_INDEX_NAMES: Final = 1024
-"""Index names whose rules are remembered; a producer may make up any number of them."""
+RECORD_TIME: Final = "record"
+"""What an alert names as the source of its event's time where the record had to tell it."""
 
 
 class Disposition(StrEnum):
@@ -79,7 +81,10 @@ class Outcome(msgspec.Struct, frozen=True):
         error: why it is a dead letter; the first reason, if there are several.
         failures: rules that failed on one of its events.
         documents: events it held. 1 for a record that was skipped unread.
+        records: records it stands for: more than one for a batch that could not be read.
         future_capped: matches whose event time was too far in the future and was capped.
+        untimed: for each match whose event has no usable time of its own, the reason (of
+            `pipeline.errors.TimestampError`); the record's time counted.
         without_tuple: matches of `new_terms` rules whose event lacks a value in a field.
     """
 
@@ -90,7 +95,9 @@ class Outcome(msgspec.Struct, frozen=True):
     error: RecordError | None = None
     failures: tuple[RuleFailure, ...] = ()
     documents: int = 1
+    records: int = 1
     future_capped: int = 0
+    untimed: tuple[str, ...] = ()
     without_tuple: int = 0
 
 
@@ -106,6 +113,11 @@ class _Runnable:
     ref: RuleRef
     window_ms: int
 
+    @classmethod
+    def of(cls, compiled: CompiledRule) -> _Runnable:
+        new_terms = compiled.rule.new_terms
+        return cls(compiled, RuleRef.of(compiled.rule), new_terms.history_ms if new_terms else 0)
+
 
 @dataclass(slots=True)
 class _Findings:
@@ -117,6 +129,7 @@ class _Findings:
     failures: list[RuleFailure] = field(default_factory=list)
     error: RecordError | None = None
     future_capped: int = 0
+    untimed: list[str] = field(default_factory=list)
     without_tuple: int = 0
 
     def outcome(self, documents: int) -> Outcome:
@@ -133,6 +146,7 @@ class _Findings:
             failures=tuple(self.failures),
             documents=documents,
             future_capped=self.future_capped,
+            untimed=tuple(self.untimed),
             without_tuple=self.without_tuple,
         )
 
@@ -170,15 +184,7 @@ class MatchStage:
         self._match_index = match_index
         self._include_event = include_event
         self._digest = ruleset.digest
-        self._rules = tuple(
-            _Runnable(
-                compiled,
-                RuleRef.of(compiled.rule),
-                compiled.rule.new_terms.history_ms if compiled.rule.new_terms else 0,
-            )
-            for compiled in ruleset.runnable
-        )
-        self._by_index: dict[str | None, tuple[_Runnable, ...]] = {}
+        self._rules = RuleIndex((_Runnable.of(each), each) for each in ruleset.runnable)
 
     def process(self, record: Record) -> Outcome:
         """Return what becomes of a record. Never raises."""
@@ -214,17 +220,10 @@ class MatchStage:
                     RuleFailure(rule_id, "evaluation", message, document.index)
                 )
 
-    def _concerned(self, document: Document) -> tuple[_Runnable, ...]:
-        if not self._match_index:
-            return self._rules
-        name = index_of(document.event)
-        rules = self._by_index.get(name)
-        if rules is None:
-            rules = tuple(rule for rule in self._rules if rule.compiled.accepts_index(name))
-            if len(self._by_index) >= _INDEX_NAMES:
-                self._by_index.clear()
-            self._by_index[name] = rules
-        return rules
+    def _concerned(self, document: Document) -> Sequence[_Runnable]:
+        """Return the rules that may match an event: by its index, and by a few of its values."""
+        index = index_of(document.event) if self._match_index else None
+        return self._rules.candidates(document.event, index)
 
     def _match(
         self, matched: _Runnable, document: Document, record: Record, findings: _Findings
@@ -232,25 +231,43 @@ class MatchStage:
         """Turn a match into observations, or into an alert of a `query` rule.
 
         Raises:
-            TimestampError: the event has no usable time.
+            TimestampError: neither the event nor its record has a usable time.
         """
         rule = matched.compiled.rule
-        time_ms = effective_time(
-            document.event,
-            rule.timestamp_override,
-            fallback=not rule.timestamp_override_fallback_disabled,
-        )
+        time_ms, time_source = self._time(rule, document, record, findings)
         latest_ms = min(record.arrival_ms + self._max_future_ms, MAX_MS)
         capped = time_ms > latest_ms
         findings.future_capped += capped
         time_ms = min(time_ms, latest_ms)
-        observe = _observer(matched, document, record, time_ms, capped=capped)
+        observe = _observer(matched, document, record, time_ms, time_source, capped=capped)
         if rule.type is RuleType.QUERY:
             findings.new_terms.append(self._alert(matched, observe(())))
             return
         before = len(findings.observations)
         findings.observations.extend(map(observe, self._tuples(matched, document, findings)))
         findings.without_tuple += len(findings.observations) == before
+
+    def _time(
+        self, rule: Rule, document: Document, record: Record, findings: _Findings
+    ) -> EffectiveTime:
+        """Return an event's effective time: its own, else its record's.
+
+        A sighting whose date is about right is worth more than none: a shipper that spells dates
+        in a way of its own must not blind a rule. The record's time is its timestamp, be it what
+        the producer claims, else the moment it was read.
+        """
+        try:
+            return effective_time(
+                document.event,
+                rule.timestamp_override,
+                fallback=not rule.timestamp_override_fallback_disabled,
+            )
+        except TimestampError as error:
+            for time_ms in (record.timestamp_ms, record.read_ms):
+                if is_usable(time_ms):
+                    findings.untimed.append(error.reason)
+                    return EffectiveTime(time_ms, RECORD_TIME)
+            raise
 
     def _tuples(
         self, matched: _Runnable, document: Document, findings: _Findings
@@ -273,14 +290,20 @@ class MatchStage:
         return build_match_alert(
             observation,
             matched.compiled.rule,
-            created_ms=recorded_ms if recorded_ms >= 0 else observation.time_ms,
+            created_ms=recorded_ms if is_usable(recorded_ms) else observation.time_ms,
             ruleset_digest=self._digest,
             include_event=self._include_event,
         )
 
 
 def _observer(
-    matched: _Runnable, document: Document, record: Record, time_ms: int, *, capped: bool
+    matched: _Runnable,
+    document: Document,
+    record: Record,
+    time_ms: int,
+    time_source: str,
+    *,
+    capped: bool,
 ) -> Callable[[tuple[Term, ...]], Observation]:
     """Return the maker of a match's observations: they differ in their tuple only."""
     position = record.position
@@ -296,7 +319,7 @@ def _observer(
     )
 
     def observe(terms: tuple[Term, ...]) -> Observation:
-        terms = tuple(_portable(term) for term in terms)
+        terms = tuple(portable(term) for term in terms)
         return Observation(
             rule=rule,
             history=history,
@@ -308,13 +331,7 @@ def _observer(
             source=source,
             event=event,
             capped=capped,
+            time_source=time_source,
         )
 
     return observe
-
-
-def _portable(term: Term) -> Term:
-    """Return a term that JSON readers agree on: an integer beyond 64 bits becomes a double."""
-    if type(term) is int and not -(2**63) <= term < 2**64:
-        return float(term)
-    return term

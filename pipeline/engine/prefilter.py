@@ -1,156 +1,240 @@
-r"""The search on raw bytes that spares decoding: no literal of any rule, no match.
+r"""The search on raw bytes that spares decoding: no rule's needles, no match.
 
-Each rule's query demands that one of a few texts stand in the event (`pipeline.kql.Literals`). They
-are texts that JSON has one way to write, but for one: any character may be given as an escape,
-``\u0061``. A value with an escape that could spell a character of a literal is therefore not
-judged here. The same holds for the two non-ASCII characters whose lower case is ASCII (the Kelvin
-sign and the dotted capital I), where a literal is searched without regard to case.
+Each rule's query demands that certain texts stand in the event (`pipeline.kql.needles`). They are
+looked for in two steps. Many records at once are searched for the `anchors`, a few needles of which
+at least one stands in everything that matches. What holds one is searched for all needles, and has
+to answer all clauses of some rule. Both are one pass of Hyperscan over the bytes, whether there is
+one rule or hundreds (docs/adr/0006-filter-below-faust.md and 0010-many-rules.md have the figures).
 
-All texts of all rules are one database of Hyperscan, so the search costs one pass over the bytes
-whether there is one rule or hundreds (docs/adr/0006-filter-below-faust.md has the figures). It
-works on one value as on a whole decompressed batch of them.
+Escapes that spell a character of a needle otherwise are looked for too, and undone where they stand
+(`pipeline.engine.spelling`): a record is told from one that matches by what it means.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Final
 
 import hyperscan
 
+from pipeline.engine.anchors import Sightings, choose_anchors
+from pipeline.engine.spelling import (
+    ESCAPE_MARK,
+    FOLDED_MARKS,
+    closed_spellings,
+    is_folded,
+    is_value,
+    plain,
+    spelling,
+)
+from pipeline.kql import Clause, Needle
 from pipeline.rules.ruleset import RuleSet
-
-# An escape of a printable ASCII character, which includes all that a literal may hold. The search
-# looks for its fixed beginning; only where that stands is the rest looked at.
-_ESCAPE: Final = rb"\u00"
-_SPELLED: Final = re.compile(rb"\\u00[2-7][0-9A-Fa-f]")
-# Characters outside ASCII that lower-case to ASCII letters, as UTF-8 and as escapes.
-_FOLDED: Final = (b"\xe2\x84\xaa", b"\xc4\xb0", rb"\u212a", rb"\u212A", rb"\u0130")
 
 _MIN_COMMON: Final = 12
 """Texts that begin alike for so many bytes are searched by what they have in common."""
 
+_OPEN: Final = 8
+"""A spelling so long is searched without its last quote: nearly all strings end alike."""
+
+_SAMPLE_BYTES: Final = 256 << 10
+_FIRST_PAUSE_BYTES: Final = 1 << 20
+_LONGEST_PAUSE_BYTES: Final = 256 << 20
+"""Samples are taken at the start, then after pauses that double from the first to the longest."""
+
+_WORTH_IT: Final = 0.02
+"""Other anchors are taken if that saves so many hits an event."""
+
+_REMEMBERED: Final = 4096
+"""Combinations of answered clauses whose verdict is remembered."""
+
 
 class Prefilter:
-    """A multi-literal search. Not for two threads at once: the search has one scratch space.
+    """A search for the needles of many rules. Not for two threads at once.
 
     Attributes:
         enabled: whether it can tell anything; if not, `may_match` is always true.
-        needles: the texts searched as they are.
-        caseless_needles: the texts searched without regard to ASCII case, in lower case.
-        unselective: ids of the rules that have no literal, each of which disables the search.
+        anchors: what many records are searched for; they follow what the traffic holds.
+        unselective: ids of the rules without a clause, each of which disables the search.
     """
 
-    __slots__ = (
-        "_all",
-        "_any",
-        "_escaped",
-        "_positions",
-        "caseless_needles",
-        "enabled",
-        "needles",
-        "unselective",
-    )
+    def __init__(self, requirements: Mapping[str, tuple[Clause, ...]]) -> None:
+        """Prepare the search.
 
-    def __init__(
-        self,
-        needles: Iterable[str] = (),
-        caseless_needles: Iterable[str] = (),
-        unselective: Iterable[str] = (),
-    ) -> None:
-        self.caseless_needles = _fewest({text.lower().encode() for text in caseless_needles})
-        # What a caseless needle finds anyway need not be searched twice.
-        self.needles = tuple(
-            needle
-            for needle in _fewest({text.encode() for text in needles})
-            if not any(other in needle.lower() for other in self.caseless_needles)
-        )
-        self.unselective = tuple(unselective)
-        self.enabled = not self.unselective and bool(self.needles or self.caseless_needles)
-        self._escaped = False
+        Args:
+            requirements: by the id of each rule, its clauses (`required_clauses`).
+        """
+        self.unselective = tuple(rule for rule, clauses in requirements.items() if not clauses)
+        self.enabled = bool(requirements) and not self.unselective
+        self.anchors: frozenset[Needle] = frozenset()
+        if not self.enabled:
+            return
+        self._requirements = tuple(dict.fromkeys(requirements.values()))
+        self._clauses = _Clauses(self._requirements)
         self._positions: list[int] = []
-        self._any = self._compile(hyperscan.HS_FLAG_SINGLEMATCH) if self.enabled else None
-        self._all = self._compile(0) if self.enabled else None
+        self._anchored: Any = None
+        self._sightings = Sightings()
+        self._sampled = 0
+        self._pause = _FIRST_PAUSE_BYTES
+        self._until_sample = 0
 
     @classmethod
     def from_ruleset(cls, ruleset: RuleSet) -> Prefilter:
         """Return the search for the rules of a set that are run."""
-        exact: set[str] = set()
-        caseless: set[str] = set()
-        unselective = []
-        for compiled in ruleset.runnable:
-            if compiled.literals is None:
-                unselective.append(compiled.rule.rule_id)
-                continue
-            exact |= compiled.literals.exact
-            caseless |= compiled.literals.caseless
-        return cls(exact, caseless, unselective)
+        return cls({each.rule.rule_id: each.clauses for each in ruleset.runnable})
 
     def may_match(self, data: bytes | bytearray | memoryview) -> bool:
         """Return False only if no rule can match an event in `data`."""
-        if self._any is None:
+        if not self.enabled:
             return True
-        self._escaped = False
+        self._watch(data)
         try:
-            self._any.scan(data, match_event_handler=self._found)
+            self._anchored.scan(data, match_event_handler=_stop)
         except hyperscan.ScanTerminated:
-            return True
-        return self._escaped and _SPELLED.search(data) is not None
+            return self._clauses.answered(data)
+        return False
 
     def positions(self, data: bytes | bytearray | memoryview) -> list[int]:
         """Return where in `data` something stands that makes `may_match` true, or might.
 
-        Each position is that of the last byte of a literal or of the beginning of an escape. Where
-        none lies in an event's text, no rule can match it. A search that is not `enabled` has no
-        positions to tell, so do not ask it.
+        Each position is that of the last byte of a needle or of the beginning of an escape, or of
+        what follows. Where none lies in an event's text, no rule can match it. A search that is not
+        `enabled` has no positions to tell, so do not ask it.
         """
         self._positions = []
-        if self._all is not None:
-            self._all.scan(data, match_event_handler=self._found_at)
+        if self.enabled:
+            self._watch(data)
+            self._anchored.scan(data, match_event_handler=self._found_at)
         return self._positions
 
     def _found_at(self, _number: int, _start: int, end: int, *_: object) -> None:
         self._positions.append(end - 1)
 
-    def _found(self, number: int, *_: object) -> bool:
-        """Note what was found; return whether that is enough."""
-        if number == 0:
-            self._escaped = True
-            return False
-        return True
+    def _watch(self, data: bytes | bytearray | memoryview) -> None:
+        """Count a sample of the traffic from time to time, and choose the anchors by it."""
+        self._until_sample -= len(data)
+        if self._until_sample > 0 and self._anchored is not None:
+            return
+        self._clauses.count(data, self._sightings)
+        self._sampled += len(data)
+        if self._sampled >= _SAMPLE_BYTES or self._anchored is None:
+            self._review()
+        if self._sampled >= _SAMPLE_BYTES:
+            self._sampled = 0
+            self._until_sample = self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE_BYTES)
+            self._sightings.fade()
 
-    def _compile(self, exact: int) -> Any:
-        caseless = exact | hyperscan.HS_FLAG_CASELESS
-        literals = [(_ESCAPE, exact), *((needle, exact) for needle in self.needles)]
-        literals += [(needle, caseless) for needle in self.caseless_needles]
-        if self.caseless_needles:
-            literals += [(text, exact) for text in _FOLDED]
-        database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        database.compile(
-            expressions=[text for text, _ in literals],
-            ids=list(range(len(literals))),
-            elements=len(literals),
-            flags=[flags for _, flags in literals],
-            literal=True,
-        )
-        return database
+    def _review(self) -> None:
+        """Choose the anchors anew; keep the present ones if they are nearly as good."""
+        best, price = choose_anchors(self._requirements, self._sightings), self._sightings.price
+        if self._anchored is None or price(self.anchors) > price(best) + _WORTH_IT:
+            self.anchors = best
+            texts = _anchor_texts(best, self._sightings)
+            self._anchored = _database(chain(texts, self._clauses.marks))
 
 
-def _fewest(texts: set[bytes]) -> tuple[bytes, ...]:
+class _Clauses:
+    """The clauses of all rules, and the search that tells which of them a record answers.
+
+    Attributes:
+        marks: what has to be searched besides needles, as `_database` takes it.
+    """
+
+    def __init__(self, requirements: Iterable[tuple[Clause, ...]]) -> None:
+        requirements = tuple(requirements)
+        bit_of: dict[Clause, int] = {}
+        for clause in chain.from_iterable(requirements):
+            bit_of.setdefault(clause, 1 << len(bit_of))
+        bits: dict[Needle, int] = {}
+        for clause, bit in bit_of.items():
+            for needle in clause:
+                bits[needle] = bits.get(needle, 0) | bit
+        self._needles = tuple(bits)
+        # By number of a text in the database: what it answers, and whether a key may look like it.
+        self._bits = tuple(bits.values())
+        self._ends = tuple(needle.ends for needle in bits)
+        self._needs = {sum(bit_of[clause] for clause in set(clauses)) for clauses in requirements}
+        self._verdicts: dict[int, bool] = {}
+        texts = [(spelling(needle), needle.caseless) for needle in bits]
+        self.marks = tuple(_marks(bits))
+        self._database = _database(chain(texts, self.marks))
+        self._answers = 0
+        self._marked = False
+
+    def answered(self, data: bytes | bytearray | memoryview) -> bool:
+        """Whether `data` answers all clauses of some rule."""
+        answers = self._search(data)
+        if self._marked:
+            answers = self._search(plain(data))
+        verdict = self._verdicts.get(answers)
+        if verdict is None:
+            verdict = any(need & answers == need for need in self._needs)
+            if len(self._verdicts) >= _REMEMBERED:
+                self._verdicts.clear()
+            self._verdicts[answers] = verdict
+        return verdict
+
+    def count(self, data: bytes | bytearray | memoryview, sightings: Sightings) -> None:
+        """Count the needles in `data`."""
+
+        def found(number: int, _start: int, end: int, *_: object) -> None:
+            if number < len(self._needles):
+                needle = self._needles[number]
+                is_key = needle.ends and not is_value(data, end)
+                (sightings.keys if is_key else sightings.values)[needle] += 1
+
+        self._database.scan(data, match_event_handler=found)
+        sightings.bytes += len(data)
+
+    def _search(self, data: bytes | bytearray | memoryview) -> int:
+        self._answers, self._marked = 0, False
+        self._database.scan(data, match_event_handler=self._found, context=data)
+        return self._answers
+
+    def _found(self, number: int, _start: int, end: int, _flags: int, data: Any) -> None:
+        if number >= len(self._bits):
+            self._marked = True
+        elif not self._ends[number] or is_value(data, end):
+            self._answers |= self._bits[number]
+
+
+def _anchor_texts(anchors: Iterable[Needle], sightings: Sightings) -> Iterator[tuple[bytes, bool]]:
+    """Yield what to search to find these needles, each with whether its case does not count.
+
+    Texts that are no needle may be found as well: what is found is searched again.
+    """
+    anchors = sorted(anchors)
+    for caseless in (False, True):
+        texts: set[bytes] = set()
+        for needle in anchors:
+            if needle.caseless is not caseless:
+                continue
+            if needle.ends and sightings.keys[needle]:
+                texts.update(closed_spellings(needle))
+                continue
+            text = spelling(needle)
+            texts.add(text[:-1] if needle.ends and len(text) > _OPEN else text)
+        yield from ((text, caseless) for text in _merged(texts))
+
+
+def _marks(needles: Iterable[Needle]) -> Iterator[tuple[bytes, bool]]:
+    """Yield the texts that tell of another spelling of these needles."""
+    yield ESCAPE_MARK, False
+    if any(map(is_folded, needles)):
+        yield from ((mark, False) for mark in FOLDED_MARKS)
+
+
+def _merged(texts: set[bytes]) -> list[bytes]:
     """Return fewer texts, one of which stands wherever one of the given ones does."""
-    kept: list[bytes] = []
-    for text in sorted(texts, key=lambda text: (len(text), text)):
-        if not any(other in text for other in kept):
-            kept.append(text)
     merged: list[bytes] = []
-    for text in sorted(kept):
+    for text in sorted(texts):
         common = _common_start(merged[-1], text) if merged else b""
         if len(common) >= _MIN_COMMON:
             merged[-1] = common
         else:
             merged.append(text)
-    return tuple(merged)
+    return merged
 
 
 def _common_start(one: bytes, other: bytes) -> bytes:
@@ -160,3 +244,21 @@ def _common_start(one: bytes, other: bytes) -> bytes:
             break
         length += 1
     return one[:length]
+
+
+def _stop(*_: object) -> bool:
+    return True
+
+
+def _database(texts: Iterable[tuple[bytes, bool]]) -> Any:
+    """Return a search for texts, each with whether its case does not count."""
+    texts = list(texts)
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=[text for text, _ in texts],
+        ids=list(range(len(texts))),
+        elements=len(texts),
+        flags=[hyperscan.HS_FLAG_CASELESS if caseless else 0 for _, caseless in texts],
+        literal=True,
+    )
+    return database

@@ -316,19 +316,20 @@ class Quota:
         """Return when a candidate's history begins to tell, or None if it does.
 
         The candidate with which it begins is noted, and that with which learning is over: the first
-        that is not dated before the end of the period. What comes later and is dated earlier is
-        told as well.
+        at which the event clock has come to the end of the period. What comes later and is dated
+        earlier is told as well.
         """
         if not new_term.history:
             return None
         key = START + new_term.history.encode()
         value = self._table.get(key)
         before = None if value is None else decode_start(value)
-        row = before or StartRow(ROW_FORMAT, new_term.rule.id, new_term.time_ms, offset)
+        reached_ms = max(new_term.time_ms, new_term.clock_ms)
+        row = before or StartRow(ROW_FORMAT, new_term.rule.id, reached_ms, offset)
         period_ms = self._learning.of(new_term.rule.id)
         until_ms = row.start_ms + period_ms
         told = decided is not None and decided.verdict != Verdict.LEARNING
-        if row.ended is None and (told or not period_ms or new_term.time_ms >= until_ms):
+        if row.ended is None and (told or not period_ms or reached_ms >= until_ms):
             row = msgspec.structs.replace(row, ended=offset)
         if row is not before:
             self._table.put(key, encode_row(row))

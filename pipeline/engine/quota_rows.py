@@ -75,7 +75,7 @@ class StartRow(msgspec.Struct, array_like=True, frozen=True):
     Attributes:
         format: `ROW_FORMAT` of the writer.
         rule_id: the rule.
-        start_ms: effective time of the first new term.
+        start_ms: what the event clock said at the first new term.
         offset: offset of that candidate.
         ended: offset of the candidate with which learning was over; None while it goes on.
     """

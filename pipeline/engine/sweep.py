@@ -8,10 +8,13 @@ forgotten as a whole leave (`pipeline.engine.forgotten`); a single forgotten tup
 
 A row is *expired* when its term was last seen longer ago than its history plus a grace.
 
-*Ago* is measured from the latest effective time in this partition, of rows and of sightings, but
-never from later than the wall clock. So a replay of last month's events is judged by last month's
-time, and a partition in which nothing happens forgets nothing. (One event from 2099 cannot empty
-the state either: effective times are capped at their arrival plus `state.max_future`.)
+*Ago* is measured by the event clock of the partition (`pipeline.engine.event_clock`): from where it
+stood at the last sighting, which the row tells, to where it stands now, but never later than the
+wall clock. So a replay of last month's events is judged by last month's time, and a partition in
+which nothing happens forgets nothing. A host whose clock is years behind has its terms kept as long
+as any other's: by the dates of its events alone each would be over when it comes, leave as soon as
+nobody sees it for two passes, and be told as new again and again. And one event from 2099 cannot
+empty the state: effective times are capped at their arrival plus `state.max_future`.
 
 What makes it sound
 -------------------
@@ -20,8 +23,9 @@ What makes it sound
   that a term which is being seen right now stays, whatever the dates of its events: a laptop that
   was away for a month sends a month of events in a few minutes, and each of its terms is told once.
 * An expired row answers *new* to every sighting that is not late by more than the grace, and so
-  does a row that is not there. Only a sighting that is later than that can be judged otherwise,
-  and then as new: a sweep may tell a term once more, it never makes an unknown term known.
+  does a row that is not there. (Late as the host goes: a clock that is behind, but goes, makes no
+  event late.) Only a sighting that is later than that can be judged otherwise, and then as new: a
+  sweep may tell a term once more, it never makes an unknown term known.
 * The driver judges no sighting of a removed term before the removal is acknowledged by the
   changelog. So a replay finds the row removed, as the first run did.
 """
@@ -36,6 +40,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from pipeline.engine.entries import Entries
+from pipeline.engine.event_clock import EventClock
 from pipeline.engine.first_seen import Row, decode_row
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.identity import KEY_BYTES
@@ -92,6 +97,7 @@ class Sweep:
         table: the rows.
         entries: their counts, which the first pass takes.
         forgotten: the histories that were forgotten.
+        clock: the partition's event clock; the rows move it as well.
         settings: how rows leave.
     """
 
@@ -100,28 +106,24 @@ class Sweep:
         table: OrderedTable,
         entries: Entries,
         forgotten: Forgotten,
+        clock: EventClock,
         settings: SweepSettings,
     ) -> None:
         self._table = table
         self._entries = entries
         self._forgotten = forgotten
+        self._clock = clock
         self._settings = settings
         self._position: bytes | None = None
         self._clearing: tuple[bytes, int] | None = None
         self._cleared_to = b""
         self._due_ms = 0
-        self._latest_ms: int | None = None
         self._begun_at = 0
         self._idle_below = 0
         self._ages: dict[str, Counter[int]] = {}
         self._surplus: dict[str, _Surplus] = {}
         self.passes = 0
         """Passes that are through."""
-
-    def seen(self, time_ms: int) -> None:
-        """Note the effective time of a sighting in this partition."""
-        if self._latest_ms is None or time_ms > self._latest_ms:
-            self._latest_ms = time_ms
 
     def step(
         self,
@@ -226,10 +228,10 @@ class Sweep:
         self._due_ms = now_ms if self._surplus else now_ms + self._settings.pause_ms
 
     def _look(self, key: bytes, row: Row) -> None:
-        self.seen(row.last_ms)
+        self._clock.seen(row.kept_from_ms)
         self._entries.passed(key, row.rule_id)
         if self._settings.forget_oldest:
-            self._ages.setdefault(row.rule_id, Counter())[row.last_ms // HOUR_MS] += 1
+            self._ages.setdefault(row.rule_id, Counter())[row.kept_from_ms // HOUR_MS] += 1
 
     def _reason(self, row: Row, now_ms: int, committed: int) -> Reason | None:
         if row.count == 0 and row.offset < committed:
@@ -239,7 +241,7 @@ class Sweep:
         if self._expired(row, now_ms):
             return Reason.EXPIRED
         surplus = self._surplus.get(row.rule_id)
-        if surplus is not None and surplus.rows > 0 and row.last_ms < surplus.before_ms:
+        if surplus is not None and surplus.rows > 0 and row.kept_from_ms < surplus.before_ms:
             surplus.rows -= 1
             return Reason.OLDEST
         return None
@@ -247,9 +249,10 @@ class Sweep:
     def _expired(self, row: Row, now_ms: int) -> bool:
         grace = self._settings.grace_ms
         # A row without a length of history was written by a version that did not note it.
-        if grace is None or row.window_ms <= 0 or self._latest_ms is None:
+        latest_ms = self._clock.latest_ms
+        if grace is None or row.window_ms <= 0 or latest_ms is None:
             return False
-        return row.last_ms < min(self._latest_ms, now_ms) - row.window_ms - grace
+        return row.kept_from_ms < min(latest_ms, now_ms) - row.window_ms - grace
 
     def _too_many(self) -> dict[str, _Surplus]:
         """Return, for each rule near its bound, how many of its oldest rows have to go."""

@@ -3,7 +3,8 @@
 As Kibana's detection engine does it (its ``timestamp_override``): the override field if the event
 has it, else ``@timestamp``, unless the rule forbids the fallback. ``event.ingested``, the override
 of Elastic's own rules, is stamped by Elasticsearch and absent on Kafka, so there the time is
-usually ``@timestamp``.
+usually ``@timestamp``. What an event has no usable time of its own is told by its record, see
+`pipeline.engine.match`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pipeline.engine.paths import leaves
 from pipeline.errors import TimestampError
@@ -22,7 +23,11 @@ MIN_MS: Final = -62_135_596_800_000
 """0001-01-01T00:00:00Z."""
 MAX_MS: Final = 253_402_300_799_999
 """9999-12-31T23:59:59.999Z."""
+EARLIEST_MS: Final = 315_532_800_000
+"""1980-01-01T00:00:00Z: no event is older. What is dated before is a field that nobody set (clocks
+begin to count in the years 1, 1601 and 1970), or seconds that read as milliseconds."""
 
+_TIMESTAMP = "@timestamp"
 _MILLISECOND = timedelta(milliseconds=1)
 _ISO = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)"
@@ -38,7 +43,7 @@ def parse_timestamp(value: Any) -> int | None:
     Accepts what an Elasticsearch field of type date accepts by default
     (``strict_date_optional_time||epoch_millis``): ISO 8601 with up to nine fractional digits, of
     which milliseconds count, UTC where no zone is given; numbers and texts of five digits or more
-    as epoch milliseconds.
+    as epoch milliseconds. Beyond that, a leap second counts as the first one after it.
     """
     if isinstance(value, str):
         if (usual := _usual(value)) is not None:
@@ -52,40 +57,67 @@ def parse_timestamp(value: Any) -> int | None:
     return _bounded(value)
 
 
+class EffectiveTime(NamedTuple):
+    """When an event counts as having happened.
+
+    Attributes:
+        time_ms: epoch milliseconds.
+        source: the field it is from.
+    """
+
+    time_ms: int
+    source: str
+
+
+def is_usable(time_ms: int) -> bool:
+    """Whether something can have happened then; Kafka's -1 for *no timestamp* is no such time."""
+    return time_ms >= EARLIEST_MS
+
+
 def format_timestamp(time_ms: int) -> str:
     """Return epoch milliseconds as ``2024-05-01T12:00:00.000Z``."""
     moment = EPOCH + timedelta(milliseconds=min(max(time_ms, MIN_MS), MAX_MS))
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def effective_time(event: Event, override: str | None, *, fallback: bool) -> int:
-    """Return the effective time of an event, epoch milliseconds.
+def effective_time(event: Event, override: str | None, *, fallback: bool) -> EffectiveTime:
+    """Return the effective time of an event: that of the first field which holds a usable one.
 
     A field with several values counts with its earliest, as a sort on doc values does.
 
     Args:
         event: the event.
         override: the rule's ``timestamp_override``, or None.
-        fallback: whether ``@timestamp`` counts when the override field is absent.
+        fallback: whether ``@timestamp`` counts when the override field is of no use.
 
     Raises:
-        TimestampError: ``missing_timestamp`` when there is none of the fields, and
-            ``invalid_timestamp`` when there is one that holds no time.
+        TimestampError: ``missing_timestamp`` when the event has none of the fields, and
+            ``invalid_timestamp`` when what it has is no time, or one before `EARLIEST_MS`.
     """
-    name = override or "@timestamp"
+    name = override or _TIMESTAMP
     values = leaves(event, name)
-    if not values and fallback and name != "@timestamp":
-        name = "@timestamp"
+    found = _earliest(values)
+    if found is None and fallback and name != _TIMESTAMP:
+        name, first = _TIMESTAMP, values
         values = leaves(event, name)
-    if not values:
-        raise TimestampError("missing_timestamp", f"the event has no {name}")
-    times = []
+        found = _earliest(values)
+        values = values or first
+    if found is not None:
+        return EffectiveTime(found, name)
+    if values:
+        shown = str(values[0])[:200]
+        raise TimestampError("invalid_timestamp", f"not the time of an event: {shown!r}")
+    raise TimestampError("missing_timestamp", f"the event has no {name}")
+
+
+def _earliest(values: list[Any]) -> int | None:
+    """Return the earliest of the values that can be the time of an event, if there is one."""
+    earliest = None
     for value in values:
         time_ms = parse_timestamp(value)
-        if time_ms is None:
-            raise TimestampError("invalid_timestamp", f"{name} is no time: {str(value)[:200]!r}")
-        times.append(time_ms)
-    return min(times)
+        if time_ms is not None and is_usable(time_ms):
+            earliest = time_ms if earliest is None else min(earliest, time_ms)
+    return earliest
 
 
 def _usual(value: str) -> int | None:
@@ -117,6 +149,7 @@ def _minute(value: str) -> int | None:
 
 def _from_parts(found: re.Match[str]) -> int | None:
     year, month, day, hour, minute, second, fraction, zone = found.groups(default="")
+    leap = second == "60"
     try:
         moment = datetime(
             int(year),
@@ -124,7 +157,7 @@ def _from_parts(found: re.Match[str]) -> int | None:
             int(day),
             int(hour or 0),
             int(minute or 0),
-            int(second or 0),
+            59 if leap else int(second or 0),
             tzinfo=UTC,
         )
     except ValueError:  # a day or an hour that does not exist
@@ -133,6 +166,8 @@ def _from_parts(found: re.Match[str]) -> int | None:
     if offset is None:
         return None
     time_ms = (moment - EPOCH) // _MILLISECOND - offset * 60_000
+    if leap:
+        return _bounded(time_ms + 1000)
     return _bounded(time_ms + int(f"{fraction:0<3}"[:3]))
 
 

@@ -9,18 +9,32 @@ parse them again.
 An envelope says everything a later stage needs to decide: during a rolling deploy the worker that
 reads it may not have the rule, or have another version of it. Fields may be added with a default;
 unknown fields are ignored, so neighbours of two versions can read each other.
+
+Whoever may write to these topics can write anything, and `firstseen history import` sends what a
+file says. So numbers are bounded when they are read: one that no row can hold would stop every
+worker that comes to it.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 
 from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES, term_key
+from pipeline.engine.timestamp import MAX_MS, MIN_MS
 from pipeline.errors import DecodeError
 from pipeline.rules.model import Rule
 from pipeline.types import Term
+
+Moment: TypeAlias = Annotated[int, msgspec.Meta(ge=MIN_MS, le=MAX_MS)]
+"""Epoch milliseconds of the years 1 to 9999."""
+# Rows are msgpack, whose numbers have 64 bits: sums and products of these still fit.
+Length: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+"""Milliseconds."""
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Stamp: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""A record's timestamp: whatever its producer wrote there."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -35,10 +49,10 @@ class Source(msgspec.Struct, frozen=True):
     """
 
     topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    index: int = 0
+    partition: Count
+    offset: Count
+    timestamp_ms: Stamp
+    index: Count = 0
 
 
 class RuleRef(msgspec.Struct, frozen=True):
@@ -46,11 +60,11 @@ class RuleRef(msgspec.Struct, frozen=True):
 
     id: str
     name: str
-    version: int
+    version: Count
     severity: str
-    risk_score: int
-    max_signals: int
-    interval_ms: int
+    risk_score: Count
+    max_signals: Count
+    interval_ms: Annotated[int, msgspec.Meta(ge=1, le=2**62)]
     fields: tuple[str, ...] = ()
     """The new-terms fields, in order; empty for a `query` rule."""
 
@@ -83,18 +97,21 @@ class Observation(msgspec.Struct, frozen=True):
         source: where the event was read.
         event: the event's JSON text.
         capped: the event's own time was too far in the future; `time_ms` is the limit.
+        time_source: the field that the time is from, or ``record``; empty from a version that did
+            not say.
     """
 
     rule: RuleRef
     history: str
-    window_ms: int
+    window_ms: Length
     terms: tuple[Term, ...]
-    time_ms: int
+    time_ms: Moment
     event_id: str
     alert_id: str
     source: Source
     event: msgspec.Raw
     capped: bool = False
+    time_source: str = ""
 
     def key(self) -> bytes:
         """Return the Kafka key of this observation, which is also the key of its row."""
@@ -118,11 +135,11 @@ class Learn(msgspec.Struct, frozen=True, tag="learn"):
 
     rule_id: str
     history: str
-    window_ms: int
+    window_ms: Length
     terms: tuple[Term, ...]
-    first_ms: int
-    last_ms: int
-    count: int = 1
+    first_ms: Moment
+    last_ms: Moment
+    count: Count = 1
     row: str = ""
 
     def key(self) -> bytes:
@@ -177,22 +194,25 @@ class NewTerm(msgspec.Struct, frozen=True, tag="new_term"):
         source_timestamp_ms: the source record's timestamp, for the latency of the alert.
         alert: the alert document's JSON text.
         history: id of the history the tuple is new in; empty for a match of a `query` rule.
+        clock_ms: what the event clock said that judged it, see `pipeline.engine.event_clock`; 0 for
+            a match of a `query` rule, and from a version that did not say.
     """
 
     alert_id: str
     rule: RuleRef
     terms: tuple[Term, ...]
-    time_ms: int
-    source_timestamp_ms: int
+    time_ms: Moment
+    source_timestamp_ms: Stamp
     alert: msgspec.Raw
     history: str = ""
+    clock_ms: int = 0
 
 
 class CloseWindow(msgspec.Struct, frozen=True, tag="close_window"):
     """A tick: the rule's quota window that starts there is over and awaits its summary."""
 
     rule: RuleRef
-    window_start_ms: int
+    window_start_ms: Moment
 
 
 Change: TypeAlias = Learn | Forget | Hold | Release
@@ -207,6 +227,7 @@ _CHANGE = b'{"type":'
 _candidates: msgspec.json.Decoder[NewTerm | CloseWindow] = msgspec.json.Decoder(
     NewTerm | CloseWindow
 )
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def encode(envelope: Envelope) -> bytes:
@@ -225,10 +246,12 @@ def decode_sighting(value: bytes) -> Observation | Change:
         change = value.startswith(_CHANGE)
         envelope = _changes.decode(value) if change else _observations.decode(value)
         usable = len(bytes.fromhex(envelope.history)) == HISTORY_BYTES and _fits(envelope)
-    except ValueError as error:  # msgspec's errors, and ids that are no hexadecimal text
+    except (ValueError, RecursionError) as error:  # msgspec's, and ids that are no hexadecimal text
         raise DecodeError("invalid_envelope", f"not an observation: {error}") from error
     if not usable:
-        raise DecodeError("invalid_envelope", f"not a history id: {envelope.history!r}")
+        raise DecodeError("invalid_envelope", f"not a history id: {envelope.history[:200]!r}")
+    if isinstance(envelope, Observation | Learn):
+        check_terms(envelope.terms)
     return envelope
 
 
@@ -247,6 +270,21 @@ def decode_candidate(value: bytes) -> NewTerm | CloseWindow:
         DecodeError: with reason ``invalid_envelope``.
     """
     try:
-        return _candidates.decode(value)
-    except ValueError as error:
+        candidate = _candidates.decode(value)
+        if isinstance(candidate, NewTerm):
+            check_terms(candidate.terms)
+            _object.decode(candidate.alert)
+    except (ValueError, RecursionError) as error:
         raise DecodeError("invalid_envelope", f"not a new term: {error}") from error
+    return candidate
+
+
+def check_terms(terms: tuple[Term, ...]) -> None:
+    """Check that a row can hold a tuple.
+
+    Raises:
+        DecodeError: with reason ``invalid_envelope``: a number in it has more than 64 bits.
+    """
+    for term in terms:
+        if type(term) is int and not -(2**63) <= term < 2**64:
+            raise DecodeError("invalid_envelope", "a term is a number of more than 64 bits")

@@ -222,6 +222,7 @@ class Backfill:
             group_id=backfill_group(self._settings.kafka.group_id, self._result.history),
             enable_partition_eof=True,
             queued_max_messages_kbytes=_BUFFER_KIB,
+            fetch_error_backoff_ms=10,  # a batch that cannot be read is stepped over, see LogReader
         )
         with closing(client), Sender(self._settings) as sender:
             log = InputLog(self._settings, client)

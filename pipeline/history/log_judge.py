@@ -12,8 +12,8 @@ from pipeline.config import Settings
 from pipeline.config.match_stage import match_stage
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.wire import Observation
+from pipeline.record import Position, Record
 from pipeline.rules import CompiledRule, RuleSet
-from pipeline.types import Position, Record
 
 
 class LogJudge:
@@ -52,11 +52,13 @@ def _record(message: Message) -> Record:
     """Return the record of a message; its arrival as `pipeline.stream.records` has it."""
     kind, timestamp_ms = message.timestamp()
     stamped = kind == TIMESTAMP_LOG_APPEND_TIME
+    read_ms = time.time_ns() // 1_000_000
     return Record(
         position=Position(message.topic(), message.partition(), message.offset()),
         key=message.key(),
         value=message.value(),
         headers=(),
-        timestamp_ms=max(timestamp_ms, 0),
-        arrival_ms=timestamp_ms if stamped else time.time_ns() // 1_000_000,
+        timestamp_ms=timestamp_ms,
+        arrival_ms=timestamp_ms if stamped else read_ms,
+        read_ms=read_ms,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -85,10 +86,11 @@ class Telling:
         self._sent = 0
 
     def take(self, messages: Sequence[Message]) -> None:
+        now_ms = time.time_ns() // 1_000_000
         for seen in self._judge.observations(messages):
             key = seen.key()
             cached = self._forwarded.applies_to(seen.window_ms)
-            if cached and self._forwarded.covers(key, seen.time_ms):
+            if cached and self._forwarded.covers(key, seen.time_ms, now_ms):
                 continue
             value = encode(seen)
             if len(value) > self._max_bytes:
@@ -96,7 +98,7 @@ class Telling:
                 continue
             self._sender.observe(key, value)
             self._sent += 1
-            self._forwarded.remember(key, seen.time_ms)
+            self._forwarded.remember(key, seen.time_ms, now_ms)
 
     def settle(self) -> int:
         self._sender.flush()

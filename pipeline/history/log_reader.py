@@ -15,7 +15,14 @@ from pipeline.kafka.clients import broker_errors
 
 _BATCH_RECORDS: Final = 500
 _POLL_SECONDS: Final = 1.0
+_STEP_SECONDS: Final = 0.05
 _SILENCE_SECONDS: Final = 30.0
+_UNREADABLE: Final = frozenset(
+    {
+        KafkaError._BAD_COMPRESSION,  # noqa: SLF001
+        KafkaError._BAD_MSG,  # noqa: SLF001
+    }
+)
 
 
 class LogReader:
@@ -44,11 +51,13 @@ class LogReader:
         self._max_rate = max_rate
         self._stopped = stopped
         self.positions: dict[Input, int] = {}
+        self._unreadable: set[Input] = set()
 
     def read(self, ranges: Mapping[Input, tuple[int, int]]) -> Iterator[list[Message]]:
         """Yield the records in ``[start, end)`` of each partition, in batches, some of them empty.
 
-        A record that retention deletes meanwhile is left out.
+        A record that retention deletes meanwhile is left out, and so is one that librdkafka
+        cannot unpack: the stream makes dead letters of such batches.
 
         Raises:
             BrokerError: a broker refuses, or says nothing for half a minute.
@@ -59,14 +68,18 @@ class LogReader:
         begun, read = time.monotonic(), 0
         heard = begun
         while ends and not self._stopped():
+            # Where a batch cannot be read its error comes again and again: not much to wait for.
+            seconds = _STEP_SECONDS if self._unreadable else _POLL_SECONDS
+            self._unreadable.clear()
             with broker_errors(self._settings, "reading the inputs"):
-                answers = self._client.consume(self._batch(), _POLL_SECONDS)
+                answers = self._client.consume(self._batch(), seconds)
             if answers:
                 heard = time.monotonic()
             elif time.monotonic() - heard > _SILENCE_SECONDS:
                 raise BrokerError(f"reading the inputs: no answer for {_SILENCE_SECONDS:.0f} s")
             batch = [message for message in answers if self._is_wanted(message, ends)]
             read += len(batch)
+            self._step_over(ends)
             self._leave_finished(ends)
             yield batch
             if self._max_rate is not None:
@@ -81,6 +94,9 @@ class LogReader:
     def _is_wanted(self, message: Message, ends: Mapping[Input, int]) -> bool:
         """Note how far an answer reaches; return whether it is a record of the range."""
         error, place = message.error(), (message.topic(), message.partition())
+        if error is not None and error.code() in _UNREADABLE:
+            self._unreadable.add(place)
+            return False
         if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
             if error.retriable():
                 return False
@@ -92,6 +108,16 @@ class LogReader:
         wanted = error is None and offset < end
         self.positions[place] = min(end, offset + 1 if wanted else offset)
         return wanted
+
+    def _step_over(self, ends: Mapping[Input, int]) -> None:
+        """Go on behind records that cannot be read; librdkafka would meet them for ever.
+
+        One offset at a time, since nothing says where their batch ends.
+        """
+        for place in self._unreadable & ends.keys():
+            self.positions[place] += 1
+            if self.positions[place] < ends[place]:
+                self._client.seek(TopicPartition(*place, self.positions[place]))
 
     def _leave_finished(self, ends: dict[Input, int]) -> None:
         finished = [place for place, end in ends.items() if self.positions[place] >= end]

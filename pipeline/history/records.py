@@ -8,7 +8,7 @@ import orjson
 from pipeline.engine.first_seen import Row
 from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES, term_key
 from pipeline.engine.timestamp import format_timestamp, parse_timestamp
-from pipeline.engine.wire import Learn
+from pipeline.engine.wire import Count, Learn, Length, check_terms
 from pipeline.types import Term
 
 
@@ -28,11 +28,11 @@ class HistoryRow(msgspec.Struct, frozen=True):
 
     rule_id: str
     history: str
-    window_ms: int
+    window_ms: Length
     terms: tuple[Term, ...]
     first_seen: str
     last_seen: str
-    count: int
+    count: Count
     row: str = ""
 
     @classmethod
@@ -91,8 +91,10 @@ def decode_history_row(line: bytes) -> HistoryRow:
 
     Raises:
         ValueError: it is none.
+        DecodeError: no row of a table could hold it.
     """
     row = _decoder.decode(line)
+    check_terms(row.terms)
     lengths = len(bytes.fromhex(row.history)), len(bytes.fromhex(row.row))
     if lengths not in {(HISTORY_BYTES, 0), (HISTORY_BYTES, KEY_BYTES)}:
         raise ValueError(f"not a history id: {row.history!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Final, Self
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from pipeline.config import Settings
 from pipeline.engine.partition import partition_of
@@ -106,6 +106,8 @@ class Sender:
                 )
             except BufferError:  # librdkafka's queue is full: let it send
                 self._producer.poll(0.1)
+            except KafkaException as error:  # larger than kafka.message_max_bytes
+                raise DeliveryError(f"writing to {self._topic}: {error.args[0].str()}") from error
             else:
                 self._producer.poll(0)
                 return

@@ -29,22 +29,25 @@ from typing import Any, Final
 import orjson
 
 from pipeline.engine.decode import DecodeLimits
+from pipeline.engine.identity import portable
 from pipeline.engine.match import MatchStage
 from pipeline.engine.paths import leaves
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.timestamp import MAX_MS, parse_timestamp
 from pipeline.engine.wire import Learn
-from pipeline.errors import EventsFileError
+from pipeline.errors import DecodeError, EventsFileError
 from pipeline.history.records import HistoryRow, decode_history_row
+from pipeline.record import NO_TIMESTAMP, Position, Record
 from pipeline.replay.events import STDIN, EventLine
 from pipeline.rules import CompiledRule, RuleSet
-from pipeline.types import Position, Record, Term
+from pipeline.types import Term
 
 FORMATS: Final = ("firstseen", "alerts", "aggregation", "events")
 GATHERED: Final = 100_000
 """Term tuples gathered in memory before they are passed on."""
 
-_NO_TIMESTAMP: Final = -1
+_MAX_ROW_BYTES: Final = DecodeLimits().max_bytes
+_MAX_COUNT: Final = 2**62
 
 
 @dataclass(slots=True)
@@ -147,10 +150,13 @@ class PastReader:
     def _rows(self, lines: Iterable[EventLine]) -> Iterator[Learn]:
         for line in _filled(lines):
             self.past.read += 1
+            if len(line.value) > _MAX_ROW_BYTES:
+                self.past.skipped["too_large"] += 1
+                continue
             try:
                 row = decode_history_row(line.value)
                 learned = row.to_learn()
-            except ValueError:
+            except (ValueError, DecodeError):
                 self.past.skipped["invalid_row"] += 1
             else:
                 yield from self._current(row, learned) if self._into_current else (learned,)
@@ -313,7 +319,7 @@ def _bucket(compiled: CompiledRule, bucket: dict[str, Any]) -> Learn | str:
         terms,
         last_ms if first_ms is None else first_ms,
         last_ms,
-        count if isinstance(count, int) else 1,
+        min(count, _MAX_COUNT) if type(count) is int and count > 0 else 1,
     )
 
 
@@ -336,7 +342,7 @@ def _terms(compiled: CompiledRule, values: list[Any]) -> tuple[Term, ...] | None
         found = reader({name: value}) or reader({name.rpartition(".")[0]: value})
         if len(found) != 1:
             return None
-        terms.append(found[0])
+        terms.append(portable(found[0]))
     return tuple(terms)
 
 
@@ -362,7 +368,7 @@ def together(known: Learn | None, learned: Learn) -> Learn:
         known,
         min(known.first_ms, learned.first_ms),
         max(known.last_ms, learned.last_ms),
-        known.count + learned.count,
+        min(known.count + learned.count, _MAX_COUNT),
     )
 
 
@@ -386,6 +392,6 @@ def _record(line: EventLine, number: int, now_ms: int) -> Record:
         key=None,
         value=line.value,
         headers=(),
-        timestamp_ms=_NO_TIMESTAMP,
+        timestamp_ms=NO_TIMESTAMP,
         arrival_ms=min(now_ms, MAX_MS),
     )

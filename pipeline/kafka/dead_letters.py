@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from operator import methodcaller
 from typing import Any
 
 from confluent_kafka import (
@@ -36,7 +37,7 @@ from pipeline.kafka.headers import (
     requeued_headers,
     requeued_place,
 )
-from pipeline.types import Headers
+from pipeline.record import Headers
 
 SILENCE_SECONDS = 30.0
 """A broker that sends neither a record nor the end of a partition for so long does not answer."""
@@ -83,6 +84,8 @@ class StoredLetter:
         """Return why it cannot be written back, or None."""
         if self.letter.truncated:
             return "it was too large for the dead letter topic and lost its end"
+        if self.letter.code == "unreadable_batch":
+            return "it is a batch of records that nobody could read, and no record"
         topic = self.letter.position.topic
         # Headers can be written by anybody who may write to the topic: they do not lead elsewhere.
         if topic not in _read_by_workers(settings):
@@ -365,8 +368,18 @@ def _read_by_workers(settings: Settings) -> frozenset[str]:
 
 
 def _headers(message: Message) -> Headers:
-    return tuple((name, raw or b"") for name, raw in message.headers() or ())
+    """Return a record's headers; none of a stranger's whose names are no text."""
+    try:
+        headers = _get_headers(message)
+    except (SystemError, UnicodeError):
+        return ()
+    return tuple((name, raw or b"") for name, raw in headers or ())
 
+
+# confluent-kafka returns a list with a hole in it, and a UnicodeDecodeError on top, where the name
+# of a header is no UTF-8. Python 3.11 does not look for that when it calls a method that it has
+# called often, and the error comes up somewhere else; methodcaller always looks.
+_get_headers = methodcaller("headers")
 
 _ENDS = frozenset(
     {

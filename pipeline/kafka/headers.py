@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pipeline.errors import DecodeError
-from pipeline.types import Headers, Position
+from pipeline.record import Headers, Position
 
 PREFIX = "firstseen."
 MAX_HEADER_BYTES = 1024
@@ -125,8 +125,10 @@ def parse_dead_letter(key: bytes | None, value: bytes | None, headers: Headers) 
             key=key,
             value=value,
             headers=_original(headers),
-            position=Position(texts[_TOPIC], int(texts[_PARTITION]), int(texts[_OFFSET])),
-            timestamp_ms=int(texts[_TIMESTAMP]),
+            position=Position(
+                texts[_TOPIC], _number(texts[_PARTITION], 2**31), _number(texts[_OFFSET], 2**63)
+            ),
+            timestamp_ms=int(texts[_TIMESTAMP][:20]),
             code=texts[_CODE],
             stage=texts[_STAGE],
             message=texts[_MESSAGE],
@@ -134,7 +136,7 @@ def parse_dead_letter(key: bytes | None, value: bytes | None, headers: Headers) 
             group_id=texts[_GROUP_ID],
             version=texts[_VERSION],
             ruleset=texts[_RULESET],
-            attempt=int(texts[_ATTEMPT]),
+            attempt=_number(texts[_ATTEMPT], 2**31),
             failed_at=_moment(texts[_FAILED_AT]),
             truncated=texts.get(_TRUNCATED) == "true",
         )
@@ -143,7 +145,7 @@ def parse_dead_letter(key: bytes | None, value: bytes | None, headers: Headers) 
             "invalid_envelope",
             f"this is no dead letter of firstseen: {error} is not in its headers",
         ) from error
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # the latter of a date on the edge of the calendar
         raise DecodeError(
             "invalid_envelope", f"this is no dead letter of firstseen: unreadable header: {error}"
         ) from error
@@ -219,7 +221,14 @@ def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{_FAILED_AT} has no time zone")
-    return moment
+    return moment.astimezone(UTC)
+
+
+def _number(text: str, end: int) -> int:
+    number = int(text[:20])
+    if not 0 <= number < end:
+        raise ValueError(f"{number} is not from 0 to {end - 1}")
+    return number
 
 
 def _cut(text: str) -> bytes:

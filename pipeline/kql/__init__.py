@@ -7,27 +7,31 @@ from __future__ import annotations
 
 from pipeline.errors import UnmappedFieldError
 from pipeline.kql.compiler import compile_node, compile_query
+from pipeline.kql.exact import ExactClause, exact_clauses
 from pipeline.kql.explain import Explanation, explain
 from pipeline.kql.field_names import field_names
 from pipeline.kql.field_table import FieldTable
 from pipeline.kql.field_type import FieldType
-from pipeline.kql.literals import Literals, required_literals
+from pipeline.kql.needles import Clause, Needle, required_clauses
 from pipeline.kql.nodes import Node
 from pipeline.kql.parser import parse
 from pipeline.kql.printer import format_query
 
 __all__ = [
+    "Clause",
+    "ExactClause",
     "Explanation",
     "FieldTable",
     "FieldType",
-    "Literals",
+    "Needle",
     "Node",
     "UnmappedFieldError",
     "compile_node",
     "compile_query",
+    "exact_clauses",
     "explain",
     "field_names",
     "format_query",
     "parse",
-    "required_literals",
+    "required_clauses",
 ]

@@ -18,8 +18,9 @@ MAX_LINE_BYTES: Final = 16 * 1_048_576
 """Longest line that is read at all; the decoder's own limit is far below it."""
 
 _CHUNK_BYTES: Final = 262_144
-# A small compressed chunk, because what it decompresses to is held in memory.
-_ZSTD_CHUNK_BYTES: Final = 16_384
+# Compressed bytes that are decompressed at a time: four of them may stand for 128 KiB, and what
+# they become is held in memory.
+_ZSTD_PIECE_BYTES: Final = 512
 
 
 class EventLine(NamedTuple):
@@ -62,14 +63,25 @@ def read_events(paths: Iterable[str | Path]) -> Iterator[EventLine]:
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    rest = b""
+    parts: list[bytes] = []
+    size = 0
     for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-        if len(rest) > MAX_LINE_BYTES:
+        # By find, not by split: a chunk of line feeds alone would be a list of millions.
+        start = 0
+        while (end := chunk.find(b"\n", start)) >= 0:
+            line = chunk[start:end]
+            start = end + 1
+            if parts:
+                line = b"".join((*parts, line))
+                parts.clear()
+                size = 0
+            yield line
+        parts.append(chunk[start:])
+        size += len(chunk) - start
+        if size > MAX_LINE_BYTES:
             raise OSError(f"the next line is longer than {MAX_LINE_BYTES} bytes")
-    if rest:
-        yield rest
+    if size:
+        yield b"".join(parts)
 
 
 def _chunks(path: str) -> Iterator[bytes]:
@@ -95,12 +107,15 @@ def _zstd(file: BinaryIO) -> Iterator[bytes]:
     """Decompress frame by frame, so that a frame that breaks off is an error and not an end."""
     decompressor = zstandard.ZstdDecompressor()
     frame = None
-    while packed := file.read(_ZSTD_CHUNK_BYTES):
-        while packed:
+    while packed := file.read(_CHUNK_BYTES):
+        position = 0
+        while position < len(packed):
             frame = frame or decompressor.decompressobj()
-            yield frame.decompress(packed)
-            packed = b""
+            piece = packed[position : position + _ZSTD_PIECE_BYTES]
+            yield frame.decompress(piece)
+            position += len(piece)
             if frame.eof:
-                packed, frame = frame.unused_data, None
+                position -= len(frame.unused_data)
+                frame = None
     if frame is not None:
         raise EOFError("the compressed data breaks off")

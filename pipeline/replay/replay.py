@@ -8,7 +8,8 @@ same order; the differences are what has no meaning in a file:
   analyst can read;
 * the alert's own time is the effective time of its event, so that a replay can be compared with
   another one byte for byte;
-* a time in the future is capped against `ReplaySettings.now_ms`, if that is given.
+* a line does not tell when it arrived: a time in the future is capped against
+  `ReplaySettings.now_ms`, if that is given, and an event without a usable time is a dead letter.
 
 Offsets of first seen rows
 --------------------------
@@ -37,9 +38,9 @@ from pipeline.engine.tables import Table
 from pipeline.engine.timestamp import MAX_MS
 from pipeline.engine.wire import NewTerm, Observation
 from pipeline.errors import StateError
+from pipeline.record import NO_TIMESTAMP, Position, Record
 from pipeline.replay.events import STDIN, EventLine
 from pipeline.rules.ruleset import RuleSet
-from pipeline.types import Position, Record
 
 RUN_KEY: Final = b"replay/run"
 """Where the table keeps the number of the last run. No first seen key has this length."""
@@ -50,8 +51,6 @@ DEAD_LINES: Final = 20
 
 REMEMBERED_IDS: Final = 100_000
 """Alert ids remembered to leave out what is told already, as the stream's quota does."""
-
-NO_TIMESTAMP: Final = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class RocksTable:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -36,7 +37,10 @@ class RocksTable:
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key`, or None."""
-        value: bytes | None = self._rows.get(key)
+        try:
+            value: bytes | None = self._rows.get(key)
+        except Exception as error:
+            raise self._unusable(error) from error
         return value
 
     def put(self, key: bytes, value: bytes) -> None:
@@ -48,8 +52,26 @@ class RocksTable:
         self._rows.delete(key)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield every (key, value) in order of the keys."""
-        yield from self._rows.items()
+        """Yield every (key, value) in order of the keys.
+
+        Raises:
+            StateError: the folder is damaged.
+        """
+        rows = self._rows.iter()
+        rows.seek_to_first()
+        while rows.valid():
+            yield rows.key(), rows.value()
+            rows.next()
+        try:
+            rows.status()  # an iterator that meets damage is at its end as well
+        except Exception as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> StateError:
+        return StateError(
+            f"{self._folder}: the state cannot be read ({error}): give another folder, or delete "
+            "this one to begin with no history"
+        )
 
     def close(self) -> None:
         """Write everything to disk and release the folder."""

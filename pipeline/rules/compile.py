@@ -14,9 +14,9 @@ from pipeline.kql import (
     field_names,
     format_query,
     parse,
-    required_literals,
+    required_clauses,
 )
-from pipeline.kql.literals import SHORTEST
+from pipeline.kql.needles import SHORTEST
 from pipeline.kql.nodes import Node
 from pipeline.rules.compiled import CompiledRule
 from pipeline.rules.filters import UnsupportedFilterError, canonical_filters, compile_filters
@@ -77,7 +77,7 @@ def compile_rule(rule: Rule, fields: FieldTable) -> CompileResult:
     terms = _terms(rule, fields, result)
     if terms is None:
         return result
-    literals = required_literals(node, fields)
+    clauses = required_clauses(node, fields)
     query = format_query(node)
     result.compiled = CompiledRule(
         rule=rule,
@@ -87,12 +87,12 @@ def compile_rule(rule: Rule, fields: FieldTable) -> CompileResult:
         terms=terms,
         query=query,
         history_id=_history_id(rule, query),
-        literals=literals,
+        clauses=clauses,
         searches=compile_index_patterns(rule.index),
     )
     if result.reason is None:
         result.reason = _not_run(rule)
-    if literals is None and result.reason is None:
+    if not clauses and result.reason is None:
         result.issues.append(_no_literal(rule))
     return result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pipeline.kql import FieldTable, Literals
+from pipeline.kql import Clause, FieldTable
 from pipeline.kql.nodes import Node
 from pipeline.rules.history import term_tuples
 from pipeline.rules.model import Rule
@@ -27,7 +27,7 @@ class CompiledRule:
             where a field has no terms.
         history_id: 16 hex digits that name the rule's history: another query, other filters or
             other fields are another history, as they are for Kibana.
-        literals: texts of which one stands in the JSON of every event that matches, or None.
+        clauses: what the JSON of every event that matches holds; empty if nothing is known.
         searches: whether the rule's index patterns take in an index of this name.
     """
 
@@ -38,7 +38,7 @@ class CompiledRule:
     matcher: Matcher
     terms: tuple[Callable[[Event], tuple[Term, ...]], ...]
     history_id: str
-    literals: Literals | None
+    clauses: tuple[Clause, ...]
     searches: Callable[[str], bool]
 
     def accepts_index(self, name: str | None) -> bool:

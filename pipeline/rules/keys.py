@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.rules.durations import parse_interval, parse_relative
 from pipeline.rules.model import RuleType, Severity
-from pipeline.rules.schema import AnyOf, Key, ListOf, Problem, Scalar, TableOf
+from pipeline.rules.schema import AnyOf, Key, ListOf, Problem, Scalar, TableOf, shown
 
 EXPECTATIONS = ("alert", "known", "no_match")
 """The words of ``expect`` in ``[[tests]]``."""
@@ -35,11 +35,9 @@ def _one_of(words: tuple[str, ...]) -> Problem:
     return problem
 
 
-def _between(low: int, high: int | None) -> Problem:
+def _between(low: int, high: int) -> Problem:
     def problem(value: int) -> str | None:
-        if value >= low and (high is None or value <= high):
-            return None
-        return f"{value} is not {f'between {low} and {high}' if high else f'at least {low}'}"
+        return None if low <= value <= high else f"{shown(value)} is not between {low} and {high}"
 
     return problem
 
@@ -66,7 +64,7 @@ def _one_entry(entries: list[Any]) -> str | None:
 TEXT = Scalar("a string", (str,))
 NON_EMPTY = Scalar("a string", (str,), _form(lambda text: bool(text.strip()), "a non-empty string"))
 INTEGER = Scalar("an integer", (int,))
-POSITIVE = Scalar("an integer of 1 or more", (int,), _between(1, None))
+POSITIVE = Scalar("an integer of 1 or more", (int,), _between(1, 2**31 - 1))
 FLAG = Scalar("true or false", (bool,))
 TEXTS = ListOf("an array of strings", TEXT)
 NAMES = ListOf("an array of strings", NON_EMPTY)
@@ -230,7 +228,9 @@ RULE_KEYS: Mapping[str, Key] = MappingProxyType(
             FIELD_NAME, "the field that holds an event's time, before `@timestamp`"
         ),
         "timestamp_override_fallback_disabled": Key(
-            FLAG, "`true`: an event without the override field has no time; default `false`"
+            FLAG,
+            "`true`: an event without the override field goes by the time of its record; default "
+            "`false`",
         ),
         "enabled": Key(FLAG, "`false`: the rule is loaded and not run; default `true`"),
         "author": Key(TEXTS, "`rule.author` of its alerts"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.rules.issues import Issue
-from pipeline.rules.locate import TomlSource
+from pipeline.rules.locate import MAX_KEY_PARTS, TomlSource
 from pipeline.rules.model import Rule
 from pipeline.rules.parse import parse_rule
 
@@ -92,12 +92,20 @@ def _load_file(path: Path) -> tuple[Rule | None, tuple[Issue, ...]]:
     if isinstance(text, Issue):
         return None, (text,)
     source = TomlSource(text)
+    # tomllib takes the square of a key's parts: an hour for a file of nothing else.
+    line = source.long_key_line()
+    if line is not None:
+        message = f"a key of more than {MAX_KEY_PARTS} parts"
+        return None, (Issue("toml_syntax", "error", message, path, line),)
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         return None, (_syntax_issue(error, source, path),)
     except RecursionError:
         return None, (Issue("toml_syntax", "error", "arrays are nested too deep", path, 1),)
+    except ValueError:  # from Python's int()
+        message = "holds a number of thousands of digits"
+        return None, (Issue("toml_syntax", "error", message, path, 1),)
     return parse_rule(document, path=path, source=source)
 
 

@@ -27,6 +27,8 @@ _STRING = re.compile(
 )
 _SCALAR = re.compile(r"[^,\]}\n#]+")
 _MAX_DEPTH = 100
+MAX_KEY_PARTS = 32
+"""A dotted key has no more parts; those of rules have four at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,15 @@ class TomlSource:
             return padded.count("\n", 0, padded.index(header)) + 1
         return self.line((table,))
 
+    def block_lines(self, table: str, blocks: int) -> tuple[int, ...]:
+        """1-based line of each ``[[table]]``; without a scan where the text leaves no doubt."""
+        padded = f"\n{self.text}\n"
+        header = f"\n[[{table}]]\n"
+        if padded.count(header) == blocks == len(re.findall(rf"\[\s*\[\W*{table}\b", padded)):
+            starts = (found.start() for found in re.finditer(re.escape(header), padded))
+            return tuple(padded.count("\n", 0, start) + 1 for start in starts)
+        return tuple(self.line((table, index)) for index in range(blocks))
+
     def value_line(self, place: Place) -> int:
         """1-based line on which the text of a key's string value begins."""
         return self._find(place)[1]
@@ -71,6 +82,13 @@ class TomlSource:
     def duplicate(self) -> Duplicate | None:
         """The first key or table written twice, if there is one."""
         return self._scan.duplicate
+
+    def long_key_line(self) -> int | None:
+        """1-based line of a key of more than `MAX_KEY_PARTS` parts, which ends the scan, if any."""
+        # A key stands on one line; hardly any file has a line with so many dots.
+        if all(line.count(".") < MAX_KEY_PARTS for line in self.text.split("\n")):
+            return None
+        return self._scan.long_key_line
 
     def _find(self, place: Place) -> tuple[int, int]:
         lines = self._scan.lines
@@ -100,6 +118,7 @@ class _Scan:
         # opened by a header of their own, which is no duplicate.
         self.parents: dict[Place, tuple[int, int]] = {}
         self.duplicate: Duplicate | None = None
+        self.long_key_line: int | None = None
         self._text = text
         self._pos = 0
         self._newlines = [found.start() for found in re.finditer("\n", text)]
@@ -194,6 +213,9 @@ class _Scan:
             self._skip(_SPACE)
             parts.append(self._key_part())
             self._skip(_SPACE)
+            if len(parts) > MAX_KEY_PARTS:
+                self.long_key_line = self._line(self._pos)
+                raise _LostError
         return parts
 
     def _key_part(self) -> str:

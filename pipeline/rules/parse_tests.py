@@ -23,12 +23,17 @@ def build_tests(
 
     ``blocks`` have passed the check of their keys (`pipeline.rules.keys.TEST_KEYS`).
     """
+    source = notes.source
+    lines = source.block_lines("tests", len(blocks)) if source is not None else [1] * len(blocks)
     return tuple(
-        _build_test(block, ("tests", index), kind, notes) for index, block in enumerate(blocks)
+        _build_test(block, ("tests", index), kind, line, notes)
+        for index, (block, line) in enumerate(zip(blocks, lines, strict=True))
     )
 
 
-def _build_test(block: Mapping[str, Any], place: Place, kind: RuleType, notes: Notes) -> RuleTest:
+def _build_test(
+    block: Mapping[str, Any], place: Place, kind: RuleType, line: int, notes: Notes
+) -> RuleTest:
     base = _plain(block.get("base", {}))
     events = [
         _build_event(base, value, (*place, "events", index), notes)
@@ -50,7 +55,6 @@ def _build_test(block: Mapping[str, Any], place: Place, kind: RuleType, notes: N
             f"{dotted(place)}.expect: a {kind} rule has no history, so nothing is known to it",
             hint="write alert or no_match",
         )
-    line = notes.source.line(place) if notes.source is not None else 1
     return RuleTest(block["name"], tuple(events), expect, line)
 
 

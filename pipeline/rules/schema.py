@@ -183,7 +183,10 @@ def suggestion(name: str, known: Iterable[str]) -> str | None:
 
 def shown(value: Any) -> str:
     """A value as messages show it: quoted, and never longer than a line."""
-    return shortened(repr(value))
+    try:
+        return shortened(repr(value))
+    except ValueError:  # Python writes no integer of thousands of digits; TOML may, in hexadecimal
+        return "a number of thousands of digits"
 
 
 def shortened(text: str) -> str:

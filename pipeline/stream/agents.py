@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from typing import Any
 
+from pipeline.record import Position
 from pipeline.stream.backfills import Backfills
 from pipeline.stream.context import Context
 from pipeline.stream.first_seen import FirstSeenAgent
@@ -20,7 +21,6 @@ from pipeline.stream.quota import QuotaAgent
 from pipeline.stream.records import record_of
 from pipeline.stream.sweeper import TICK_SECONDS
 from pipeline.stream.tables import StateTable
-from pipeline.types import Position
 
 Handle = Callable[[Any, Sequence[Any]], Awaitable[None]]
 

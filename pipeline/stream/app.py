@@ -25,7 +25,8 @@ from pipeline.stream.dead_letters import DeadLetters
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.recovery import SafeTableManager
-from pipeline.stream.tables import SharedCacheOptions, StateTable, StoreOptions
+from pipeline.stream.store import SharedCacheOptions, StoreOptions
+from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import Depth, Reading, Shelf, Transport, TransportOptions
 from pipeline.telemetry.metrics import Metrics
 

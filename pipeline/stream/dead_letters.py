@@ -10,9 +10,9 @@ from pipeline import __version__
 from pipeline.config import Settings
 from pipeline.errors import DeadLetterLimitError
 from pipeline.kafka.headers import DeadLetter, encode_dead_letter, next_attempt
+from pipeline.record import Record
 from pipeline.stream.outbox import Delivery, Outbox
 from pipeline.telemetry.metrics import Metrics
-from pipeline.types import Record
 
 
 class DeadLetters:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from faust.types import TP
 
 from pipeline.engine.alert import build_alert
@@ -21,12 +22,12 @@ from pipeline.engine.wire import (
     encode,
 )
 from pipeline.errors import DecodeError
+from pipeline.record import Record
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
 from pipeline.stream.records import RECORD_OVERHEAD_BYTES, record_of_consumer
 from pipeline.stream.sweeper import Partition, Sweeper
 from pipeline.stream.tables import StateTable
-from pipeline.types import Record
 
 STAGE = "first_seen"
 
@@ -85,14 +86,13 @@ class FirstSeenAgent:
         results: Counter[str],
     ) -> list[Outgoing]:
         """Judge an observation; return the new term to send, if it is one."""
-        partition.sweep.seen(observation.time_ms)
         sighting = partition.first_seen.observe(observation, record.offset, committed)
         if not sighting.remembered:
             self.sweeper.refused(observation.rule.id)
         results[_result(sighting)] += 1
         if sighting.held:
             self._metrics.sightings_held.labels(observation.rule.id).inc()
-        return await self._raise(record, observation, sighting) if sighting.new else []
+        return await self._raise(partition, record, observation, sighting) if sighting.new else []
 
     def _change(self, partition: Partition, change: Change, offset: int, committed: int) -> None:
         """Do what a history command asks for; see `pipeline.engine.first_seen`."""
@@ -111,14 +111,26 @@ class FirstSeenAgent:
         self._metrics.history_records.labels(result).inc()
 
     async def _raise(
-        self, consumed: Any, observation: Observation, sighting: Sighting
+        self, partition: Partition, consumed: Any, observation: Observation, sighting: Sighting
     ) -> list[Outgoing]:
-        """Return the new term to send; none if it fits no record, and is a dead letter instead."""
+        """Return the new term to send; none where it is a dead letter instead."""
         record = record_of_consumer(consumed)
-        value = encode(self._alert(record, observation, sighting, event=self._include_event))
-        if len(value) > self._max_bytes:
-            # Better an alert without its event than none: the position leads back to the event.
-            value = encode(self._alert(record, observation, sighting, event=False))
+        clock_ms = partition.first_seen.clock.latest_ms or 0
+
+        def encoded(*, event: bool) -> bytes:
+            new_term = self._alert(record, observation, sighting, event=event)
+            return encode(msgspec.structs.replace(new_term, clock_ms=clock_ms))
+
+        try:
+            value = encoded(event=self._include_event)
+            if len(value) > self._max_bytes:
+                # Better an alert without its event than none: the position leads back to the event.
+                value = encoded(event=False)
+        except DecodeError as exc:
+            await self._dead_letters.write(
+                record, code=exc.reason, stage=STAGE, text=str(exc), rule_id=observation.rule.id
+            )
+            return []
         if len(value) > self._max_bytes:
             await self._dead_letters.write(
                 record,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from time import monotonic
@@ -24,6 +25,10 @@ GIVE_UP_SECONDS = 300.0
 
 ANSWER_SECONDS = 30.0
 """No broker has answered for so long: nothing is known of the records that may be waiting."""
+
+MAX_CONNECTIONS = 64
+"""Connections that are kept open. Whoever opens more closes the oldest: the worker needs its file
+descriptors for brokers and tables, and a probe has to get in though strangers hold connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,7 @@ class HealthServer:
         self._metrics = metrics
         self._settings = settings
         self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
         self.port: int | None = None
 
     async def start(self) -> None:
@@ -137,9 +143,10 @@ class HealthServer:
         application.router.add_get("/readyz", self._page(self._health.ready))
         runner = web.AppRunner(application, access_log=None, handle_signals=False)
         await runner.setup()
-        site = web.TCPSite(runner, self._settings.host, self._settings.port)
         try:
-            await site.start()
+            self._server = await asyncio.get_running_loop().create_server(
+                _bounded(runner.server), self._settings.host, self._settings.port
+            )
         except OSError as exc:
             await runner.cleanup()
             raise ConfigError(
@@ -147,9 +154,12 @@ class HealthServer:
                 f"set web.port to a free port, or to 0 for any"
             ) from exc
         self._runner = runner
-        self.port = runner.addresses[0][1]
+        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -166,3 +176,22 @@ class HealthServer:
             return web.Response(text=condition.reason + "\n", status=200 if condition.ok else 503)
 
         return page
+
+
+def _bounded(server: web.Server | None) -> Callable[[], asyncio.Protocol]:
+    """Return what makes the protocol of each connection, and closes the oldest of too many."""
+    if server is None:
+        raise RuntimeError("the runner was not set up")
+
+    def connect() -> asyncio.Protocol:
+        # In the order in which they were opened; those that are being closed are still among them.
+        opened = [each for each in server.connections if not _is_closing(each)]
+        for oldest in opened[: len(opened) - MAX_CONNECTIONS + 1]:
+            oldest.force_close()
+        return server()
+
+    return connect
+
+
+def _is_closing(connection: web.RequestHandler) -> bool:
+    return connection.transport is None or connection.transport.is_closing()

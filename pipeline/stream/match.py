@@ -11,13 +11,14 @@ from pipeline.config.match_stage import match_stage
 from pipeline.engine.forwarded import ForwardedCache
 from pipeline.engine.match import Disposition, Outcome
 from pipeline.engine.prefilter import Prefilter
+from pipeline.engine.timestamp import is_usable
 from pipeline.engine.wire import encode
 from pipeline.errors import RecordError
+from pipeline.record import Record
 from pipeline.stream.context import Context
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.outbox import Outgoing
 from pipeline.stream.records import RECORD_OVERHEAD_BYTES
-from pipeline.types import Record
 
 STAGE = "match"
 
@@ -72,7 +73,7 @@ class MatchAgent:
         try:
             for record, judged in items:
                 outcome = self._stage.process(record) if judged is None else judged
-                error = self._take(outcome, sending, counted) or outcome.error
+                error = self._take(outcome, record.read_ms, sending, counted) or outcome.error
                 if error is not None:
                     await self._dead_letters.write(
                         record, code=error.reason, stage=STAGE, text=str(error)
@@ -85,19 +86,21 @@ class MatchAgent:
         await self._app.outbox.send_keyed(self._topics.new_terms, sending.new_terms)
         self._app.consumer.acknowledge(message)
 
-    def _take(self, outcome: Outcome, sending: _Sending, counted: _Counted) -> RecordError | None:
+    def _take(
+        self, outcome: Outcome, read_ms: int, sending: _Sending, counted: _Counted
+    ) -> RecordError | None:
         """Put what an outcome gives rise to among what will be sent; return what cannot be sent."""
         error = None
         for observation in outcome.observations:
             key = observation.key()
             # A history no longer than the granularity could end between two sightings.
             cached = self._forwarded.applies_to(observation.window_ms)
-            if cached and self._forwarded.covers(key, observation.time_ms):
+            if cached and self._forwarded.covers(key, observation.time_ms, read_ms):
                 counted.observations["covered"] += 1
                 continue
             refused = self._add(sending.observations, key, encode(observation))
             if refused is None:
-                self._forwarded.remember(key, observation.time_ms)
+                self._forwarded.remember(key, observation.time_ms, read_ms)
                 counted.observations["forwarded"] += 1
             error = error or refused
         for new_term in outcome.new_terms:
@@ -125,17 +128,22 @@ class MatchAgent:
     def _count(
         self, record: Record, outcome: Outcome, error: RecordError | None, counted: _Counted
     ) -> None:
-        counted.dispositions[outcome.disposition if error is None else Disposition.DEAD_LETTER] += 1
+        disposition = outcome.disposition if error is None else Disposition.DEAD_LETTER
+        counted.dispositions[disposition] += outcome.records
         counted.documents += outcome.documents
         for rule_id, _ in outcome.matches:
             counted.matches[rule_id] += 1
         for failure in outcome.failures:
             self._metrics.rule_errors.labels(failure.rule_id, failure.code).inc()
-        counted.latest_ms = record.timestamp_ms
+        if is_usable(record.timestamp_ms):
+            counted.latest_ms = record.timestamp_ms
         for observation in outcome.observations:
-            self._metrics.event_age.observe((record.arrival_ms - observation.time_ms) / 1000)
+            age_ms = max(0, record.arrival_ms - observation.time_ms)
+            self._metrics.event_age.observe(age_ms / 1000)
         if outcome.future_capped:
             self._metrics.events_future.inc(outcome.future_capped)
+        for reason in outcome.untimed:
+            self._metrics.events_untimed.labels(reason).inc()
         if outcome.without_tuple:
             self._metrics.events_without_tuple.inc(outcome.without_tuple)
 

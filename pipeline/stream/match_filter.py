@@ -8,10 +8,12 @@ from pipeline.config import Settings
 from pipeline.config.match_stage import match_stage
 from pipeline.engine.match import Disposition, Outcome
 from pipeline.engine.prefilter import Prefilter
+from pipeline.engine.timestamp import is_usable
+from pipeline.errors import DecodeError
+from pipeline.record import Record
 from pipeline.rules import RuleSet
 from pipeline.stream.records import record_of_consumer
 from pipeline.telemetry.metrics import Metrics
-from pipeline.types import Record
 
 
 class MatchFilter:
@@ -42,6 +44,11 @@ class MatchFilter:
             return None
         return judged, outcome
 
+    def refuse(self, record: Any, reason: str, records: int) -> tuple[Record, Outcome]:
+        error = DecodeError("unreadable_batch", f"a batch of {records} records: {reason}"[:500])
+        outcome = Outcome(Disposition.DEAD_LETTER, error=error, documents=0, records=records)
+        return record_of_consumer(record), outcome
+
     def passed_over(self, tp: Any, records: int, timestamp_ms: int) -> None:
         self._count(tp.topic, Disposition.SKIPPED, records)
         self._stamp(tp.topic, tp.partition, timestamp_ms)
@@ -52,5 +59,7 @@ class MatchFilter:
         self._metrics.records_processed.labels(topic, disposition).inc(records)
 
     def _stamp(self, topic: str, partition: int, timestamp_ms: int) -> None:
+        if not is_usable(timestamp_ms):
+            return
         last = self._metrics.last_record_timestamp.labels(topic, str(partition))
         last.set(timestamp_ms / 1000)

@@ -12,6 +12,7 @@ from faust.types import TP
 
 from pipeline.engine.learning import LearningPeriods
 from pipeline.engine.quota import Output, Quota, Verdict
+from pipeline.engine.timestamp import is_usable
 from pipeline.engine.wire import CloseWindow, decode_candidate, encode
 from pipeline.errors import DecodeError
 from pipeline.stream.context import Context
@@ -148,7 +149,7 @@ class QuotaAgent:
         compiled = self._ruleset.get(output.rule_id)
         if compiled is not None:
             self._metrics.alerts_by_severity.labels(compiled.rule.severity).inc()
-        if output.source_timestamp_ms is not None:
+        if output.source_timestamp_ms is not None and is_usable(output.source_timestamp_ms):
             self._metrics.alert_latency.observe((now_ms() - output.source_timestamp_ms) / 1000)
 
     async def close_windows(self) -> None:

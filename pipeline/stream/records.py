@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from pipeline.types import Position, Record
+from pipeline.record import NO_TIMESTAMP, Position, Record
 
 LOG_APPEND_TIME = 1
 """Kafka's timestamp type of a topic whose broker stamps the arrival."""
@@ -26,26 +26,30 @@ def record_of(message: Any) -> Record:
     timestamp is the shipper's claim (Elastic Agent writes the event's own time), so the moment
     of reading stands in: no record arrives later than that.
     """
-    timestamp_ms = 0 if message.timestamp is None else round(message.timestamp * 1000)
+    timestamp_ms = NO_TIMESTAMP if message.timestamp is None else round(message.timestamp * 1000)
     stamped = message.timestamp_type == LOG_APPEND_TIME
+    read_ms = now_ms()
     return Record(
         position=Position(message.topic, message.partition, message.offset),
         key=message.key,
         value=message.value,
         headers=tuple((name, value or b"") for name, value in message.headers or ()),
         timestamp_ms=timestamp_ms,
-        arrival_ms=timestamp_ms if stamped else now_ms(),
+        arrival_ms=timestamp_ms if stamped else read_ms,
+        read_ms=read_ms,
     )
 
 
 def record_of_consumer(record: Any) -> Record:
     """Return the record of an aiokafka ``ConsumerRecord``; see `record_of`."""
-    timestamp_ms = record.timestamp or 0
+    timestamp_ms = NO_TIMESTAMP if record.timestamp is None else record.timestamp
+    read_ms = now_ms()
     return Record(
         position=Position(record.topic, record.partition, record.offset),
         key=record.key,
         value=record.value,
         headers=tuple((name, value or b"") for name, value in record.headers),
         timestamp_ms=timestamp_ms,
-        arrival_ms=timestamp_ms if record.timestamp_type == LOG_APPEND_TIME else now_ms(),
+        arrival_ms=timestamp_ms if record.timestamp_type == LOG_APPEND_TIME else read_ms,
+        read_ms=read_ms,
     )

@@ -94,7 +94,7 @@ class Sweeper:
                 table=table,
                 entries=entries,
                 first_seen=first_seen,
-                sweep=Sweep(table, entries, first_seen.forgotten, self._settings),
+                sweep=Sweep(table, entries, first_seen.forgotten, first_seen.clock, self._settings),
             )
         return found
 

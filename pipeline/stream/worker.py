@@ -40,6 +40,7 @@ _FAUST_LOGGERS = (
     "aiokafka",
     "pipeline.stream.app",
     "pipeline.stream.recovery",
+    "pipeline.stream.store",
     "pipeline.stream.tables",
     "pipeline.stream.transport",
 )

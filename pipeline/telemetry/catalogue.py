@@ -87,6 +87,10 @@ EVENT_AGE = _histogram(
 EVENTS_FUTURE = _counter(
     "events_future_total", "Matching events dated after their arrival, whose time was capped."
 )
+EVENTS_UNTIMED = _counter(
+    "events_untimed_total", "Matching events without a usable time of their own, for which the "
+    "record's counted.", "reason", reason=("missing_timestamp", "invalid_timestamp"),
+)  # fmt: skip
 EVENTS_WITHOUT_TUPLE = _counter(
     "events_without_tuple_total", "Matching events that lack a value in a new-terms field."
 )
@@ -193,7 +197,7 @@ RECOVERY_REMAINING = _gauge(
 CATALOGUE: tuple[MetricSpec, ...] = (
     BUILD_INFO, WORKER_STATE, LOOP_HEARTBEAT, RULESET_INFO, RULES_LOADED,
     RECORDS_CONSUMED, RECORDS_PROCESSED, EVENTS_DECODED, EVENT_AGE, EVENTS_FUTURE,
-    EVENTS_WITHOUT_TUPLE, RULE_MATCHES, RULE_ERRORS,
+    EVENTS_UNTIMED, EVENTS_WITHOUT_TUPLE, RULE_MATCHES, RULE_ERRORS,
     OBSERVATIONS, SIGHTINGS, SIGHTINGS_HELD, NEW_TERMS,
     ALERTS, ALERTS_BY_SEVERITY, ALERTS_OVERFLOW, ALERTS_DUPLICATE, ALERT_SUMMARIES, ALERT_LATENCY,
     DEAD_LETTERS, DEAD_LETTER_FAILURES, ERRORS,

@@ -94,6 +94,7 @@ class Metrics:
         self.events_decoded = self._counters(catalogue.EVENTS_DECODED)
         self.event_age = self._histogram(catalogue.EVENT_AGE)
         self.events_future = self._counter(catalogue.EVENTS_FUTURE)
+        self.events_untimed = self._counters(catalogue.EVENTS_UNTIMED)
         self.events_without_tuple = self._counter(catalogue.EVENTS_WITHOUT_TUPLE)
         self.rule_matches = self._counters(catalogue.RULE_MATCHES)
         self.rule_errors = self._counters(catalogue.RULE_ERRORS)

@@ -14,13 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import KafkaException, Message
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
 
 from pipeline.embedded.process import wait_until
 from pipeline.engine.wire import NewTerm, decode_candidate
@@ -141,7 +134,6 @@ class _Run:
     def go(self) -> dict[str, Any]:
         sampler = self._sampler()
         flow = Flow(self._cluster.bootstrap, self._deployment.input)
-        _stamp_arrivals(self._deployment, self._cluster.admin)
         try:
             self._fleet.start(WORKERS)
             self._wait_started()
@@ -281,16 +273,3 @@ def _raised(messages: list[Message]) -> list[Raised]:
             place = (str(message.topic()), int(message.partition() or 0))
             raised.append(Raised(candidate.alert_id, place, int(message.offset() or 0)))
     return raised
-
-
-def _stamp_arrivals(deployment: Deployment, admin: AdminClient) -> None:
-    """Let the broker date alerts: the clocks of the workers are moved."""
-    entry = ConfigEntry(
-        "message.timestamp.type", "LogAppendTime", incremental_operation=AlterConfigOpType.SET
-    )
-    resources = [
-        ConfigResource(ResourceType.TOPIC, deployment.topic(name), incremental_configs=[entry])
-        for name in ("alerts", "overflow")
-    ]
-    for done in admin.incremental_alter_configs(resources).values():
-        done.result(SECONDS)

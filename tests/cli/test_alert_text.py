@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 import orjson
+import pytest
 
 from pipeline.cli.alerts import show_alert
 from tests.events import library_event
@@ -50,6 +51,32 @@ def test_a_summary_says_its_reason():
         "  why      rule R raised 250 alerts",
         "  alert    x",
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ({"event_time_source": "@timestamp", "event_time_capped": False}, None),
+        (
+            {"event_time_source": "@timestamp", "event_time_capped": True},
+            "  time     2026-03-02T08:00:00.000Z (at most: the event is dated in the future)",
+        ),
+        (
+            {"event_time_source": "record", "event_time_capped": False},
+            "  time     2026-03-02T08:00:00.000Z (of its record: the event has no usable time)",
+        ),
+        (
+            {"new_terms": [{"field": "a"}], "first_seen": {"window": "14d", "remembered": False}},
+            "  why      first time in 14d of this a, unless told before: the rule is full",
+        ),
+    ],
+)
+def test_what_an_analyst_should_not_take_as_it_stands_is_said(said, line):
+    """#wrong-clocks: a date that is no clock's of the host, and a novelty that may be none."""
+    detection = {"event_time": "2026-03-02T08:00:00.000Z", **said}
+    lines = click.unstyle(show_alert(orjson.dumps({"detection": detection}))).splitlines()[1:]
+
+    assert lines == ([] if line is None else [line])
 
 
 def test_values_cannot_drive_the_terminal(run, tmp_path):

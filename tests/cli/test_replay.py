@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import pty
+from datetime import UTC, datetime
 
 import pytest
 import zstandard
@@ -54,6 +55,21 @@ def test_what_a_state_folder_knows_is_not_told_again(run, events, tmp_path):
     second = run("replay", "--state", state, events)
 
     assert (len(documents(first.stdout)), second.stdout) == (2, "")
+
+
+def test_a_time_in_the_future_counts_as_now(run, tmp_path):
+    """#the-future-guard: a file does not tell when its lines arrived."""
+    file = tmp_path / "future.ndjson"
+    late = datetime(2199, 1, 1, tzinfo=UTC)
+    file.write_bytes(encode(library_event(at=late)) + b"\n")
+    result = run("replay", file)
+
+    (alert,) = documents(result.stdout)
+    assert alert["detection"]["event_time_capped"]
+    assert alert["detection"]["event_time"] < "2199"
+    assert ["Dated", "in", "the", "future", "1"] in [
+        line.split() for line in result.stderr.splitlines()
+    ]
 
 
 def test_packed_files_and_stdin_are_read(run, events, tmp_path):
@@ -141,7 +157,7 @@ def test_index_patterns_count_unless_told_otherwise(run, tmp_path):
 @pytest.mark.parametrize(("flags", "code"), [([], 0), (["--strict"], 1)])
 def test_only_with_strict_is_a_bad_line_a_finding(run, events, flags, code):
     with events.open("ab") as file:
-        file.write(b'{"dll":"System.Management.Automation.dll"\n')
+        file.write(b'{"a":["windows","library","System.Management.Automation.dll"]\n')
     result = run("replay", *flags, events)
 
     assert result.exit_code == code

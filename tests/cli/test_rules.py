@@ -183,3 +183,13 @@ def test_a_file_name_of_stray_bytes_ends_no_command_in_the_middle(start, rule_fi
     assert (as_json.returncode, err, as_text.returncode) == (0, b"", 0)
     assert json.loads(out)[0]["path"] == str(stray)
     assert b"\\udcff.toml" in text
+
+
+def test_the_name_of_a_file_cannot_drive_the_terminal_or_be_a_line_of_its_own(run, tmp_path):
+    path = tmp_path / "a\x1b[2J\nb.toml: error[forged]: b\u202e.toml"
+    path.write_text("[rule\n")
+
+    printed = run("rules", "check", path).stdout
+
+    assert "a\\x1b[2J\\nb.toml: error[forged]: b\\u202e.toml:1: error[toml_syntax]" in printed
+    assert len(printed.splitlines()) == 1

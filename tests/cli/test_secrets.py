@@ -29,6 +29,7 @@ ARGUMENTS = {
     "history list": (),
     "history export": (),
     "history import": ("{tuples}",),
+    "history backfill": ("--rule", "852c1f19-68e8-43a6-9dce-340771fe1be3", "--since", "1d"),
     "history forget": ("a-rule", "--yes"),
     "dead-letters list": (),
     "dead-letters show": ("firstseen-dead-letters/0/0",),

@@ -29,8 +29,8 @@ from pipeline.engine.wire import (
     encode,
 )
 from pipeline.kql import FieldTable
+from pipeline.record import Position, Record
 from pipeline.rules import RuleSet, builtin_path, load_rules
-from pipeline.types import Position, Record
 from tests.fuzz.records import Kind
 
 SLOW_MS = 100.0
@@ -285,6 +285,7 @@ def meaning(outcome: Outcome) -> tuple[object, ...]:
         outcome.failures,
         outcome.documents,
         outcome.future_capped,
+        outcome.untimed,
         outcome.without_tuple,
     )
 

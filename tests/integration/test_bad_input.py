@@ -8,8 +8,8 @@ from pipeline.engine.match import Disposition, MatchStage
 from pipeline.engine.prefilter import Prefilter
 from pipeline.kafka.headers import parse_dead_letter
 from pipeline.kql import FieldTable
+from pipeline.record import Position, Record
 from pipeline.rules import RuleSet, load_rules
-from pipeline.types import Position, Record
 from tests.clients import read_all
 from tests.deployment import NewDeployment
 from tests.events import ENGINE

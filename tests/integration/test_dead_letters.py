@@ -11,10 +11,11 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli.root import firstseen
 from pipeline.kafka.headers import DeadLetter, encode_dead_letter
-from pipeline.types import Position
+from pipeline.record import Position
 from tests.clients import Sent, create_topic, produce
 from tests.deployment import Deployment, NewDeployment
 from tests.events import encode, library_event
+from tests.record_batches import RawRecord, batch, produce_batch, section
 
 HOSTILE = '{"dll":"\x1b[2J\u202egpj\n\nletter     9@9"'.encode()
 
@@ -74,13 +75,15 @@ def test_letters_are_listed_filtered_and_counted_by_reason(deployment: Deploymen
         letter_of(deployment, failed_at=long_ago, position=Position("other", 0, 7)),
     )
     produce(deployment.broker.bootstrap, deployment.topic("dead_letters"), [b"a stranger"])
+    unspeakable = batch(section([RawRecord(b"another", None, ((b"\xff", b""),))]), 1)
+    produce_batch(deployment.broker.bootstrap, deployment.topic("dead_letters"), 0, unspeakable)
 
     everything = listed(deployment)
     table = command(deployment, "list", "--max", "1")
 
     assert [each["letter"] for each in everything["letters"]] == ["0@1", "0@2", "0@0"]
     assert everything["codes"] == {"invalid_json": 2, "too_large": 1}
-    assert (everything["total"], everything["pending"], everything["foreign"]) == (3, 3, 1)
+    assert (everything["total"], everything["pending"], everything["foreign"]) == (3, 3, 2)
     assert [e["letter"] for e in listed(deployment, "--code", "too_large")["letters"]] == ["0@0"]
     assert [e["letter"] for e in listed(deployment, "--topic", "other")["letters"]] == ["0@2"]
     assert [e["letter"] for e in listed(deployment, "--since", "1h")["letters"]] == ["0@0"]

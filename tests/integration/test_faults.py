@@ -39,6 +39,7 @@ from pipeline.errors import DeliveryError
 from pipeline.kafka.topics import topics_directory
 from pipeline.stream.transport import filtering
 from tests.clients import SECONDS, Sent, client_config, create_topic, read_all
+from tests.damage import cut_manifests, spoil_blocks
 from tests.deployment import Deployment, NewDeployment, WorkerProcess
 from tests.events import START, encode, library_event
 from tests.failing_worker import KILLS, MAY_REPEAT, RAISES, STAGES
@@ -804,7 +805,7 @@ def test_a_damaged_table_is_set_aside_and_rebuilt_from_its_changelog(
     stack.produce(program(n, f"{n}.exe") for n in range(30))
     wait_for(lambda: len(stack.read("alerts")) == 30)
     assert worker.stop() == 0
-    damage(stack.directory / "a" / "state")
+    cut_manifests(stack.directory / "a" / "state")
 
     again = stack.start_worker()
     again.wait_ready()
@@ -816,12 +817,27 @@ def test_a_damaged_table_is_set_aside_and_rebuilt_from_its_changelog(
     assert 2 == len(list((stack.directory / "a" / "state").rglob("*.damaged-*")))
 
 
-def damage(state: Path) -> None:
-    """Cut the manifest of every database short, as a full disk or a torn volume does."""
-    manifests = list(state.rglob("MANIFEST-*"))
-    assert manifests
-    for manifest in manifests:
-        manifest.write_bytes(manifest.read_bytes()[:20])
+def test_damage_that_is_met_while_reading_stops_the_worker_and_the_next_start_rebuilds(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1))
+    worker = stack.start_worker()
+    worker.wait_ready()
+    # Enough of them for several blocks: opening a table reads one of them.
+    stack.produce(program(n, f"{n}.exe") for n in range(600))
+    wait_for(lambda: all_committed(stack) and len(told(stack)) == 600)
+    assert worker.stop() == 0
+    spoil_blocks(stack.directory / "a" / "state" / "first-seen-0.db")
+
+    stopped = stack.start_worker()
+    stopped.wait_ready()
+    stack.produce(program(1000 + n, f"{n}.exe", minutes=10) for n in range(601))
+    assert stopped.process.wait(60.0) == 5, stopped.tail()
+    assert "Start again" in stopped.tail()
+    stack.start_worker().wait_ready()
+    wait_for(lambda: all_committed(stack))
+
+    assert [f"{n}.exe" for n in range(601)] == sorted(told(stack), key=lambda n: int(n[:-4]))
 
 
 def test_a_standby_goes_on_with_the_state_it_has(kafka_deployment: NewDeployment, tmp_path: Path):

@@ -107,7 +107,7 @@ def test_what_a_stranger_wrote_cannot_drive_the_terminal_that_shows_the_log(
     worker.stop()
     log = worker.log.read_text()
 
-    assert len(stack.read("dead_letters")) == 2
+    assert len(stack.read("dead_letters")) == 1
     assert not {c for c in log if not c.isprintable() and c != "\n"}
     assert not [line for line in log.splitlines() if line.startswith("ERROR forged")]
     if form == "json":

@@ -263,7 +263,9 @@ def test_learning_forgetting_holding_and_sweeping_keep_the_promise(
 
     def process(until: int) -> None:
         first_seen, entries = FirstSeen(table), Entries()
-        sweep = Sweep(table, entries, first_seen.forgotten, SweepSettings(None, 0))
+        sweep = Sweep(
+            table, entries, first_seen.forgotten, first_seen.clock, SweepSettings(None, 0)
+        )
         for offset in range(position, until):
             seen = apply(first_seen, log[offset], offset, committed)
             if seen is not None and seen.new:

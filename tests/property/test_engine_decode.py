@@ -132,7 +132,7 @@ def test_a_key_given_twice_is_found_wherever_it_stands(
         json.dumps(key, ensure_ascii=False),
         json.dumps(second),
     )
-    text = json.dumps({"outer": event, "x": "@"}).replace('"@"', inner)
+    text = f'{{"outer": {json.dumps(event)}, "x": {inner}}}'
 
     decoded = decode(text.encode(), deep)
 

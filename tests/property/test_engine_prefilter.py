@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from bisect import bisect_right
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from pipeline.engine.anchors import Sightings, choose_anchors
+from pipeline.engine.decode import DecodeLimits, decode
 from pipeline.engine.match import MatchStage
 from pipeline.engine.prefilter import Prefilter
-from pipeline.kql import FieldTable
+from pipeline.engine.rule_index import RuleIndex
+from pipeline.engine.spelling import is_value, plain, spelling
+from pipeline.kql import FieldTable, Needle, format_query
+from pipeline.kql.nodes import And, Is, Or, Text
+from pipeline.kql.values.folding import lower
+from pipeline.record import Position, Record
 from pipeline.rules.model import NewTerms, Rule, RuleType, Severity
 from pipeline.rules.ruleset import RuleSet
-from pipeline.types import Position, Record
+from tests.json_spellings import json_texts, strings
+from tests.strategies import FIELDS, events, queries, selective_queries, wordy_events
 
+TABLE = FieldTable.builtin()
 BASE = Rule(
     rule_id="",
     name="n",
@@ -29,15 +38,16 @@ QUERIES = (
     'dll.name:("System.Core.dll" or "Engine.ni.dll") and not process.name:"trusted.exe"',
     "process.name.caseless:(kiosk.exe or *skin?hollow*)",
     "process.executable:*\\\\Temp\\\\*loader.exe",
+    'process.name:(process or "a \\"b\\" c") and event.action:(load or 4688)',
 )
 
 
-def compile_rules(*queries: str) -> RuleSet:
+def compile_rules(*queries: str, table: FieldTable = TABLE) -> RuleSet:
     rules = [
         dataclasses.replace(BASE, rule_id=f"r{number}", query=query)
         for number, query in enumerate(queries)
     ]
-    return RuleSet.compile(rules, FieldTable.builtin())[0]
+    return RuleSet.compile(rules, table)[0]
 
 
 RULES = compile_rules(*QUERIES)
@@ -45,54 +55,213 @@ PREFILTER = Prefilter.from_ruleset(RULES)
 
 names = st.sampled_from(
     [
-        "System.Core.dll",
-        "system.core.dll",
-        "Engine.ni.dll",
-        "kiosk.exe",
-        "KIOSK.EXE",
-        "\u212aiosk.exe",
-        "k\u0130osk.exe",
-        "a S\u212ain?Hollow",
-        "C:\\Temp\\x\\loader.exe",
-        "C:\\Temp\\loader.EXE",
-        "other",
+        *["System.Core.dll", "system.core.dll", "Engine.ni.dll", "trusted.exe", "other"],
+        *["kiosk.exe", "KIOSK.EXE", "\u212aiosk.exe", "k\u0130osk.exe", "a S\u212ain?Hollow"],
+        *["C:\\Temp\\x\\loader.exe", "C:\\Temp\\loader.EXE", "\\u0041", 'a "b" c', "process"],
     ]
 )
 
 
 @st.composite
-def spelled(draw: st.DrawFn, text: str) -> str:
-    """A JSON string with some characters as escapes."""
-    escaped = draw(st.sets(st.integers(0, max(len(text) - 1, 0)), max_size=3))
-    return "".join(
-        f"\\u{ord(each):04x}" if place in escaped else json.dumps(each)[1:-1]
-        for place, each in enumerate(text)
-    )
+def raw_events(draw: st.DrawFn) -> str:
+    dll, process, path = (draw(names) for _ in range(3))
+    event = {
+        "@timestamp": "2024-05-01T00:00:00Z",
+        "dll": {"name": dll},
+        "process": {"name": process, "executable": path},
+        "event": {"action": draw(st.sampled_from(["load", 4688, 4688.0, "no", ["x", "load"]]))},
+    }
+    return draw(json_texts(event))
+
+
+def record(value: bytes) -> Record:
+    return Record(Position("t", 0, 0), None, value, (), 0, 2**50)
+
+
+def check(prefilter: Prefilter, rules: RuleSet, values: list[bytes]) -> None:
+    """Compare the search with what the rules say, of each value and of all in one piece."""
+    piece, ends = b"", []
+    for value in values:
+        piece += b"\x12\x00key" + value
+        ends.append(len(piece))
+    found = {bisect_right(ends, position) for position in prefilter.positions(piece)}
+    for number, value in enumerate(values):
+        plain_outcome = MatchStage(rules).process(record(value))
+        assert (
+            plain_outcome.matches
+            == MatchStage(rules, prefilter=prefilter).process(record(value)).matches
+        )
+        if plain_outcome.matches:
+            assert prefilter.may_match(value)
+            assert number in found
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(raw_events(), min_size=1, max_size=4))
+def test_what_the_search_rules_out_matches_no_rule(texts: list[str]) -> None:
+    assert PREFILTER.enabled
+
+    check(PREFILTER, RULES, [text.encode() for text in texts])
 
 
 @st.composite
-def records(draw: st.DrawFn) -> Record:
-    dll, process, path = (draw(names.flatmap(spelled)) for _ in range(3))
-    value = (
-        f'{{"@timestamp":"2024-05-01T00:00:00Z","dll":{{"name":"{dll}"}},'
-        f'"process":{{"name":"{process}","executable":"{path}"}}}}'
+def searched(draw: st.DrawFn) -> tuple[RuleSet, list[bytes], list[bytes]]:
+    """Rules, the values they are asked of, and the traffic that came before."""
+    several = draw(st.lists(selective_queries(), min_size=1, max_size=6))
+    table = FieldTable.from_mapping(FIELDS)
+    terms = dataclasses.replace(BASE, new_terms=NewTerms(("k",), 86_400_000, "now-1d"))
+    rules = [
+        dataclasses.replace(terms, rule_id=f"r{number}", query=format_query(node))
+        for number, node in enumerate(several)
+    ]
+    ruleset = RuleSet.compile(rules, table)[0]
+    texts = st.lists(wordy_events().flatmap(json_texts), min_size=1, max_size=3)
+    values, traffic = (
+        [text.encode("utf-8", "surrogatepass") for text in draw(texts)] for _ in range(2)
     )
-    return Record(Position("t", 0, 0), None, value.encode(), (), 0, 2**50)
+    return ruleset, values, traffic
 
 
-@settings(max_examples=600, deadline=None)
-@given(records())
-def test_what_the_prefilter_rules_out_matches_no_rule(record: Record) -> None:
-    plain = MatchStage(RULES).process(record)
-    filtered = MatchStage(RULES, prefilter=PREFILTER).process(record)
+@settings(max_examples=400, deadline=None)
+@given(searched())
+def test_whatever_the_rules_and_the_traffic_are_no_match_is_lost(drawn) -> None:
+    rules, values, traffic = drawn
+    prefilter = Prefilter.from_ruleset(rules)
+    assume(prefilter.enabled)
 
-    assert PREFILTER.enabled
-    assert record.value is not None
-    assert PREFILTER.may_match(record.value) or not plain.matches
-    assert plain.matches == filtered.matches
+    for value in traffic:
+        prefilter.positions(value)
+    check(prefilter, rules, values)
+    # No traffic changes what is searched for so that another record goes on.
+    fresh = Prefilter.from_ruleset(rules)
+    assert [fresh.may_match(v) for v in values] == [prefilter.may_match(v) for v in values]
 
 
-def test_a_rule_without_a_literal_switches_the_search_off_and_is_named() -> None:
+needles = st.builds(
+    Needle,
+    st.text(alphabet='ab\\"ki<0u ', min_size=1, max_size=6),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+@settings(max_examples=500)
+@given(needles, st.text(alphabet='aAé/\\"\u212a\u0130\u20acu0😀', max_size=4), st.data())
+def test_a_needle_stands_in_plain_json_wherever_a_value_holds_it(
+    needle: Needle, around: str, data: st.DataObject
+) -> None:
+    inner = needle.text
+    if needle.caseless:
+        doubles = {"k": "kK\u212a", "i": "iI\u0130"}
+        choices = [st.sampled_from(doubles.get(c, c + c.upper())) for c in inner]
+        inner = "".join(data.draw(st.tuples(*choices)))
+        assert needle.text == lower(inner)
+    value = ("" if needle.starts else around) + inner + ("" if needle.ends else around)
+    after = data.draw(st.sampled_from([",", "]", "}", " ", "\t", "\n", "\r"]))
+    text = plain((data.draw(strings(value)) + after).encode())
+
+    wanted = spelling(needle)
+    if needle.caseless:
+        text, wanted = text.lower(), wanted.lower()
+    places = [place for place in range(len(text)) if text.startswith(wanted, place)]
+    assert any(not needle.ends or is_value(text, place + len(wanted)) for place in places)
+
+
+@given(raw_events())
+def test_plain_json_means_the_same_but_for_two_letters(text: str) -> None:
+    (document,) = decode(text.encode(), DecodeLimits()).documents
+    (other,) = decode(plain(text.encode()), DecodeLimits()).documents
+
+    assert document.event["event"] == other.event["event"]
+    for field, name in [("dll", "name"), ("process", "name"), ("process", "executable")]:
+        before = document.event[field][name].replace("\u212a", "k").replace("\u0130", "i")
+        assert before == other.event[field][name]
+
+
+clauses = st.frozensets(st.sampled_from("abcdef").map(Needle), min_size=1, max_size=3)
+requirements = st.lists(clauses, min_size=1, max_size=3).map(tuple)
+
+
+@given(
+    st.lists(requirements, min_size=1, max_size=8),
+    st.dictionaries(st.sampled_from("abcdef").map(Needle), st.integers(0, 10**6)),
+    st.integers(0, 10**9),
+)
+def test_anchors_hold_a_clause_of_each_rule_at_no_more_than_the_first_ones_price(
+    rules, values, size
+) -> None:
+    sightings = Sightings()
+    sightings.values.update(values)
+    sightings.bytes = size
+
+    anchors = choose_anchors(rules, sightings)
+
+    assert all(any(clause <= anchors for clause in clauses) for clauses in rules)
+    first = frozenset(needle for clauses in rules for needle in clauses[0])
+    assert sightings.price(anchors) <= sightings.price(first)
+
+
+_TEXTS = ["a", "A", "ab", "true", "1", "İ", "i", "\u212a", "k", "a" * 1100]
+_keywords = st.builds(
+    Is,
+    st.sampled_from(["k", "k.caseless", "o.k", "o.short", "o.p.w", "c", "flat", "flat.a"]),
+    st.sampled_from(_TEXTS).map(lambda text: Text(text, quoted=True)),
+)
+_lists = st.lists(_keywords, min_size=2, max_size=3).map(lambda several: Or(tuple(several)))
+_demands = st.lists(st.one_of(_keywords, _lists), min_size=2, max_size=3).map(
+    lambda several: And(tuple(several))
+)
+_scalars = st.one_of(st.sampled_from([*_TEXTS, 1, True, None, 1.5]))
+_values = st.one_of(_scalars, st.lists(_scalars, max_size=4))
+_documents = st.fixed_dictionaries(
+    {
+        "k": _values,
+        "o": st.fixed_dictionaries({"k": _values, "short": _values, "p.w": _values}),
+        "c": _values,
+        "flat": st.fixed_dictionaries({"a": _values, "b": _values}),
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.one_of(_keywords, _lists, _demands, queries()), min_size=6, max_size=12),
+    st.lists(st.one_of(events(), _documents), min_size=1, max_size=3),
+)
+def test_an_index_of_many_rules_leaves_none_out_that_matches(nodes, documents) -> None:
+    alone = dataclasses.replace(BASE, type=RuleType.QUERY, new_terms=None)
+    rules = [
+        dataclasses.replace(alone, rule_id=str(number), query=query)
+        for number, query in enumerate(map(format_query, nodes))
+    ]
+    ruleset = RuleSet.compile(rules, FieldTable.from_mapping(FIELDS))[0]
+    assume(len(ruleset.runnable) > 4)
+    index = RuleIndex((int(each.rule.rule_id), each) for each in ruleset.runnable)
+
+    for event in documents:
+        matching = [int(each.rule.rule_id) for each in ruleset.runnable if each.matcher(event)]
+        candidates = index.candidates(event, None)
+        assert set(matching) <= set(candidates)
+        assert sorted(candidates) == list(candidates)
+
+
+def test_an_index_asks_only_the_rules_whose_values_an_event_has() -> None:
+    queries = [f"event.category:process and process.name:(x{n}.exe or y{n}.exe)" for n in range(9)]
+    ruleset = compile_rules(*queries, "event.category:file", "process.pid > 4")
+    index = RuleIndex((each.rule.rule_id, each) for each in ruleset.runnable)
+
+    def candidates(category: object, name: str) -> list[str]:
+        event = {"event": {"category": category}, "process": {"name": name}}
+        return list(index.candidates(event, None))
+
+    assert ["r3", "r10"] == candidates("process", "y3.exe")
+    assert ["r3", "r9", "r10"] == candidates(["file", "process"], "x3.exe")
+    assert ["r9", "r10"] == candidates("file", "x3.exe")
+    assert ["r10"] == candidates(None, "x3.exe")
+
+
+def test_a_rule_without_a_clause_switches_the_search_off_and_is_named() -> None:
     prefilter = Prefilter.from_ruleset(compile_rules(QUERIES[0], "process.pid > 4"))
 
     assert not prefilter.enabled
@@ -100,16 +269,34 @@ def test_a_rule_without_a_literal_switches_the_search_off_and_is_named() -> None
     assert prefilter.may_match(b"anything")
 
 
-def test_a_needle_that_contains_another_one_is_not_searched() -> None:
-    prefilter = Prefilter(["System.Core", "System.Core.dll", "Other.dll"], ["other", "another"])
+def test_a_text_that_is_a_key_answers_no_clause_for_a_value() -> None:
+    prefilter = Prefilter.from_ruleset(compile_rules("event.category:process"))
 
-    assert ((b"System.Core",), (b"other",)) == (prefilter.needles, prefilter.caseless_needles)
-    assert prefilter.may_match(b"..OTHER..")
-    assert not prefilter.may_match(b"system.core")
+    assert not prefilter.may_match(b'{"process":{"pid":4}}')
+    assert not prefilter.may_match(b'{"a":"the process","b":"processes"}')
+    for value in (b'{"a":"process"}', b'{"a":["process" ]}', b'{"a":"process","b":1}'):
+        assert prefilter.may_match(value)
 
 
-def test_escapes_that_spell_no_letter_do_not_send_a_record_the_long_way() -> None:
-    prefilter = Prefilter(["System.Core.dll"])
+def test_escapes_are_read_before_a_record_is_let_through() -> None:
+    prefilter = Prefilter.from_ruleset(compile_rules("dll.name:System.Core.dll"))
 
-    assert not prefilter.may_match(b'{"a":"x\\u001f\\u00e9"}')
-    assert prefilter.may_match(b'{"a":"\\u0053ystem"}')
+    assert not prefilter.may_match(b'{"a":"x\\u001f\\u00e9 \\u0041"}')
+    assert not prefilter.may_match(b'{"a":"\\\\u0053ystem.Core.dll"}')
+    assert prefilter.may_match(b'{"a":"\\u0053ystem.Core.dll"}')
+
+
+def test_what_the_traffic_is_full_of_is_not_looked_for() -> None:
+    query = 'event.category:process and process.name:("cmd.exe" or "net.exe")'
+    prefilter = Prefilter.from_ruleset(compile_rules(query))
+    library = b'{"event":{"category":"library"},"process":{"name":"cmd.exe"}}'
+    process = b'{"event":{"category":"process"},"process":{"name":"other.exe"}}'
+
+    prefilter.positions(library * 10_000)
+    assert {"process"} == {needle.text for needle in prefilter.anchors}
+    assert [] == prefilter.positions(library * 100)
+
+    for _ in range(10):
+        prefilter.positions(process * 20_000)
+    assert {"cmd.exe", "net.exe"} == {needle.text for needle in prefilter.anchors}
+    assert [] == prefilter.positions(process * 100)

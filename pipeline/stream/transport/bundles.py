@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from pipeline.types import Headers, Position
+from pipeline.record import Headers, Position
 
 MAX_BUNDLE_RECORDS = 500
 MAX_BUNDLE_BYTES = 4 << 20

@@ -24,8 +24,9 @@ from aiokafka.consumer.fetcher import (
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import TopicPartition
 
+from pipeline.record import NO_TIMESTAMP, Position
 from pipeline.stream.transport import batches
-from pipeline.stream.transport.batches import BatchHeader
+from pipeline.stream.transport.batches import BatchHeader, UnreadableBatchError
 from pipeline.stream.transport.bundles import (
     MAX_BUNDLE_BYTES,
     MAX_BUNDLE_RECORDS,
@@ -35,7 +36,7 @@ from pipeline.stream.transport.bundles import (
     Shelf,
 )
 from pipeline.stream.transport.options import Depth
-from pipeline.types import Position
+from pipeline.stream.transport.unusual import read_record
 
 _FEW: Final = 4
 """At most one record in so many is parsed alone; of more, parsing the whole batch is cheaper."""
@@ -61,8 +62,17 @@ class RecordFilter(Protocol):
     def judge(self, record: FetchedRecord) -> Any | None:
         """Judge one record whole; what is returned goes on to the agent, None drops the record."""
 
+    def refuse(self, record: FetchedRecord, reason: str, records: int) -> Any:
+        """Return what goes on to the agent for a batch that cannot be read.
+
+        Args:
+            record: stands for the batch; its value is the batch as it was fetched.
+            reason: why.
+            records: how many the batch holds, as its header says.
+        """
+
     def passed_over(self, tp: TopicPartition, records: int, timestamp_ms: int) -> None:
-        """Count records that were dropped unread; the latest of them has this timestamp."""
+        """Count records that were dropped unread; the latest has this timestamp (-1: none)."""
 
 
 class BundledRecords(PartitionRecords):
@@ -168,7 +178,7 @@ class FilteredRecords(BundledRecords):
         records._records_iterator = records._bundle(records._read())  # noqa: SLF001
 
     def _read(self) -> Iterator[tuple[FetchedRecord, Any | None]]:
-        self._unread, self._unread_ms = 0, 0
+        self._unread, self._unread_ms = 0, NO_TIMESTAMP
         for header in batches.batch_headers(self.data):
             if header is None:
                 yield from self._read_old_format()
@@ -194,52 +204,88 @@ class FilteredRecords(BundledRecords):
         return header.is_control or header.next_offset <= self.next_fetch_offset
 
     def _read_batch(self, header: BatchHeader) -> Iterator[tuple[FetchedRecord, Any | None]]:
-        payload = batches.decompress(self.data, header)
-        if self.depth < Depth.BATCH or self.next_fetch_offset > header.base_offset:
-            # Without a search of the batch, or with a batch that was half read before a seek.
-            yield from self._read_each(header, payload)
+        # All that may fail comes before the first record goes on: it counts, or its batch does.
+        try:
+            wanted = self._wanted(header)
+        except UnreadableBatchError as error:
+            yield self._refuse(header, str(error))
             return
-        positions = self.record_filter.positions(payload)
-        self._count_unread(header.records, header.max_timestamp_ms)
-        if positions:
-            yield from self._read_at(header, payload, positions)
+        for record in wanted:
+            yield from self._judge(record)
+
+    def _wanted(self, header: BatchHeader) -> Sequence[Any]:
+        """Return the records to judge; the others are counted.
+
+        Raises:
+            UnreadableBatchError: the batch cannot be read.
+        """
+        payload = batches.decompress(self.data, header)
+        start = self.next_fetch_offset
+        if self.depth < Depth.BATCH or start > header.base_offset:
+            # Without a search of the batch, or with a batch that was half read before a seek.
+            records = self._read_all(header, payload)
+            _check_offsets(header, records)
+            records = [record for record in records if record.offset >= start]
+            if self.depth < Depth.RECORD:
+                return records
+        else:
+            positions = self.record_filter.positions(payload)
+            if not positions:
+                self._count_unread(header.records, header.max_timestamp_ms)
+                return ()
+            records = self._read_at(header, payload, positions)
+            _check_offsets(header, records)
+            self._count_unread(header.records - len(records), header.max_timestamp_ms)
+        may_match = self.record_filter.may_match
+        wanted = [record for record in records if may_match(record.value or b"")]
+        if len(wanted) < len(records):
+            self._count_unread(len(records) - len(wanted), header.max_timestamp_ms)
+        return wanted
 
     def _read_at(
         self, header: BatchHeader, payload: bytes | memoryview, positions: Sequence[int]
-    ) -> Iterator[tuple[FetchedRecord, Any | None]]:
+    ) -> list[Any]:
         """Read only the records in which one of these positions lies."""
         spans = list(batches.record_spans(payload, header.records))
         ends = [end for _, end in spans]
         wanted = sorted({bisect_right(ends, position) for position in positions})
-        records: Iterable[Any]
-        if len(wanted) * _FEW <= len(spans):
-            records = (
+        if len(wanted) * _FEW > len(spans):
+            read = self._read_all(header, payload)
+            return [read[number] for number in wanted]
+        try:
+            return [
                 batches.parse_one(self.data, header, payload, spans[number]) for number in wanted
-            )
-        else:
-            records = map(list(batches.parse(self.data, header, payload)).__getitem__, wanted)
-        for record in records:
-            if self.record_filter.may_match(record.value or b""):
-                self._count_unread(-1, 0)
-                yield from self._judge(record)
+            ]
+        except Exception:  # noqa: BLE001 - whatever aiokafka raises
+            return _read_unusual(header, payload, [spans[number] for number in wanted])
 
-    def _read_each(
-        self, header: BatchHeader, payload: bytes | memoryview
-    ) -> Iterator[tuple[FetchedRecord, Any | None]]:
-        start = self.next_fetch_offset
-        for record in batches.parse(self.data, header, payload):
-            if record.offset < start:
-                continue
-            if self.depth >= Depth.RECORD and not self.record_filter.may_match(record.value or b""):
-                self._count_unread(1, record.timestamp or 0)
-            else:
-                yield from self._judge(record)
+    def _read_all(self, header: BatchHeader, payload: bytes | memoryview) -> list[Any]:
+        try:
+            return list(batches.parse(self.data, header, payload))
+        except Exception:  # noqa: BLE001 - whatever aiokafka raises
+            return _read_unusual(header, payload, batches.record_spans(payload, header.records))
+
+    def _refuse(self, header: BatchHeader, reason: str) -> tuple[FetchedRecord, Any]:
+        """Let the whole batch go on, as it was fetched, in the place of its records."""
+        record = FetchedRecord(
+            self._tp.topic,
+            self._tp.partition,
+            max(header.base_offset, self.next_fetch_offset),
+            header.max_timestamp_ms,
+            0,
+            None,
+            self.data[header.start : header.end],
+            (),
+        )
+        # At most as many as it has offsets, whatever its header says.
+        records = min(max(1, header.records), header.next_offset - header.base_offset)
+        return record, self.record_filter.refuse(record, reason, records)
 
     def _read_old_format(self) -> Iterator[tuple[FetchedRecord, Any | None]]:
         """Read message sets of format 0 and 1 with aiokafka's reader; it skips what was read."""
         for record in self._unpack_records():
             if self.depth >= Depth.RECORD and not self.record_filter.may_match(record.value or b""):
-                self._count_unread(1, record.timestamp or 0)
+                self._count_unread(1, record.timestamp)
             else:
                 yield record, self.record_filter.judge(record)
 
@@ -248,9 +294,32 @@ class FilteredRecords(BundledRecords):
         judged = self._consumer_record(self._tp, record)
         yield judged, self.record_filter.judge(judged)
 
-    def _count_unread(self, records: int, timestamp_ms: int) -> None:
+    def _count_unread(self, records: int, timestamp_ms: int | None) -> None:
         self._unread += records
-        self._unread_ms = max(self._unread_ms, timestamp_ms)
+        if timestamp_ms is not None:
+            self._unread_ms = max(self._unread_ms, timestamp_ms)
+
+
+def _check_offsets(header: BatchHeader, records: Sequence[Any]) -> None:
+    """Check that records follow each other inside of their batch.
+
+    Raises:
+        UnreadableBatchError: they do not.
+    """
+    before = header.base_offset - 1
+    for record in records:
+        if not before < record.offset < header.next_offset:
+            raise UnreadableBatchError(f"a record of offset {record.offset} follows {before}")
+        before = record.offset
+
+
+def _read_unusual(
+    header: BatchHeader, payload: bytes | memoryview, spans: Iterable[tuple[int, int]]
+) -> list[Any]:
+    try:
+        return [read_record(header, payload, span) for span in spans]
+    except ValueError as error:
+        raise UnreadableBatchError(str(error)) from error
 
 
 class _ClientTap:

@@ -175,6 +175,20 @@ def test_an_empty_file_or_section_changes_nothing(yaml_file, text):
         ),
         ({"FIRSTSEEN_ZZZ": ""}, "FIRSTSEEN_ZZZ: no such setting"),
         (
+            {"FIRSTSEEN_KAFKA__MESSAGE_MAX_BYTES": "9999GiB"},
+            (
+                "kafka.message_max_bytes: '9999GiB' must be less than or equal to 2147483647 "
+                "(from FIRSTSEEN_KAFKA__MESSAGE_MAX_BYTES)"
+            ),
+        ),
+        (
+            {"FIRSTSEEN_DEAD_LETTERS__RATIO_RECORDS": "99999999999999999999"},
+            (
+                "dead_letters.ratio_records: '99999999999999999999' must be less than or equal "
+                "to 1000000 (from FIRSTSEEN_DEAD_LETTERS__RATIO_RECORDS)"
+            ),
+        ),
+        (
             {"FIRSTSEEN_WEB__PORT": "70000"},
             "web.port: '70000' must be less than or equal to 65535 (from FIRSTSEEN_WEB__PORT)",
         ),
@@ -221,6 +235,12 @@ def test_a_problem_names_what_value_source_and_remedy(environ, expected):
         ("web: 3\n", "web: must be a mapping (from {path}:1)"),
         ("- a\n", "the file: must be a mapping (from {path}:1)"),
         ("web: [\n", "{path}:2: this is not YAML: "),
+        ("web:\n  host: " + "[" * 5_000, "{path}:2: this is not YAML: it is nested too deep"),
+        ("web: " + "{a: " * 5_000, "{path}:1: this is not YAML: it is nested too deep"),
+        (
+            "kafka:\n  client_id: &a [x, x]\n  group_id: [*a, *a]\n",
+            "{path}:3: this is not YAML: a reference (*) is not read here",
+        ),
     ],
 )
 def test_a_problem_in_the_file_has_its_line(yaml_file, text, expected):
@@ -323,7 +343,7 @@ def test_a_secret_shows_in_no_error_and_no_traceback(yaml_file, text):
     ("written", "expected"),
     [
         (f"!{PASSWORD}", "{path}:2: this is not YAML: could not determine a constructor for"),
-        (f"*{PASSWORD}", "{path}:2: this is not YAML: found undefined alias …"),
+        (f"*{PASSWORD}", "{path}:2: this is not YAML: a reference (*) is not read"),
         (f"!it's-{PASSWORD} x", "{path}:2: this is not YAML: could not determine"),
         ("!hunter2-very!secret", "{path}:2: this is not YAML: found undefined tag handle …"),
         (f"!!int {PASSWORD}", "kafka.sasl_password: put this value in quotes (from {path}:2)"),

@@ -13,10 +13,12 @@ import msgspec
 import pytest
 
 from pipeline.engine.alert import build_alert, build_match_alert, build_summary
+from pipeline.engine.decode import MAX_DEPTH
 from pipeline.engine.durations import duration_text
 from pipeline.engine.entities import MAX_CHARACTERS
 from pipeline.engine.first_seen import Sighting
 from pipeline.engine.wire import NewTerm, Observation, RuleRef, Source
+from pipeline.errors import DecodeError
 from pipeline.rules.model import NewTerms, Rule, RuleType, Severity, Technique, Threat
 
 GOLDEN = Path(__file__).parents[2] / "cases" / "alerts"
@@ -94,6 +96,7 @@ def observe(event: dict[str, Any], *terms: Any, fields: tuple[str, ...]) -> Obse
         alert_id="a" * 40,
         source=Source("library", 3, 99, NOON_MS + 400),
         event=msgspec.Raw(json.dumps(event).encode()),
+        time_source="@timestamp",
     )
 
 
@@ -121,6 +124,13 @@ def seen_before() -> bytes:
             ruleset_digest=DIGEST,
             include_event=False,
         )
+    )
+
+
+def rule_is_full() -> bytes:
+    refused = msgspec.structs.replace(FIRST, remembered=False)
+    return text(
+        build_alert(LIBRARY, refused, RULE, created_ms=NOON_MS + 500, ruleset_digest=DIGEST)
     )
 
 
@@ -157,7 +167,7 @@ def text(new_term: NewTerm) -> bytes:
 
 @pytest.mark.parametrize(
     "build",
-    [first_time, seen_before, rule_not_loaded, query_match, summary],
+    [first_time, seen_before, rule_is_full, rule_not_loaded, query_match, summary],
     ids=lambda f: f.__name__,
 )
 def test_an_alert_is_the_golden_document(build: Callable[[], bytes]) -> None:
@@ -307,3 +317,24 @@ def test_a_length_of_time_is_told_in_the_largest_unit_that_divides_it(
     length_ms: int, long: str, short: str
 ) -> None:
     assert (long, short) == (duration_text(length_ms), duration_text(length_ms, short=True))
+
+
+def test_the_deepest_event_that_may_be_read_makes_an_alert():
+    deep: Any = "leaf"
+    for _ in range(MAX_DEPTH - 1):
+        deep = {"a": deep}
+    observation = observe({"host": deep}, "h-1", "x", fields=("host.id", "process.executable"))
+
+    new_term = build_alert(observation, FIRST, RULE, created_ms=NOON_MS, ruleset_digest=DIGEST)
+
+    assert json.loads(bytes(new_term.alert))["host"] == deep
+
+
+@pytest.mark.parametrize("event", [b"[]", b"1e999", b'{"host":' * 300 + b"1" + b"}" * 300])
+def test_an_event_that_no_match_stage_has_read_makes_none(event: bytes):
+    observation = msgspec.structs.replace(LIBRARY, event=msgspec.Raw(event))
+
+    with pytest.raises(DecodeError) as caught:
+        build_alert(observation, FIRST, RULE, created_ms=NOON_MS, ruleset_digest=DIGEST)
+
+    assert caught.value.reason == "invalid_envelope"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from pipeline.engine.decode import MAX_DEPTH, DecodeLimits, decode
@@ -140,3 +141,17 @@ def test_an_event_of_very_many_values_is_told_and_not_judged() -> None:
         error = decode(value, limits).error
         assert error is not None
         assert error.reason == "too_many_values"
+
+
+@pytest.mark.parametrize("leaf", [b"1", b'"\\ud800"'])
+def test_the_deepest_document_that_a_limit_may_allow_can_be_written_again(leaf: bytes) -> None:
+    limits = DecodeLimits(max_depth=MAX_DEPTH)
+    value = b'{"a":' * MAX_DEPTH + leaf + b"}" * MAX_DEPTH
+
+    decoded = decode(value, limits)
+    deeper = decode(b'{"a":' + value + b"}", limits)
+
+    assert decoded.error is None
+    assert orjson.dumps(decoded.documents[0].event) == decoded.documents[0].raw
+    assert deeper.error is not None
+    assert deeper.error.reason == "too_deep"

@@ -35,17 +35,6 @@ def test_a_tuple_is_new_again_only_after_more_than_its_history() -> None:
     assert Sighting(True, False, HOUR, 2 * HOUR + 1, 2 * HOUR + 1, 1) == beyond
 
 
-def test_a_late_event_is_not_new_and_does_not_move_last_seen_back() -> None:
-    first_seen = FirstSeen(MemoryTable())
-    first_seen.observe(observation(10 * HOUR), 0, 0)
-
-    late = first_seen.observe(observation(HOUR), 1, 0)
-    known = first_seen.observe(observation(11 * HOUR), 2, 0)
-
-    assert Sighting(False, False, None, HOUR, 10 * HOUR, 2) == late
-    assert not known.new
-
-
 def test_histories_do_not_share_what_they_have_seen() -> None:
     first_seen = FirstSeen(MemoryTable())
     first_seen.observe(observation(0), 0, 0)

@@ -34,7 +34,7 @@ def row_of(table: MemoryTable, term: str):
 
 def swept(table: MemoryTable, first_seen: FirstSeen, committed: int, passes: int = 1) -> int:
     """Return how many rows leave in so many passes."""
-    sweep = Sweep(table, Entries(), first_seen.forgotten, SweepSettings(None, 0))
+    sweep = Sweep(table, Entries(), first_seen.forgotten, first_seen.clock, SweepSettings(None, 0))
     left = 0
     while sweep.passes < passes:
         left += len(sweep.step(0, committed, rows=3, removals=2))

@@ -17,12 +17,11 @@ from pipeline.engine.match import (
     MatchStage,
 )
 from pipeline.engine.prefilter import Prefilter
-from pipeline.engine.timestamp import parse_timestamp
 from pipeline.engine.wire import decode_candidate, decode_sighting, encode
 from pipeline.kql import FieldTable
+from pipeline.record import NO_TIMESTAMP, Position, Record
 from pipeline.rules.model import NewTerms, Rule, RuleType, Severity
 from pipeline.rules.ruleset import RuleSet
-from pipeline.types import Position, Record
 
 NOON = "2024-05-01T12:00:00.000Z"
 NOON_MS = 1_714_564_800_000
@@ -184,52 +183,14 @@ def test_the_alert_id_depends_on_rule_version_tuple_and_event() -> None:
     assert 5 == len({base, *others})
 
 
-# --- effective time -----------------------------------------------------------------------------
+# --- time: see test_time.py ---------------------------------------------------------------------
 
 
-def observed_time(changed: Rule, **changes: Any) -> int:
-    (found,) = MatchStage(ruleset(changed)).process(record(event(**changes))).observations
-    return found.time_ms
-
-
-def test_the_override_field_counts_where_the_event_has_it() -> None:
-    """1.3: primary is the override, whatever @timestamp says."""
-    assert NOON_MS - 60_000 == observed_time(
-        rule(), event={"id": "e1", "ingested": "2024-05-01T11:59:00Z"}
-    )
-
-
-def test_the_timestamp_counts_where_the_override_field_is_absent() -> None:
-    """1.3: secondary is @timestamp; on Kafka event.ingested is absent."""
-    assert NOON_MS == observed_time(rule())
-    assert NOON_MS == observed_time(rule(), event={"id": "e1", "ingested": None})
-    assert NOON_MS == observed_time(rule(timestamp_override=None))
-
-
-def test_no_fallback_is_taken_where_the_rule_forbids_it() -> None:
-    """1.3: with the fallback disabled there is no secondary."""
-    strict = rule(timestamp_override_fallback_disabled=True)
-
-    outcome = MatchStage(ruleset(strict)).process(record(event()))
-
-    assert outcome.error is not None
-    assert "missing_timestamp" == outcome.error.reason
-    assert () == outcome.observations
-
-
-@pytest.mark.parametrize("value", ["yesterday", True, "2024-13-01T00:00:00Z", 1e300])
-def test_a_timestamp_that_is_no_time_is_a_dead_letter(value: Any) -> None:
-    outcome = MatchStage(ruleset(rule())).process(record(event(**{"@timestamp": value})))
-
-    assert outcome.disposition is Disposition.DEAD_LETTER
-    assert outcome.error is not None
-    assert "invalid_timestamp" == outcome.error.reason
-
-
-def test_a_timestamp_error_of_one_rule_leaves_the_others_alone() -> None:
+def test_a_rule_that_finds_no_time_leaves_the_others_alone() -> None:
     strict = rule("strict", timestamp_override_fallback_disabled=True)
+    untimed = msgspec.structs.replace(record(event()), timestamp_ms=NO_TIMESTAMP)
 
-    outcome = MatchStage(ruleset(strict, rule("other"))).process(record(event()))
+    outcome = MatchStage(ruleset(strict, rule("other"))).process(untimed)
 
     assert outcome.disposition is Disposition.DEAD_LETTER
     assert ["other"] == [each.rule.id for each in outcome.observations]
@@ -239,30 +200,6 @@ def test_an_event_without_a_match_needs_no_timestamp() -> None:
     outcome = MatchStage(ruleset(rule())).process(record({"dll": {"name": "other"}}))
 
     assert outcome is NO_MATCH
-
-
-def test_a_time_in_the_future_is_capped_and_counted() -> None:
-    """One wrong clock must not make a term known for years."""
-    outcome = MatchStage(ruleset(rule()), max_future_ms=1_000).process(
-        record(event(**{"@timestamp": "2099-01-01T00:00:00Z"}), arrival_ms=NOON_MS)
-    )
-
-    (found,) = outcome.observations
-    assert (NOON_MS + 1_000, True) == (found.time_ms, found.capped)
-    assert 1 == outcome.future_capped
-
-
-def test_a_time_at_the_limit_is_not_capped() -> None:
-    outcome = MatchStage(ruleset(rule()), max_future_ms=0).process(record(event()))
-
-    assert [False] == [each.capped for each in outcome.observations]
-    assert 0 == outcome.future_capped
-
-
-def test_a_late_event_keeps_its_own_time() -> None:
-    assert parse_timestamp("2019-01-01T00:00:00Z") == observed_time(
-        rule(), **{"@timestamp": "2019-01-01T00:00:00Z"}
-    )
 
 
 # --- rules --------------------------------------------------------------------------------------

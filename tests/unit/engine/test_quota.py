@@ -50,6 +50,7 @@ def test_250_new_terms_in_one_window_are_100_alerts_150_overflows_and_one_summar
 
 
 def test_a_window_closes_the_same_by_a_tick_and_by_the_next_candidate() -> None:
+    """#what-goes-by-the-wall-clock: windows are of the moment at which the quota decides."""
     by_tick, by_candidate = Quota(MemoryTable()), Quota(MemoryTable())
     admit_all(by_tick, range(101))
     admit_all(by_candidate, range(101))
@@ -83,6 +84,7 @@ def test_an_id_that_was_decided_is_a_duplicate_without_output() -> None:
 
 
 def test_ids_expire_a_few_with_each_candidate_once_they_are_old_and_committed() -> None:
+    """#what-goes-by-the-wall-clock: how long an id is not told again."""
     table = MemoryTable()
     quota = Quota(table, dedupe_ms=1_000)
     for number in range(5):
@@ -399,9 +401,17 @@ DAY = 86_400_000
 HISTORY = "ab" * 8
 
 
-def newcomer(number: int, time_ms: int, *, history: str = HISTORY, rule: RuleRef = RULE) -> NewTerm:
+def newcomer(
+    number: int,
+    time_ms: int,
+    *,
+    history: str = HISTORY,
+    rule: RuleRef = RULE,
+    clock_ms: int = 0,
+) -> NewTerm:
     document = msgspec.Raw(b'{"n":%d,"detection":{"kind":"new_term"}}' % number)
-    return NewTerm(f"alert-{number}", rule, (f"t{number}",), time_ms, 5, document, history)
+    terms = (f"t{number}",)
+    return NewTerm(f"alert-{number}", rule, terms, time_ms, 5, document, history, clock_ms)
 
 
 def learning_quota(table: MemoryTable | None = None, **by_rule: int) -> Quota:
@@ -426,6 +436,21 @@ def test_new_terms_go_to_the_overflow_marked_until_the_history_has_learned() -> 
         "n": 3,
         "detection": {"kind": "new_term", "learning": {"until": "1970-01-08T00:00:00.000Z"}},
     } == json.loads(output.value)
+
+
+def test_a_clock_that_is_years_behind_begins_no_learning_that_is_over_at_once() -> None:
+    """#wrong-clocks: learning begins, and ends, by the event clock of the partition."""
+    quota = learning_quota()
+    now = 900 * DAY
+
+    verdicts = [
+        quota.admit(newcomer(n, time_ms, clock_ms=clock_ms), n, 0, T0, 0).verdict
+        for n, (time_ms, clock_ms) in enumerate(
+            [(DAY, now), (now, now), (now + 6 * DAY, now + 6 * DAY), (DAY, now + 7 * DAY)]
+        )
+    ]
+
+    assert [Verdict.LEARNING] * 3 + [Verdict.ALERT] == verdicts
 
 
 def test_what_was_learned_counts_in_no_window() -> None:

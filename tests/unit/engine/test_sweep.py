@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.entries import Entries
+from pipeline.engine.event_clock import EventClock
 from pipeline.engine.first_seen import FirstSeen, rows
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.sweep import Reason, Sweep, SweepSettings
@@ -42,6 +43,7 @@ class State:
             self.table,
             self.entries,
             self.first_seen.forgotten,
+            self.first_seen.clock,
             settings or SweepSettings(DAY, 0),
         )
         self.offset = 0
@@ -49,7 +51,6 @@ class State:
 
     def see(self, term: str, time_ms: int, rule: str = "rule") -> bool:
         seen = self.first_seen.observe(observation(term, time_ms, rule), self.offset, 0)
-        self.sweep.seen(time_ms)
         self.offset += 1
         self.committed = self.offset
         return seen.new
@@ -72,6 +73,7 @@ class State:
 
 
 def test_a_term_leaves_once_it_is_older_than_its_history_and_the_grace() -> None:
+    """#when-a-term-leaves: later than both together, not sooner."""
     state = State()
     state.see("old", NOW - WINDOW - DAY - 1)
     state.see("at the edge", NOW - WINDOW - DAY)
@@ -91,7 +93,7 @@ def test_the_first_pass_after_a_start_only_looks() -> None:
 
 
 def test_a_term_that_was_seen_since_the_pass_before_began_stays_whatever_its_date() -> None:
-    """A laptop sends a month of events in a minute: they are old, and they are being seen."""
+    """#when-a-term-leaves: a laptop sends a month of events in a minute, and they are being seen."""
     state = State()
     state.see("fresh", NOW)
     state.passes(1)
@@ -102,6 +104,7 @@ def test_a_term_that_was_seen_since_the_pass_before_began_stays_whatever_its_dat
 
 
 def test_time_is_that_of_the_events_so_that_a_replay_of_old_ones_forgets_nothing() -> None:
+    """#when-a-term-leaves: by event time."""
     state = State()
     state.see("a", NOW - 500 * DAY)
     state.see("b", NOW - 500 * DAY + WINDOW)
@@ -110,6 +113,7 @@ def test_time_is_that_of_the_events_so_that_a_replay_of_old_ones_forgets_nothing
 
 
 def test_time_is_never_later_than_the_wall_clock() -> None:
+    """#when-a-term-leaves: nor is the event clock."""
     state = State()
     state.see("from the future", NOW + 900 * DAY)
     state.see("fresh", NOW)
@@ -121,7 +125,9 @@ def test_a_quiet_partition_learns_the_time_from_its_rows() -> None:
     state = State()
     state.see("old", NOW - 2 * WINDOW)
     state.see("fresh", NOW)
-    restarted = Sweep(state.table, Entries(), Forgotten(state.table), SweepSettings(DAY, 0))
+    restarted = Sweep(
+        state.table, Entries(), Forgotten(state.table), EventClock(), SweepSettings(DAY, 0)
+    )
     removed = []
     while restarted.passes < 2:
         removed += restarted.step(NOW, 2, rows=10, removals=10)
@@ -228,8 +234,10 @@ def test_rows_that_come_and_go_during_the_first_pass_are_counted_once() -> None:
     for number in range(20):
         state.see(str(number), NOW)
     restarted = Entries()
-    sweep = Sweep(state.table, restarted, Forgotten(state.table), SweepSettings(DAY, 0))
     first_seen = FirstSeen(state.table, restarted)
+    sweep = Sweep(
+        state.table, restarted, first_seen.forgotten, first_seen.clock, SweepSettings(DAY, 0)
+    )
     number = 100
     while sweep.passes == 0:
         sweep.step(NOW, 0, rows=3, removals=10)

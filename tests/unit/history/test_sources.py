@@ -268,3 +268,53 @@ def test_only_the_rule_that_was_asked_for_learns(ruleset: RuleSet) -> None:
     _, past = read(ruleset, "firstseen", exported(ruleset, "00" * 8), rule_id="another")
 
     assert {"another_rule": 1} == past.skipped
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"count": 10**30}, "invalid_row"),
+        ({"window_ms": 10**30}, "invalid_row"),
+        ({"window_ms": -1}, "invalid_row"),
+        ({"terms": [10**30]}, "invalid_row"),
+        ({"terms": ["x" * 1_048_576]}, "too_large"),
+    ],
+)
+def test_a_row_that_no_worker_could_keep_is_not_sent_to_one(ruleset, changes, reason):
+    row = {
+        "rule_id": RULE,
+        "history": "ab" * 8,
+        "window_ms": 1_000,
+        "terms": ["a"],
+        "first_seen": TOLD,
+        "last_seen": TOLD,
+        "count": 1,
+    }
+
+    kept, _ = read(ruleset, "firstseen", row)
+    learned, past = read(ruleset, "firstseen", {**row, **changes})
+
+    assert len(kept) == 1
+    assert learned == []
+    assert past.skipped == {reason: 1}
+
+
+def test_counts_add_up_to_what_a_row_can_hold(ruleset):
+    row = {
+        "rule_id": RULE,
+        "history": "ab" * 8,
+        "window_ms": 1_000,
+        "terms": ["a"],
+        "first_seen": TOLD,
+        "last_seen": TOLD,
+        "count": 2**62,
+    }
+    key = dict.fromkeys(fields(ruleset), "x")
+    bucket = {"key": key, "doc_count": 2**63, "last_seen": {"value": 1_772_438_400_000}}
+
+    (learned,), _ = read(ruleset, "firstseen", row, row, row)
+    (of_bucket,), _ = read(
+        ruleset, "aggregation", {"aggregations": {"t": {"buckets": [bucket]}}}, rule_id=RULE
+    )
+
+    assert learned.count == of_bucket.count == 2**62

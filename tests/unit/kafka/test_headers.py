@@ -18,7 +18,7 @@ from pipeline.kafka.headers import (
     parse_dead_letter,
     requeue_headers,
 )
-from pipeline.types import Position
+from pipeline.record import Position
 
 LETTER = DeadLetter(
     key=b"k",
@@ -212,3 +212,31 @@ def test_a_record_that_is_no_dead_letter_of_ours_is_refused(name, raw):
         parse_dead_letter(b"k", b"v", tuple(encoded.items()))
 
     assert "invalid_envelope" == caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("original.partition", "-5"),
+        ("original.partition", str(2**31)),
+        ("original.offset", str(2**63)),
+        ("original.offset", "9" * 5_000),
+        ("original.timestamp", "soon"),
+        ("attempt", "-1"),
+        ("attempt", str(10**30)),
+        ("failed_at", "0001-01-01T00:00:00+14:00"),
+        ("failed_at", "9999-12-31T23:59:59-14:00"),
+        ("failed_at", "2026-01-02T03:04:05"),
+    ],
+)
+def test_a_forged_letter_is_a_strangers_record(name: str, value: str):
+    encoded = encode_dead_letter(LETTER, **LIMITS)
+    forged = tuple(
+        (header, value.encode() if header == f"firstseen.{name}" else raw)
+        for header, raw in encoded.headers
+    )
+
+    with pytest.raises(DecodeError) as caught:
+        parse_dead_letter(encoded.key, encoded.value, forged)
+
+    assert caught.value.reason == "invalid_envelope"

@@ -3,6 +3,8 @@ from __future__ import annotations
 import gzip
 import io
 import sys
+import tracemalloc
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,23 @@ def test_a_line_without_end_is_an_error_before_it_fills_the_memory(tmp_path: Pat
 
     with pytest.raises(EventsFileError, match="after line 1: the next line is longer"):
         values(write(tmp_path, "bomb.zst", packed))
+
+
+@pytest.mark.parametrize("byte", [b"x", b"\n"])
+def test_a_compressed_file_is_unpacked_in_pieces_however_small_it_is(
+    tmp_path: Path, byte: bytes
+) -> None:
+    path = write(tmp_path, "e.zst", zstandard.compress(byte * (256 << 20)))
+    tracemalloc.start()
+    try:
+        lines = islice(read_events([path]), 100_000)
+        if byte == b"x":
+            with pytest.raises(EventsFileError, match="longer than"):
+                next(lines)
+        else:
+            assert sum(line.value == b"" for line in lines) == 100_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 64 << 20

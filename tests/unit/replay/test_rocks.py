@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from pipeline.engine.tables import MemoryTable, Table
 from pipeline.errors import StateError
 from pipeline.replay.rocks import RocksTable
+from tests.damage import spoil_blocks
 
 
 @pytest.fixture(params=["memory", "rocks"])
@@ -66,3 +68,16 @@ def test_a_damaged_folder_is_an_error_that_says_what_to_do(tmp_path: Path) -> No
 
     with pytest.raises(StateError, match="delete this one"):
         RocksTable(tmp_path)
+
+
+def test_damage_that_opening_does_not_meet_is_an_error_and_not_an_early_end(tmp_path: Path) -> None:
+    with RocksTable(tmp_path) as table:
+        for number in range(1000):
+            table.put(b"%04d" % number, sha256(b"%d" % number).digest())
+    spoil_blocks(tmp_path)
+
+    with RocksTable(tmp_path) as table:
+        with pytest.raises(StateError, match="delete this one"):
+            list(table.items())
+        with pytest.raises(StateError, match="delete this one"):
+            [table.get(b"%04d" % number) for number in range(1000)]

@@ -58,7 +58,7 @@ def test_the_powershell_engine_rule_reads_library_indices_only(ruleset):
 
 
 def test_the_powershell_engine_rule_can_skip_records_undecoded(ruleset):
-    literals = ruleset.get(IMAGELOAD).literals
+    engine, *others = ruleset.get(IMAGELOAD).clauses
 
-    assert literals is not None
-    assert all("System.Management.Automation" in text for text in literals.alternatives)
+    assert all("System.Management.Automation" in needle.text for needle in engine)
+    assert {"windows", "library"} == {needle.text for clause in others for needle in clause}

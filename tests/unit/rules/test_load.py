@@ -141,3 +141,47 @@ def test_an_issue_prints_as_place_severity_code_and_text(tmp_path):
     assert str(issue) == (
         f"{path}:9: error[unknown_key]: unknown key 'max_signal' in rule (did you mean max_signals?)"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\n[rule]\n" + ".".join("a" * 200_000) + " = 1", "a key of more than 32 parts"),
+        ("\n\n[" + ".'x'" * 200_000 + "]", "Invalid initial character"),
+        ("\n\n['x'" + ".'x'" * 200_000 + "]", "a key of more than 32 parts"),
+        ("a = 1\n\nb = [{" + "c." * 400_000 + "d = 1}]", "a key of more than 32 parts"),
+    ],
+)
+def test_a_key_of_endless_parts_is_refused_before_anybody_splits_it(tmp_path, text, message):
+    (issue,) = load_rules([write(tmp_path / "r.toml", text)]).issues
+
+    assert (issue.code, issue.line) == ("toml_syntax", 3)
+    assert message in issue.message
+
+
+def test_many_dots_elsewhere_are_no_key_of_many_parts(tmp_path):
+    dots = ".".join("a" * 100)
+    text = RULE.format(rule_id="dots") + f'note = """\n{dots} = 1\n"""\nsetup = "{dots}" # {dots}\n'
+
+    assert rule_ids(load_rules([write(tmp_path / "r.toml", text)])) == ["dots"]
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "0x" + "f" * 5_000, "[0x" + "f" * 5_000 + "]"])
+@pytest.mark.parametrize("key", ["risk_score", "version", "name", "anything"])
+def test_a_number_of_thousands_of_digits_is_an_issue_and_no_exception(tmp_path, key, number):
+    path = write(tmp_path / "r.toml", f"[rule]\n{key} = {number}\n")
+
+    result = load_rules([path])
+
+    assert result.rules == ()
+    assert {issue.severity for issue in result.issues} == {"error"}
+
+
+@pytest.mark.parametrize("key", ["max_signals", "version"])
+def test_a_number_that_no_row_of_the_state_can_hold_is_refused(tmp_path, key):
+    text = RULE.format(rule_id="r") + f"{key} = {2**64}\n"
+
+    (issue,) = load_rules([write(tmp_path / "r.toml", text)]).issues
+
+    assert (issue.code, issue.line) == ("bad_value", 9)
+    assert "is not between 1 and 2147483647" in issue.message

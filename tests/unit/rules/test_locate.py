@@ -96,6 +96,22 @@ def test_a_table_header_has_its_line(text, line):
     assert TomlSource(text).header_line("rule") == line
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("[[tests]]\na = 1\n\n[[tests]]\n", (1, 4)),
+        ("[[tests]]\n[[tests]]", (1, 2)),
+        ("[[ tests ]] # x\n[['tests']]\n", (1, 2)),
+        ('[["tests"]]\na = """\n[[tests]]\n"""\n', (1,)),
+        ("tests = [\n  {},\n  {},\n]\n", (2, 3)),
+    ],
+)
+def test_each_block_has_its_line(text, lines):
+    blocks = tomllib.loads(text)["tests"]
+
+    assert TomlSource(text).block_lines("tests", len(blocks)) == lines
+
+
 def test_the_text_of_a_multi_line_string_begins_on_the_next_line():
     source = TomlSource(TEXT)
 

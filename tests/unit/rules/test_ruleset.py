@@ -140,11 +140,11 @@ def test_objects_multi_fields_and_wildcard_names_are_mapped():
     assert compile_one(replace(RULE, query=query)).rule.query == query
 
 
-def test_a_rule_without_a_usable_literal_says_what_that_costs():
+def test_a_rule_without_a_usable_text_says_what_that_costs():
     ruleset, (issue,) = compile_all(replace(RULE, query="host.id:*"))
 
     assert (issue.code, issue.severity) == ("no_literal", "info")
-    assert ruleset.runnable[0].literals is None
+    assert ruleset.runnable[0].clauses == ()
 
 
 def test_a_rule_that_is_not_run_costs_nothing_and_says_nothing():

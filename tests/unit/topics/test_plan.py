@@ -204,6 +204,7 @@ def test_strimzi_gets_our_topics_as_objects():
             "config": {
                 "min.insync.replicas": 2,
                 "max.message.bytes": 2_162_688,
+                "message.timestamp.type": "LogAppendTime",
                 "cleanup.policy": "compact",
                 "segment.bytes": 104_857_600,
                 "delete.retention.ms": 604_800_000,

@@ -75,6 +75,13 @@ def test_our_topics_take_the_largest_record_that_we_write():
     assert min(limits) > Settings().kafka.message_max_bytes
 
 
+def test_every_topic_is_to_be_stamped_by_the_broker():
+    """#createtime-and-logappendtime: the input, which is only checked, and our own."""
+    specs = load_topic_specs(topics_directory(), Settings())
+
+    assert {"LogAppendTime"} == {spec.configs["message.timestamp.type"] for spec in specs}
+
+
 def test_changelogs_are_compacted_and_fit_their_source():
     specs = by_role(load_topic_specs(None, Settings()))
 

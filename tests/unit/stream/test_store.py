@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.stream.tables import is_damaged
+from pipeline.stream.store import is_damaged
 
 OF_ROCKSDB = {
     "IO error: lock hold by current process, acquire time 1 acquiring thread 2: x/LOCK": False,

@@ -1,0 +1,96 @@
+"""Which of many rules an event can match, by the values of a few fields.
+
+To ask hundreds of rules in turn takes as long as decoding the event many times over. Nearly all
+queries demand that some keywords have one of a few values (`pipeline.kql.exact`). Here each of
+those fields is read once, and only the rules whose demands are all met are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+from pipeline.kql import ExactClause, FieldType, exact_clauses
+from pipeline.kql.fields import as_list
+from pipeline.kql.values.folding import lower
+from pipeline.rules.compiled import CompiledRule
+
+T = TypeVar("T")
+
+_FEW: Final = 4
+"""So many rules are asked in turn: to read the fields of an index would take as long."""
+
+_REMEMBERED: Final = 4096
+"""Combinations of index name and answered clauses whose rules are remembered."""
+
+
+class RuleIndex(Generic[T]):
+    """An index of rules by the exact values that they demand."""
+
+    def __init__(self, rules: Iterable[tuple[T, CompiledRule]]) -> None:
+        """Index rules.
+
+        Args:
+            rules: what is to be returned for each rule, and the rule.
+        """
+        rules = tuple(rules)
+        bit_of: dict[ExactClause, int] = {}
+        self._rules: list[tuple[T, CompiledRule, int]] = []
+        for answer, rule in rules:
+            need = 0
+            for clause in exact_clauses(rule.node, rule.fields) if len(rules) > _FEW else ():
+                need |= bit_of.setdefault(clause, 1 << len(bit_of))
+            self._rules.append((answer, rule, need))
+        by_field: dict[FieldType, dict[str, int]] = {}
+        for clause, bit in bit_of.items():
+            for exact in clause:
+                answers = by_field.setdefault(exact.field, {})
+                answers[exact.value] = answers.get(exact.value, 0) | bit
+        self._fields = tuple(_answers(field, answers) for field, answers in by_field.items())
+        self._remembered: dict[tuple[str | None, int], tuple[T, ...]] = {}
+
+    def candidates(self, event: dict[str, Any], index: str | None) -> Sequence[T]:
+        """Return, in their order, the rules that can match an event; the others cannot.
+
+        Args:
+            event: the event.
+            index: the name of its index, None to ask rules of every index.
+        """
+        answers = 0
+        for answered_by in self._fields:
+            answers |= answered_by(event)
+        key = index, answers
+        found = self._remembered.get(key)
+        if found is None:
+            found = tuple(
+                answer
+                for answer, rule, need in self._rules
+                if need & answers == need and rule.accepts_index(index)
+            )
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key] = found
+        return found
+
+
+def _answers(field: FieldType, answers: dict[str, int]) -> Callable[[dict[str, Any]], int]:
+    """Return what tells which clauses an event answers with the values of one field."""
+    read, index, caseless = field.reader(), field.values.index, field.caseless
+    longest = max(map(len, answers))
+
+    def answered(event: dict[str, Any]) -> int:
+        raw = read(event)
+        if raw is None:
+            return 0
+        if type(raw) is str:
+            # As it is indexed; a text that is too long for the index is none of ours either.
+            if len(raw) > longest:
+                return 0
+            return answers.get(lower(raw) if caseless else raw, 0)
+        found = 0
+        for value in as_list(raw):
+            text = index(value)
+            found |= 0 if text is None else answers.get(text, 0)
+        return found
+
+    return answered

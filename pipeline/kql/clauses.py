@@ -1,0 +1,73 @@
+"""What a query demands, as clauses: an event that matches answers every one of them.
+
+A clause is a set of alternatives, whatever they are: texts that stand in the event
+(`pipeline.kql.needles`) or values that fields have (`pipeline.kql.exact`). It is answered by any of
+them. The clauses of a query are necessary, not sufficient: negations and all that has no such
+alternatives are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from pipeline.kql.nodes import And, Is, Nested, Node, Or
+
+T = TypeVar("T")
+
+MAX_CLAUSES = 8
+"""Clauses kept of a query: each costs time, and the first few tell most."""
+
+
+def clauses_of(
+    node: Node,
+    leaf: Callable[[Is, str | None], tuple[frozenset[T], ...]],
+    rank: Callable[[frozenset[T]], tuple[int, ...]],
+    nested: str | None = None,
+) -> tuple[frozenset[T], ...]:
+    """Return the clauses of a query, those of the lowest rank first; empty if none is known.
+
+    Args:
+        node: the query.
+        leaf: gives the clauses of a single comparison that stands in this nested path.
+        rank: the order in which clauses are kept.
+        nested: the nested path that the node stands in.
+    """
+    match node:
+        case And():
+            found = [clauses_of(child, leaf, rank, nested) for child in node.children]
+            return best((clause for clauses in found for clause in clauses), rank)
+        case Or():
+            return any_of([clauses_of(child, leaf, rank, nested) for child in node.children], rank)
+        case Nested():
+            path = node.path if nested is None else f"{nested}.{node.path}"
+            return clauses_of(node.child, leaf, rank, path)
+        case Is():
+            return leaf(node, nested)
+        case _:
+            return ()
+
+
+def any_of(
+    found: Iterable[tuple[frozenset[T], ...]], rank: Callable[[frozenset[T]], tuple[int, ...]]
+) -> tuple[frozenset[T], ...]:
+    """Return the clauses of alternatives: each is made of one clause of every alternative."""
+    combinations: list[tuple[frozenset[T], ...]] = [()]
+    shared: list[frozenset[T]] = []
+    for clauses in found:
+        if not clauses:
+            return ()
+        if 1 < len(clauses) <= MAX_CLAUSES // len(combinations):
+            combinations = [(*before, one) for before in combinations for one in clauses]
+        else:
+            shared.append(clauses[0])
+    # All at once: one by one, thousands of alternatives would be copied thousands of times.
+    base: frozenset[T] = frozenset().union(*shared)
+    return best((base.union(*several) for several in combinations), rank)
+
+
+def best(
+    clauses: Iterable[frozenset[T]], rank: Callable[[frozenset[T]], tuple[int, ...]]
+) -> tuple[frozenset[T], ...]:
+    """Return the first few of different clauses."""
+    return tuple(sorted(dict.fromkeys(clauses), key=rank)[:MAX_CLAUSES])

@@ -1,0 +1,45 @@
+"""Exact values: what fields of a matching event are equal to, for an index of many queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pipeline.kql.clauses import clauses_of
+from pipeline.kql.field_table import FieldTable
+from pipeline.kql.field_type import FieldType
+from pipeline.kql.nodes import Boolean, Is, Node, Text, literal_text
+from pipeline.kql.values import KeywordType
+
+
+@dataclass(frozen=True, slots=True)
+class ExactValue:
+    """A field that has this value, in its indexed form, among others maybe."""
+
+    field: FieldType
+    value: str
+
+
+ExactClause: TypeAlias = frozenset[ExactValue]
+"""Exact values of which a matching event has at least one."""
+
+
+def exact_clauses(node: Node, table: FieldTable) -> tuple[ExactClause, ...]:
+    """What a matching event is equal to, the shortest list first; empty if nothing is known.
+
+    Only whole keywords outside of nested objects count.
+    """
+
+    def leaf(node: Is, nested: str | None) -> tuple[ExactClause, ...]:
+        if nested is not None or not isinstance(node.field, str):
+            return ()
+        if not isinstance(node.value, Text | Boolean):
+            return ()
+        found = table.get(node.field)
+        if found is None or found.is_container or found.nested is not None:
+            return ()
+        if not isinstance(found.values, KeywordType):
+            return ()
+        return (frozenset({ExactValue(found, found.values.normal(literal_text(node.value)))}),)
+
+    return clauses_of(node, leaf, lambda clause: (len(clause),))

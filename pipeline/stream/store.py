@@ -1,0 +1,163 @@
+"""RocksDB behind a table: one folder a partition, bounded memory, and what to do with damage."""
+
+from __future__ import annotations
+
+import gc
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rocksdict
+from faust.stores import rocksdb
+from faust.types import TP
+from rocksdict import Rdict
+
+from pipeline.errors import StateError
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """Memory and files of all RocksDB instances of one worker, in bytes.
+
+    The block cache is shared by every table and partition; each partition has at most two write
+    buffers of its own.
+    """
+
+    block_cache_bytes: int
+    write_buffer_bytes: int
+    max_open_files: int = 128
+
+
+class SharedCacheOptions(rocksdb.RocksDBOptions):
+    """RocksDB options with one block cache for the whole process.
+
+    Faust's own give every table and partition a cache of 2 GiB and three buffers of 64 MiB.
+    """
+
+    def __init__(self, options: StoreOptions, cache: rocksdict.Cache) -> None:
+        super().__init__(use_rocksdict=True)
+        self._options = options
+        self._cache = cache
+
+    def open(self, path: Path, *, read_only: bool = False) -> Rdict:  # noqa: ARG002
+        return Rdict(str(path), options=self.as_options())
+
+    def as_options(self) -> rocksdict.Options:
+        blocks = rocksdict.BlockBasedOptions()
+        blocks.set_block_cache(self._cache)
+        blocks.set_bloom_filter(10, False)
+        blocks.set_cache_index_and_filter_blocks(True)
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        options = rocksdict.Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_block_based_table_factory(blocks)
+        options.set_write_buffer_size(self._options.write_buffer_bytes)
+        options.set_max_write_buffer_number(2)
+        options.set_max_open_files(self._options.max_open_files)
+        options.set_keep_log_file_num(2)
+        options.set_compression_type(rocksdict.DBCompressionType.lz4())
+        return options
+
+
+_NO_DAMAGE = ("lock", "no space left", "quota exceeded", "too many open files")
+"""In what RocksDB says when the folder is all right, but somebody has it, or there is no room."""
+
+
+def is_damaged(error: Exception) -> bool:
+    """Whether an error of RocksDB at opening means that what is in the folder cannot be used.
+
+    A full disk does not: to set a good state aside there would leave even less room, and make the
+    next start recover all of it from the changelog.
+    """
+    text = str(error).lower()
+    return "corruption" in text or not any(cause in text for cause in _NO_DAMAGE)
+
+
+class Store(rocksdb.Store):
+    """Faust's RocksDB store with our options, which sets a damaged folder aside."""
+
+    def __init__(self, *args: Any, rocks: SharedCacheOptions, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.rocksdb_options = rocks
+
+    def _open_for_partition(self, partition: int) -> Rdict:
+        path = self.partition_path(partition)
+        note = self._note_of_damage(partition)
+        try:
+            return self._open_unless_noted(path, note)
+        except Exception as exc:
+            if not is_damaged(exc):
+                raise
+            if not path.exists():
+                raise StateError(f"cannot open the state at {path}: {exc}") from exc
+            aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+            path.rename(aside)
+            note.unlink(missing_ok=True)
+            self.log.exception(
+                "state at %s is damaged: set aside as %s, rebuilding from the changelog",
+                path,
+                aside,
+            )
+            self.app.on_damaged_state(self.table_name)
+            return self.rocksdb_options.open(path)
+
+    def _open_unless_noted(self, path: Path, note: Path) -> Rdict:
+        if not path.exists():
+            note.unlink(missing_ok=True)
+        elif note.exists():
+            raise StateError(note.read_text(encoding="utf-8"))
+        db = self.rocksdb_options.open(path)
+        try:
+            db.get(self.offset_key)  # Faust asks for it next
+        except Exception:
+            db.close()
+            raise
+        return db
+
+    def _note_of_damage(self, partition: int) -> Path:
+        path = self.partition_path(partition)
+        return path.with_name(f"{path.name}.damage")
+
+    def unusable(self, partition: int, error: Exception) -> StateError:
+        """Return what to stop with after RocksDB raised in an open database.
+
+        It looks at a block only when the block is read: a folder that opened well can turn out to
+        be damaged hours later, and would again after each start. So damage is noted beside the
+        folder, and the next start sets that aside.
+        """
+        path = self.partition_path(partition)
+        if "corruption" not in str(error).lower():
+            return StateError(f"the state at {path} cannot be used: {error}")
+        with suppress(OSError):  # no room for it: the next start meets the damage once more
+            self._note_of_damage(partition).write_text(str(error), encoding="utf-8")
+        return StateError(
+            f"the state at {path} is damaged: {error}. Start again: it is set aside then, and "
+            "rebuilt from the changelog"
+        )
+
+    def database(self, partition: int) -> Rdict:
+        """Return the open RocksDB of a partition."""
+        return self._db_for_partition(partition)
+
+    def approximate_size(self) -> int:
+        """Return about how many rows the open partitions hold (RocksDB's estimate)."""
+        total = 0
+        for db in self._dbs.values():
+            total += db.property_int_value("rocksdb.estimate-num-keys") or 0
+        return total
+
+    async def stop(self) -> None:
+        """Close every database; closing is dropping the last reference."""
+        for db in self._dbs.values():
+            db.close()
+        self._dbs.clear()
+        gc.collect()
+
+    def revoke_partitions(self, table: Any, tps: set[TP]) -> None:
+        for tp in tps:
+            if tp.topic in table.changelog_topic.topics:
+                db = self._dbs.pop(tp.partition, None)
+                if db is not None:
+                    db.close()
