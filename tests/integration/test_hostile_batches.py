@@ -7,7 +7,7 @@ import json
 import psutil
 
 from tests.deployment import NewDeployment
-from tests.events import encode, library_event
+from tests.events import NO_JSON, encode, library_event
 from tests.record_batches import (
     CODECS,
     RawRecord,
@@ -35,7 +35,7 @@ def test_a_batch_that_cannot_be_read_is_a_dead_letter_and_what_follows_is_told(
 
     odd = [
         RawRecord(event(1), b"key", ((b"\xff\xfe", b"v"), (b"none", None))),
-        RawRecord(b"no JSON, but System.Management.Automation.ni.dll", None, ((b"\xff", b"\x00"),)),
+        RawRecord(NO_JSON, None, ((b"\xff", b"\x00"),)),
     ]
     sent = [
         batch(compress(section(odd), "zstd"), 2, CODECS["zstd"]),
