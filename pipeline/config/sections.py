@@ -238,7 +238,7 @@ class StreamSettings(Section):
         description="Largest answer to one fetch, per broker.",
     )
     max_partition_fetch_bytes: Size = Field(
-        default=2 << 20,
+        default=4 << 20,
         ge=1 << 16,
         le=2**31 - 1,
         description="Share of one partition in such an answer.",
