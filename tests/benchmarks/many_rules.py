@@ -28,6 +28,7 @@ from pipeline.rules import RuleSet, builtin_path, load_rules
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.transport import batches
 from pipeline.stream.transport.bundles import Shelf
+from pipeline.stream.transport.decompression import Decompressor
 from pipeline.stream.transport.filtering import FilteredRecords
 from pipeline.stream.transport.options import Depth
 from pipeline.telemetry.metrics import Metrics
@@ -79,17 +80,25 @@ def passed(data: bytes, record_filter: MatchFilter, depth: Depth) -> int:
     records = PartitionRecords(
         _PARTITION, MemoryRecords(data), [], 0, None, None, True, READ_UNCOMMITTED
     )
-    FilteredRecords.adopt_filtered(records, shelf, record_filter, depth, data)
+    FilteredRecords.adopt_filtered(
+        records,
+        shelf,
+        record_filter,
+        depth,
+        data=memoryview(data),
+        decompressor=Decompressor(),
+    )
     return sum(
         len(shelf.take(Position(*_PARTITION, first.offset)).items) for first in iter(records)
     )
 
 
 def _decompressed(data: bytes) -> int:
-    for header in batches.batch_headers(data):
+    decompressor, view = Decompressor(), memoryview(data)
+    for header in batches.batch_headers(view):
         if header is not None:
-            batches.check_crc(data, header)
-            batches.decompress(data, header)
+            batches.check_crc(view, header)
+            decompressor.decompress(view, header)
     return 0
 
 
