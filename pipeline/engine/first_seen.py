@@ -58,7 +58,7 @@ from pipeline.engine.event_clock import EventClock
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.held import Held
 from pipeline.engine.identity import KEY_BYTES
-from pipeline.engine.tables import Table
+from pipeline.engine.tables import Table, unreadable
 from pipeline.engine.wire import Forget, Hold, Learn, Observation, Release
 from pipeline.errors import StateError
 from pipeline.rules.history import is_new
@@ -150,10 +150,7 @@ def decode_row(value: bytes) -> Row:
     try:
         row = _decoder.decode(value)
     except ValueError as error:
-        raise StateError(
-            f"a first seen row cannot be read ({error}): the state is damaged; delete the local "
-            f"state folder, it is rebuilt from the changelog"
-        ) from error
+        raise unreadable("a first seen row", error) from error
     if row.format != ROW_FORMAT:
         raise StateError(
             f"a first seen row has format {row.format}, this version reads {ROW_FORMAT}: "

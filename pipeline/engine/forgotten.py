@@ -17,8 +17,7 @@ from typing import Final
 import msgspec
 
 from pipeline.engine.identity import HISTORY_BYTES
-from pipeline.engine.tables import Table
-from pipeline.errors import StateError
+from pipeline.engine.tables import Table, unreadable
 
 MARKS_KEY: Final = b"forgotten"
 """Where a table keeps the marks. No first seen key has this length."""
@@ -38,10 +37,7 @@ def read_marks(value: bytes | None) -> dict[bytes, int]:
     try:
         return _decoder.decode(value)
     except ValueError as error:
-        raise StateError(
-            f"the marks of forgotten histories cannot be read ({error}): delete the local state "
-            f"folder, it is rebuilt from the changelog"
-        ) from error
+        raise unreadable("the marks of forgotten histories", error) from error
 
 
 class Forgotten:

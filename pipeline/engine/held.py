@@ -18,8 +18,7 @@ from typing import Final
 import msgspec
 
 from pipeline.engine.identity import HISTORY_BYTES
-from pipeline.engine.tables import Table
-from pipeline.errors import StateError
+from pipeline.engine.tables import Table, unreadable
 
 HELD_KEY: Final = b"held"
 """Where a table keeps the spans. No first seen key has this length."""
@@ -113,7 +112,4 @@ def _read(value: bytes | None) -> dict[bytes, HeldHistory]:
     try:
         return _decoder.decode(value)
     except ValueError as error:
-        raise StateError(
-            f"the list of held histories cannot be read ({error}): delete the local state folder, "
-            f"it is rebuilt from the changelog"
-        ) from error
+        raise unreadable("the list of held histories", error) from error

@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from pipeline.engine.tables import unreadable
 from pipeline.engine.wire import RuleRef
 from pipeline.errors import StateError
 from pipeline.types import Term
@@ -136,10 +137,7 @@ def _read(decoder: msgspec.msgpack.Decoder[RowType], value: bytes) -> RowType:
     try:
         row = decoder.decode(value)
     except ValueError as error:
-        raise StateError(
-            f"a quota row cannot be read ({error}): the state is damaged; delete the local state "
-            f"folder, it is rebuilt from the changelog"
-        ) from error
+        raise unreadable("a quota row", error) from error
     if row.format != ROW_FORMAT:
         raise StateError(
             f"a quota row has format {row.format}, this version reads {ROW_FORMAT}: start a "

@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from pipeline.errors import StateError
+
+
+def unreadable(what: str, error: ValueError) -> StateError:
+    """Return the error for what a table holds and its reader refuses, as in "a quota row"."""
+    return StateError(
+        f"{what} cannot be read ({error}): the state is damaged; delete the local state folder, it "
+        f"is rebuilt from the changelog"
+    )
+
 
 class Table(Protocol):
     """Bytes to bytes. A write is visible to the next read; durability is the owner's matter."""

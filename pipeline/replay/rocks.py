@@ -10,6 +10,7 @@ from typing import Final, Self
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict
 
 from pipeline.errors import StateError
+from pipeline.rocks import rows
 
 BLOCK_CACHE_BYTES: Final = 16 * 1_048_576
 WRITE_BUFFER_BYTES: Final = 8 * 1_048_576
@@ -52,20 +53,12 @@ class RocksTable:
         self._rows.delete(key)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield every (key, value) in order of the keys.
+        """Return every (key, value) in order of the keys.
 
         Raises:
             StateError: the folder is damaged.
         """
-        rows = self._rows.iter()
-        rows.seek_to_first()
-        while rows.valid():
-            yield rows.key(), rows.value()
-            rows.next()
-        try:
-            rows.status()  # an iterator that meets damage is at its end as well
-        except Exception as error:
-            raise self._unusable(error) from error
+        return rows(self._rows, b"", self._unusable)
 
     def _unusable(self, error: Exception) -> StateError:
         return StateError(

@@ -22,6 +22,7 @@ from faust import Table
 from faust.types import TP
 
 from pipeline.errors import StateError
+from pipeline.rocks import rows
 from pipeline.stream.outbox import Delivery, Outbox, Outgoing
 from pipeline.stream.store import SharedCacheOptions, Store
 
@@ -73,17 +74,9 @@ class PartitionTable:
 
     def items_from(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over the rows from a key on, in order of the keys; see `items`."""
-        rows = self._db.iter()
-        rows.seek(start)
-        while rows.valid():
-            key = rows.key()
+        for key, value in rows(self._db, start, self._unusable):
             if key != Store.offset_key:
-                yield key, rows.value()
-            rows.next()
-        try:
-            rows.status()  # an iterator that meets damage is at its end as well
-        except Exception as exc:
-            raise self._unusable(exc) from exc
+                yield key, value
 
     def _unusable(self, error: Exception) -> StateError:
         return self._table.data.unusable(self._partition, error)
