@@ -29,6 +29,7 @@ from pipeline.engine.spelling import (
     spelling,
 )
 from pipeline.kql import Clause, Needle
+from pipeline.kql.literal_search import literal_database
 from pipeline.rules.ruleset import RuleSet
 
 _MIN_COMMON: Final = 12
@@ -131,14 +132,14 @@ class Prefilter:
         if self._anchored is None or price(self.anchors) > price(best) + _WORTH_IT:
             self.anchors = best
             texts = _anchor_texts(best, self._sightings)
-            self._anchored = _database(chain(texts, self._clauses.marks))
+            self._anchored = literal_database(chain(texts, self._clauses.marks))
 
 
 class _Clauses:
     """The clauses of all rules, and the search that tells which of them a record answers.
 
     Attributes:
-        marks: what has to be searched besides needles, as `_database` takes it.
+        marks: what has to be searched besides needles, as `literal_database` takes it.
     """
 
     def __init__(self, requirements: Iterable[tuple[Clause, ...]]) -> None:
@@ -158,7 +159,7 @@ class _Clauses:
         self._verdicts: dict[int, bool] = {}
         texts = [(spelling(needle), needle.caseless) for needle in bits]
         self.marks = tuple(_marks(bits))
-        self._database = _database(chain(texts, self.marks))
+        self._database = literal_database(chain(texts, self.marks))
         self._answers = 0
         self._marked = False
 
@@ -248,17 +249,3 @@ def _common_start(one: bytes, other: bytes) -> bytes:
 
 def _stop(*_: object) -> bool:
     return True
-
-
-def _database(texts: Iterable[tuple[bytes, bool]]) -> Any:
-    """Return a search for texts, each with whether its case does not count."""
-    texts = list(texts)
-    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-    database.compile(
-        expressions=[text for text, _ in texts],
-        ids=list(range(len(texts))),
-        elements=len(texts),
-        flags=[hyperscan.HS_FLAG_CASELESS if caseless else 0 for _, caseless in texts],
-        literal=True,
-    )
-    return database

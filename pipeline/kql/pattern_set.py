@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from threading import Lock
 from typing import Any, Final
 
-import hyperscan
-
 from pipeline.kql.indexed import SEPARATOR, STAND_IN, Texts
+from pipeline.kql.literal_search import literal_database
 from pipeline.kql.patterns import StarPattern
 
 _PARTS_ASKED: Final = 4
@@ -69,18 +68,10 @@ class _Search:
     def __init__(self, patterns: Sequence[tuple[str, ...]]) -> None:
         self._bit: dict[bytes, int] = {}
         self._needs = [self._need(parts) for parts in patterns]
-        texts = list(self._bit)
         self._found = 0
         self._database: Any = None
-        if texts:
-            self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-            self._database.compile(
-                expressions=texts,
-                ids=list(range(len(texts))),
-                elements=len(texts),
-                flags=[hyperscan.HS_FLAG_SINGLEMATCH] * len(texts),
-                literal=True,
-            )
+        if self._bit:
+            self._database = literal_database(((text, False) for text in self._bit), once=True)
 
     def _need(self, parts: tuple[str, ...]) -> int:
         need = 0

@@ -15,7 +15,7 @@ from pipeline.cli.root import COMMANDS, firstseen
 
 HEAVY = {
     *("aiokafka", "confluent_kafka", "faust", "mode", "msgspec", "orjson", "prometheus_client"),
-    *("pydantic", "rich", "rocksdict", "structlog", "yaml", "zstandard"),
+    *("hyperscan", "pydantic", "rich", "rocksdict", "structlog", "yaml", "zstandard"),
 }
 
 

@@ -1,0 +1,29 @@
+"""Databases of literal texts that are all searched for in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def literal_database(texts: Iterable[tuple[bytes, bool]], *, once: bool = False) -> Any:
+    """Return a database of Hyperscan; the number of a text is its place among `texts`.
+
+    Args:
+        texts: texts without NUL, none of them empty, each with whether its case does not count.
+        once: whether each text is told once a scan, and not each place where it stands.
+    """
+    # Every command imports the query language, and few of them search.
+    import hyperscan  # noqa: PLC0415
+
+    texts = list(texts)
+    told = hyperscan.HS_FLAG_SINGLEMATCH if once else 0
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=[text for text, _ in texts],
+        ids=list(range(len(texts))),
+        elements=len(texts),
+        flags=[told | (hyperscan.HS_FLAG_CASELESS if caseless else 0) for _, caseless in texts],
+        literal=True,
+    )
+    return database
