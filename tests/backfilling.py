@@ -22,6 +22,7 @@ from pipeline.kql import FieldTable
 from tests.clients import SECONDS, client_config, read_all
 from tests.deployment import Deployment
 from tests.events import encode, library_event
+from tests.rules import rule_text
 from tests.small_topics import small_topics
 
 BROAD = "any-load"
@@ -77,7 +78,7 @@ def rule_file(directory: Path, rule_id: str, query: str) -> Path:
     """Write a rule, or change its query."""
     directory.mkdir(exist_ok=True)
     file = directory / f"{rule_id}.toml"
-    file.write_text(RULE_TEXT.format(rule_id=rule_id, query=query))
+    file.write_text(rule_text(rule_id, query))
     return file
 
 
@@ -196,28 +197,3 @@ def _replayed(stack: Deployment, file: Path) -> set[str]:
     ).stdout.splitlines()
     alerts = [json.loads(line) for line in found]
     return {alert["process"]["executable"] for alert in alerts if alert["rule"]["id"] == BROAD}
-
-
-RULE_TEXT = """
-[rule]
-author = ["firstseen tests"]
-description = "A load by a program not seen on this host before."
-from = "now-2m"
-index = ["logs-endpoint.events.library-*"]
-interval = "1m"
-language = "kuery"
-license = "Apache-2.0"
-name = "{rule_id}"
-risk_score = 10
-rule_id = "{rule_id}"
-severity = "low"
-type = "new_terms"
-query = "{query}"
-
-[rule.new_terms]
-field = "new_terms_fields"
-value = ["host.id", "process.executable"]
-[[rule.new_terms.history_window_start]]
-field = "history_window_start"
-value = "now-7d"
-"""

@@ -16,16 +16,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from pipeline.embedded.process import wait_until
+from tests.benchmarks.alert_reader import AlertReader
 from tests.benchmarks.firstseen import FIRSTSEEN, wait_ready
 from tests.benchmarks.generator import PARTITIONS, Corpus, events
 from tests.benchmarks.ground import Ground, prepared_ground
@@ -34,66 +35,30 @@ from tests.benchmarks.statistics import percentile, significant
 from tests.clients import client_config, create_topic
 from tests.deployment import Deployment
 from tests.events import encode, library_event
+from tests.rules import rule_text
 
 PERCENTILES = (50, 99, 99.9)
 SHARE = 0.001
-RULE = """
-[rule]
-author = ["firstseen benchmarks"]
-description = "The engine loaded by a program not seen on this host before; no quota in the way."
-from = "now-9m"
-index = ["logs-endpoint.events.library-*"]
-interval = "5m"
-language = "kuery"
-license = "Apache-2.0"
-max_signals = 1000000
-name = "Latency"
-risk_score = 10
-rule_id = "latency"
-severity = "low"
-type = "new_terms"
-query = 'event.category:library and dll.name:"System.Management.Automation.ni.dll"'
-
-[rule.new_terms]
-field = "new_terms_fields"
-value = ["host.id", "process.executable"]
-[[rule.new_terms.history_window_start]]
-field = "history_window_start"
-value = "now-14d"
-"""
+RULE = rule_text(
+    "latency",
+    'event.category:library and dll.name:"System.Management.Automation.ni.dll"',
+    interval="5m",
+    max_signals=1_000_000,  # no quota in the way
+    history="14d",
+)
 _DRAIN_SECONDS = 60.0
 _BURST_EVENTS = 200_000
 
 
-class AlertClock(threading.Thread):
-    """Reads the alerts topic and notes when each event's alert arrived."""
+class AlertClock(AlertReader):
+    """Notes when each event's alert arrived."""
 
     def __init__(self, deployment: Deployment) -> None:
-        super().__init__(daemon=True)
         self.arrived: dict[str, float] = {}
-        self._stopped = threading.Event()
-        config = client_config(deployment.broker.bootstrap) | {
-            "group.id": f"{deployment.prefix}-clock",
-            "auto.offset.reset": "earliest",
-            "fetch.wait.max.ms": 5,
-        }
-        self._consumer = Consumer(config)
-        topic = deployment.topic("alerts")
-        partitions = self._consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        super().__init__(deployment, "clock", fetch_wait_ms=5)
 
-    def run(self) -> None:
-        while not self._stopped.is_set():
-            message = self._consumer.poll(0.05)
-            if message is not None and message.error() is None:
-                now = time.monotonic()
-                event_id = json.loads(message.value())["detection"]["event_id"]
-                self.arrived.setdefault(event_id, now)
-        self._consumer.close()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self.join()
+    def note(self, alert: dict[str, Any], at: float) -> None:
+        self.arrived.setdefault(alert["detection"]["event_id"], at)
 
 
 @dataclass

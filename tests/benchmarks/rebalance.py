@@ -30,11 +30,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psutil
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from pipeline.embedded.process import wait_until
+from tests.benchmarks.alert_reader import AlertReader
 from tests.benchmarks.ground import Ground, prepared_ground
 from tests.benchmarks.latency import RULE
 from tests.benchmarks.machine import describe, placed_on
@@ -85,34 +87,15 @@ class Load(threading.Thread):
         self.join()
 
 
-class Arrivals(threading.Thread):
-    """Reads the alerts topic and notes when an alert of each input partition came."""
+class Arrivals(AlertReader):
+    """Notes when an alert of each input partition came."""
 
     def __init__(self, deployment: Deployment, partitions: int) -> None:
-        super().__init__(daemon=True)
         self.by_partition: list[list[float]] = [[] for _ in range(partitions)]
-        self._enough = threading.Event()
-        config = client_config(deployment.broker.bootstrap) | {
-            "group.id": f"{deployment.prefix}-arrivals",
-            "auto.offset.reset": "earliest",
-            "fetch.wait.max.ms": 20,
-        }
-        self._consumer = Consumer(config)
-        topic = deployment.topic("alerts")
-        numbers = self._consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        self._consumer.assign([TopicPartition(topic, number, 0) for number in numbers])
+        super().__init__(deployment, "arrivals", fetch_wait_ms=20)
 
-    def run(self) -> None:
-        while not self._enough.is_set():
-            for message in self._consumer.consume(500, 0.05):
-                if message.error() is None:
-                    host = json.loads(message.value())["host"]["id"]
-                    self.by_partition[int(host.removeprefix("h"))].append(time.monotonic())
-        self._consumer.close()
-
-    def stop(self) -> None:
-        self._enough.set()
-        self.join()
+    def note(self, alert: dict[str, Any], at: float) -> None:
+        self.by_partition[int(alert["host"]["id"].removeprefix("h"))].append(at)
 
     def all_since(self, moment: float) -> bool:
         """Whether every partition has had an alert since."""

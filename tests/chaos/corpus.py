@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.events import START, encode, library_event
+from tests.rules import rule_text
 
 RULES = 8
 """Rules, so that the quota's topic, keyed by rule, has work on every partition."""
@@ -24,30 +25,6 @@ QUOTA_RULES = 2
 
 Term = tuple[str, str, str]
 """Rule id, host, executable."""
-
-_RULE = """\
-[rule]
-rule_id = "{rule_id}"
-name = "Chaos {number}"
-description = "One of the rules of a chaos run."
-risk_score = 47
-severity = "medium"
-type = "new_terms"
-language = "kuery"
-index = ["logs-endpoint.events.library-*"]
-query = '''dll.name:"{dll}"'''
-interval = "{interval}"
-max_signals = {max_signals}
-version = 1
-
-[rule.new_terms]
-field = "new_terms_fields"
-value = ["host.id", "process.executable"]
-
-[[rule.new_terms.history_window_start]]
-field = "history_window_start"
-value = "now-14d"
-"""
 
 
 @dataclass(frozen=True)
@@ -103,12 +80,12 @@ def write_rules(directory: Path) -> None:
     directory.mkdir()
     for number in range(RULES):
         limited = number < QUOTA_RULES
-        text = _RULE.format(
-            rule_id=rule_id(number),
-            number=number,
-            dll=_dll(number),
+        text = rule_text(
+            rule_id(number),
+            f'dll.name:"{_dll(number)}"',
             interval="10s" if limited else "5m",
             max_signals=10 if limited else 1_000_000,
+            history="14d",
         )
         (directory / f"chaos_{number}.toml").write_text(text)
 

@@ -20,9 +20,10 @@ from pipeline.engine.match import MatchStage
 from pipeline.kql import FieldTable
 from pipeline.kql.limits import MAX_PATTERNS
 from pipeline.record import Position, Record
-from pipeline.rules import NewTerms, Rule, RuleSet, RuleType, Severity
+from pipeline.rules import NewTerms, RuleSet
 from tests.events import ENGINE, library_event
 from tests.mutations import _set
+from tests.rules import new_terms_rule
 
 LIMITS = DecodeLimits()
 _ROUNDS = 3
@@ -94,17 +95,7 @@ def cases() -> Iterator[Case]:
 
 
 def stage_of(query: str) -> MatchStage:
-    rule = Rule(
-        rule_id="slow",
-        name="Slow",
-        description="It is made to hurt.",
-        type=RuleType.NEW_TERMS,
-        version=1,
-        severity=Severity.LOW,
-        risk_score=21,
-        query=query,
-        new_terms=NewTerms(("user.id",), 604_800_000, "now-7d"),
-    )
+    rule = new_terms_rule(query=query, new_terms=NewTerms(("user.id",), 604_800_000, "now-7d"))
     ruleset, issues = RuleSet.compile([rule], FieldTable.builtin())
     if not ruleset.runnable:
         raise ValueError(f"{query[:80]}: {issues}")

@@ -14,6 +14,7 @@ from pipeline.engine.identity import KEY_BYTES
 from tests.clients import read_all
 from tests.deployment import Deployment, NewDeployment
 from tests.events import START, encode, library_event
+from tests.rules import rule_text
 from tests.small_topics import small_topics
 
 RULE = "852c1f19-68e8-43a6-9dce-340771fe1be3"
@@ -224,7 +225,7 @@ def test_a_rule_that_learns_tells_nothing_until_its_time_is_over_whoever_works_f
 
 def rule_file(directory: Path, query: str) -> Path:
     file = directory / "rule.toml"
-    file.write_text(RULE_TEXT.format(rule_id=BROAD, query=query))
+    file.write_text(rule_text(BROAD, query))
     return file
 
 
@@ -265,28 +266,3 @@ def test_the_history_of_an_old_query_is_dropped_and_its_rows_leave_the_changelog
     stack.produce(program(2_000 + n, f"{n}.exe", hours=2) for n in range(301))
     stack.wait_drained()
     assert {"300.exe": 1} == told(stack) - before
-
-
-RULE_TEXT = """
-[rule]
-author = ["firstseen tests"]
-description = "Any load by a program not seen on this host before."
-from = "now-2m"
-index = ["logs-endpoint.events.library-*"]
-interval = "1m"
-language = "kuery"
-license = "Apache-2.0"
-name = "Any load"
-risk_score = 10
-rule_id = "{rule_id}"
-severity = "low"
-type = "new_terms"
-query = "{query}"
-
-[rule.new_terms]
-field = "new_terms_fields"
-value = ["host.id", "process.executable"]
-[[rule.new_terms.history_window_start]]
-field = "history_window_start"
-value = "now-7d"
-"""

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.embedded.process import wait_until
 from tests.deployment import NewDeployment
 from tests.events import encode, library_event, many_events
+from tests.rules import rule_text
 
 RULE = "852c1f19-68e8-43a6-9dce-340771fe1be3"
 
@@ -137,7 +138,7 @@ def test_a_window_that_overflowed_closes_with_one_summary(
 ):
     """A rule with windows of one second, so that the end of one is near."""
     rule = tmp_path / "quick.toml"
-    rule.write_text(QUICK_RULE)
+    rule.write_text(rule_text("quick", "event.category:library", interval="10s", max_signals=10))
     stack = new_deployment(settings={"FIRSTSEEN_RULES__PATHS": str(rule)})
     workers = [stack.start_worker("a"), stack.start_worker("b")]
     for worker in workers:
@@ -159,29 +160,3 @@ def summed(stack: Any) -> int:
         for message in stack.read("alerts")
         if is_summary(message)
     )
-
-
-QUICK_RULE = """
-[rule]
-author = ["firstseen tests"]
-description = "Any load by a program not seen on this host before."
-from = "now-2m"
-index = ["logs-endpoint.events.library-*"]
-interval = "10s"
-language = "kuery"
-license = "Apache-2.0"
-max_signals = 10
-name = "Quick"
-risk_score = 10
-rule_id = "quick"
-severity = "low"
-type = "new_terms"
-query = "event.category:library"
-
-[rule.new_terms]
-field = "new_terms_fields"
-value = ["host.id", "process.executable"]
-[[rule.new_terms.history_window_start]]
-field = "history_window_start"
-value = "now-7d"
-"""

@@ -22,21 +22,18 @@ from pipeline.kql import FieldTable
 from pipeline.record import NO_TIMESTAMP, Position, Record
 from pipeline.rules.model import NewTerms, Rule, RuleType, Severity
 from pipeline.rules.ruleset import RuleSet
+from tests.rules import new_terms_rule
 
 NOON = "2024-05-01T12:00:00.000Z"
 NOON_MS = 1_714_564_800_000
 
 
 def rule(rule_id: str = "r1", **changes: Any) -> Rule:
-    base = Rule(
+    base = new_terms_rule(
         rule_id=rule_id,
-        name="New process",
-        description="",
-        type=RuleType.NEW_TERMS,
         version=3,
         severity=Severity.HIGH,
         risk_score=73,
-        query='dll.name:"engine.dll"',
         new_terms=NewTerms(("host.id", "process.executable"), 86_400_000, "now-1d"),
         timestamp_override="event.ingested",
     )

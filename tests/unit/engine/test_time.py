@@ -25,8 +25,9 @@ from pipeline.engine.tables import MemoryTable
 from pipeline.engine.timestamp import EARLIEST_MS, format_timestamp, parse_timestamp
 from pipeline.kql import FieldTable
 from pipeline.record import NO_TIMESTAMP, Position, Record
-from pipeline.rules.model import NewTerms, Rule, RuleType, Severity
+from pipeline.rules.model import NewTerms, Rule
 from pipeline.rules.ruleset import RuleSet
+from tests.rules import new_terms_rule
 
 TESTS = Path(__file__).parents[2]
 CONCEPTS = TESTS.parent / "docs" / "concepts.md"
@@ -41,15 +42,7 @@ GUARD = 5 * MINUTE
 
 
 def rule(*, override: str | None = "event.ingested", fallback: bool = True) -> Rule:
-    return Rule(
-        rule_id="rule",
-        name="New process",
-        description="",
-        type=RuleType.NEW_TERMS,
-        version=1,
-        severity=Severity.LOW,
-        risk_score=21,
-        query='dll.name:"engine.dll"',
+    return new_terms_rule(
         new_terms=NewTerms(("process.executable",), HISTORY, "now-10d"),
         timestamp_override=override,
         timestamp_override_fallback_disabled=not fallback,

@@ -12,21 +12,11 @@ from pipeline.errors import StateError
 from pipeline.kql import FieldTable
 from pipeline.replay import EventLine, Replay, ReplaySettings, RocksTable
 from pipeline.replay.replay import DEAD_LINES, RUN_KEY
-from pipeline.rules.model import NewTerms, Rule, RuleType, Severity
+from pipeline.rules.model import Rule, RuleType
 from pipeline.rules.ruleset import RuleSet
+from tests.rules import new_terms_rule
 
-RULE = Rule(
-    rule_id="new",
-    name="New process",
-    description="",
-    type=RuleType.NEW_TERMS,
-    version=1,
-    severity=Severity.LOW,
-    risk_score=21,
-    query='dll.name:"engine.dll"',
-    new_terms=NewTerms(("process.executable",), 86_400_000, "now-1d"),
-    max_signals=1,
-)
+RULE = new_terms_rule(rule_id="new", max_signals=1)
 QUERY_RULE = dataclasses.replace(RULE, rule_id="match", type=RuleType.QUERY, new_terms=None)
 
 

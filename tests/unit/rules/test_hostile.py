@@ -12,24 +12,18 @@ from pipeline.kql import FieldTable, compile_query, parse, required_clauses
 from pipeline.kql.limits import MAX_CLAUSES, MAX_DEPTH, MAX_PATTERNS
 from pipeline.kql.values.folding import lower, words
 from pipeline.record import Position, Record
-from pipeline.rules import Issue, NewTerms, Rule, RuleSet, RuleType, Severity
+from pipeline.rules import Issue, NewTerms, RuleSet
 from pipeline.rules.filters import UnsupportedFilterError, compile_filters
 from pipeline.rules.wildcard import WildcardRefused, compile_wildcard
 from tests.calls import calls_of
 from tests.events import encode, library_event
+from tests.rules import new_terms_rule
 
 TABLE = FieldTable.builtin()
 
 
 def compiled(query: str) -> tuple[RuleSet, tuple[Issue, ...]]:
-    rule = Rule(
-        rule_id="hostile",
-        name="Hostile",
-        description="It is made to hurt.",
-        type=RuleType.NEW_TERMS,
-        version=1,
-        severity=Severity.LOW,
-        risk_score=21,
+    rule = new_terms_rule(
         query=query,
         new_terms=NewTerms(("user.id", "host.ip", "process.executable"), 604_800_000, "now-7d"),
     )
