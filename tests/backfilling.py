@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,10 +13,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer
 
 from pipeline.cli.loading import read_rules
+from pipeline.config import Settings
 from pipeline.history.checkpoint import backfill_group
+from pipeline.kafka.groups import GroupOffsets
 from pipeline.kql import FieldTable
 from tests.clients import SECONDS, client_config, read_all
 from tests.deployment import Deployment
@@ -131,32 +132,12 @@ def group_of_broad(stack: Deployment) -> str:
 
 
 def checkpoint(stack: Deployment) -> dict[int, tuple[int, dict[str, Any]]]:
-    """What the backfill of the broad rule has committed: by partition the offset, and its metadata.
-
-    Asked as a consumer, which may be done a hundred times: librdkafka's admin client, thrown away
-    so often, has ended the process.
-    """
+    """What the backfill of the broad rule has committed: by partition the offset, and its metadata."""
     asked = {**client_config(stack.broker.bootstrap), "group.id": group_of_broad(stack)}
     with closing(Consumer(asked)) as client:
         partitions = client.list_topics(stack.input, timeout=SECONDS).topics[stack.input].partitions
-        found = _committed(client, [TopicPartition(stack.input, n) for n in partitions])
-    return {
-        each.partition: (each.offset, json.loads(each.metadata))
-        for each in found
-        if each.offset >= 0
-    }
-
-
-def _committed(client: Consumer, asked: list[TopicPartition]) -> list[TopicPartition]:
-    """Ask again for a while: a broker that has hung needs a moment to be the coordinator again."""
-    deadline = time.monotonic() + SECONDS
-    while True:
-        try:
-            return client.committed(asked, SECONDS)
-        except KafkaException:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
+        found = GroupOffsets(Settings(), client).read((stack.input, n) for n in partitions)
+    return {each.partition: (each.offset, json.loads(each.metadata)) for each in found}
 
 
 def position(stack: Deployment) -> int:

@@ -37,7 +37,9 @@ settings.register_profile(
 settings.load_profile("firstseen")
 
 KAFKA_MODES = ("auto", "require", "skip")
-KAFKA_FIXTURES = frozenset({"kafka", "own_kafka", "kafka_cluster", "secured_kafka"})
+KAFKA_FIXTURES = frozenset(
+    {"kafka", "own_kafka", "groupless_kafka", "kafka_cluster", "secured_kafka"}
+)
 
 
 def pytest_configure() -> None:
@@ -89,6 +91,16 @@ def kafka() -> Iterator[Broker]:
 def own_kafka() -> Iterator[ApacheKafka]:
     """Apache Kafka, one node, of this test alone: kill it, pause it, start it again."""
     with _kafka_or_skip() as running:
+        yield running
+
+
+@pytest.fixture
+def groupless_kafka() -> Iterator[ApacheKafka]:
+    """Apache Kafka, one node, that has no place for the groups' offsets until `__consumer_offsets` is created.
+
+    A cluster that is new, busy or broken is so for a while: it answers everything but groups.
+    """
+    with _kafka_or_skip(configs={"offsets.topic.replication.factor": "3"}) as running:
         yield running
 
 

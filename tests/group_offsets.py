@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from contextlib import closing
+
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from pipeline.config import Settings
+from pipeline.kafka.groups import GroupOffsets
 from tests.clients import SECONDS, client_config
 from tests.deployment import Deployment
 
@@ -12,23 +16,20 @@ Offsets = dict[tuple[str, int], int]
 """The next offset to read by topic and partition; partitions at 0 are left out."""
 
 
-def committed(deployment: Deployment, admin: AdminClient | None = None) -> Offsets:
-    """Return what the workers have committed.
-
-    Args:
-        deployment: whose workers.
-        admin: a client to ask with, for those who ask often; None: one of its own.
+def committed(deployment: Deployment) -> Offsets:
+    """Return what the workers have committed of their inputs and between the stages.
 
     Raises:
-        KafkaException: no answer in time, or another error.
+        BrokerError: no answer in time, or another error.
     """
-    admin = admin or _admin(deployment)
-    group = deployment.prefix
-    asked = admin.list_consumer_group_offsets(
-        [ConsumerGroupTopicPartitions(group)], request_timeout=SECONDS
-    )
-    answer = asked[group].result()
-    return {(p.topic, p.partition): p.offset for p in answer.topic_partitions or () if p.offset > 0}
+    config = {**client_config(deployment.broker.bootstrap), "group.id": deployment.prefix}
+    with closing(Consumer(config)) as client:
+        topics = client.list_topics(timeout=SECONDS).topics
+        places = [
+            (topic, number) for topic in _sources(deployment) for number in topics[topic].partitions
+        ]
+        answer = GroupOffsets(Settings(), client).read(places)
+    return {(p.topic, p.partition): p.offset for p in answer if p.offset > 0}
 
 
 def ends(
@@ -36,7 +37,7 @@ def ends(
     *topics: str,
     admin: AdminClient | None = None,
 ) -> Offsets:
-    """Return the end of each partition of these topics, control records included; see `committed`."""
+    """Return the end of each partition of these topics, control records included."""
     admin = admin or _admin(deployment)
     partitions = [
         TopicPartition(topic, number)
@@ -57,10 +58,14 @@ def all_committed(deployment: Deployment, admin: AdminClient | None = None) -> b
     since a commit follows the acknowledgement of all that was produced for it.
     """
     admin = admin or _admin(deployment)
-    before = committed(deployment, admin)
+    before = committed(deployment)
+    return before == ends(deployment, *_sources(deployment), admin=admin)
+
+
+def _sources(deployment: Deployment) -> list[str]:
+    """Return the topics that the workers read."""
     inputs = deployment.env["FIRSTSEEN_TOPICS__INPUTS"].split(",")
-    between = (deployment.topic("observations"), deployment.topic("new_terms"))
-    return before == ends(deployment, *inputs, *between, admin=admin)
+    return [*inputs, deployment.topic("observations"), deployment.topic("new_terms")]
 
 
 def _admin(deployment: Deployment) -> AdminClient:

@@ -37,10 +37,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer
 
@@ -136,22 +136,30 @@ class Progress:
     read: int
 
 
-def prepare_backfills(settings: Settings, ruleset: RuleSet) -> list[str]:
-    """See that the backfill of each rule that runs is begun; raises like `Backfill.run`.
+class Begun(NamedTuple):
+    """A rule whose backfill was just begun, and how many are left that are not."""
 
-    Returns:
-        The ids of the rules for which it was not.
+    rule_id: str
+    left: int
+
+
+def prepare_backfills(settings: Settings, ruleset: RuleSet) -> Iterator[Begun]:
+    """Begin the backfill of each rule that runs and for which it was not; one after the other.
+
+    Raises like `Backfill.run`. What was begun stays so, and is passed over the next time.
     """
     by_group = {
         backfill_group(settings.kafka.group_id, each.history_id): each
         for each in ruleset.runnable
         if each.terms
     }
-    begun = groups_that_hold(settings, by_group)
+    with closing(consumer(settings)) as client:
+        inputs = InputLog(settings, client).inputs
+    begun = groups_that_hold(settings, by_group, inputs)
     new = [compiled for group, compiled in by_group.items() if group not in begun]
-    for compiled in new:
+    for left, compiled in zip(range(len(new) - 1, -1, -1), new, strict=True):
         Backfill(settings, compiled).prepare()
-    return [compiled.rule.rule_id for compiled in new]
+        yield Begun(compiled.rule.rule_id, left)
 
 
 class Backfill:

@@ -7,40 +7,21 @@ backfill goes on from any machine, and nobody but the brokers keeps anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
-from time import monotonic, sleep
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
-from confluent_kafka import (
-    Consumer,
-    ConsumerGroupTopicPartitions,
-    KafkaError,
-    KafkaException,
-    TopicPartition,
-)
+from confluent_kafka import Consumer, TopicPartition
 
 from pipeline.config import Settings
 from pipeline.errors import BrokerError, StateError
-from pipeline.kafka.clients import CONNECT_TIMEOUT, admin_client, broker_errors
+from pipeline.kafka.groups import GroupOffsets, committed
 
 FORMAT: Final = 1
-_ASKING: Final = "reading what a consumer group has committed"
-# A new cluster creates the topic of the groups' offsets when it is asked for them first.
-_PATIENCE_SECONDS: Final = 30.0
-_PAUSE_SECONDS: Final = 0.2
-_COORDINATOR_CODES: Final = frozenset(
-    {
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-    }
-)
-
-_T = TypeVar("_T")
+_ASKED_AT_ONCE: Final = 8
 
 Input = tuple[str, int]
 """Topic and partition."""
@@ -137,77 +118,26 @@ def backfill_group(group_id: str, history: str) -> str:
     return f"{group_id}-backfill-{history}"
 
 
-def groups_with_offsets(settings: Settings, groups: Iterable[str]) -> dict[str, dict[Input, int]]:
-    """Return what consumer groups have committed; those that have nothing are left out.
-
-    Raises:
-        BrokerError: the brokers do not say.
-    """
-    return {
-        group: {(each.topic, each.partition): each.offset for each in committed}
-        for group, committed in _committed(settings, groups).items()
-    }
-
-
-def groups_that_hold(settings: Settings, groups: Iterable[str]) -> set[str]:
+def groups_that_hold(
+    settings: Settings, groups: Iterable[str], inputs: Sequence[Input]
+) -> set[str]:
     """Return the groups whose checkpoint is beyond `Phase.HOLD`: their histories were held.
+
+    Each is asked by a client of its own, some at once, since each has to find its coordinator.
 
     Raises:
         BrokerError: the brokers do not say.
         StateError: a checkpoint was saved by a newer firstseen.
     """
-    return {
-        group
-        for group, committed in _committed(settings, groups).items()
-        if all(_read(each.metadata).phase is not Phase.HOLD for each in committed)
-    }
 
+    def holds(group: str) -> bool:
+        found = committed(settings, group, inputs)
+        return bool(found) and all(_read(each.metadata).phase is not Phase.HOLD for each in found)
 
-def _committed(settings: Settings, groups: Iterable[str]) -> dict[str, list[TopicPartition]]:
-    """Return what groups have committed, raising as `groups_with_offsets`."""
-    admin = admin_client(settings)
-
-    def ask(group: str) -> list[TopicPartition]:
-        # The answer is kept until it is there: it would be dropped with the client.
-        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-        try:
-            return asked[group].result(_PATIENCE_SECONDS).topic_partitions or []
-        except TimeoutError as error:
-            raise BrokerError(
-                f"{_ASKING}: no answer for {_PATIENCE_SECONDS:.0f} s; check the brokers"
-            ) from error
-
-    found = {group: _patiently(settings, _ASKING, partial(ask, group)) for group in groups}
-    return {group: kept for group, each in found.items() if (kept := _kept(settings, each))}
-
-
-def _kept(settings: Settings, answers: Iterable[TopicPartition]) -> list[TopicPartition]:
-    """Return the answers that say an offset.
-
-    Raises:
-        BrokerError: an answer is an error, which must not pass for "nothing was committed".
-    """
-    kept = []
-    for each in answers:
-        if each.error is not None:
-            with broker_errors(settings, f"{_ASKING} of {each.topic}"):
-                raise KafkaException(each.error)
-        if each.offset >= 0:
-            kept.append(each)
-    return kept
-
-
-def _patiently(settings: Settings, doing: str, ask: Callable[[], _T]) -> _T:
-    """Ask the coordinator of a group; ask again for a while where it is being changed."""
-    until = monotonic() + _PATIENCE_SECONDS
-    with broker_errors(settings, doing):
-        while True:
-            try:
-                return ask()
-            except KafkaException as error:
-                if error.args[0].code() not in _COORDINATOR_CODES or monotonic() > until:
-                    raise
-                sleep(_PAUSE_SECONDS)
+    asked = list(groups)
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        answers = pool.map(holds, asked)
+        return {group for group, held in zip(asked, answers, strict=True) if held}
 
 
 class CheckpointStore:
@@ -219,8 +149,7 @@ class CheckpointStore:
     """
 
     def __init__(self, settings: Settings, client: Consumer) -> None:
-        self._settings = settings
-        self._client = client
+        self._offsets = GroupOffsets(settings, client)
 
     def load(self, inputs: list[Input]) -> Checkpoint | None:
         """Return what was saved last; None if nothing was, or the brokers have dropped it.
@@ -233,7 +162,7 @@ class CheckpointStore:
         """
         found = {
             (each.topic, each.partition): (each.offset, _read(each.metadata))
-            for each in self._ask(inputs)
+            for each in self._offsets.read(inputs)
         }
         if not found:
             return None
@@ -253,15 +182,8 @@ class CheckpointStore:
             BrokerError: they do not, or they refuse.
         """
         self.save(checkpoint)
-        for each in self._ask(checkpoint.parts):
+        for each in self._offsets.read(checkpoint.parts):
             _read(each.metadata)
-
-    def _ask(self, inputs: Iterable[Input]) -> list[TopicPartition]:
-        asked = [TopicPartition(topic, number) for topic, number in inputs]
-        answers = _patiently(
-            self._settings, _ASKING, lambda: self._client.committed(asked, CONNECT_TIMEOUT)
-        )
-        return _kept(self._settings, answers)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint; raises BrokerError."""
@@ -285,11 +207,7 @@ class CheckpointStore:
             )
             for (topic, number), part in checkpoint.parts.items()
         ]
-        _patiently(
-            self._settings,
-            "writing how far the backfill has come",
-            lambda: self._client.commit(offsets=offsets, asynchronous=False),
-        )
+        self._offsets.write(offsets)
 
 
 def _read(metadata: str | None) -> _Metadata:

@@ -17,8 +17,9 @@ from confluent_kafka import (
 
 from pipeline.config import Settings
 from pipeline.errors import TopologyError
-from pipeline.history.checkpoint import Checkpoint, Input, Part, Phase, groups_with_offsets
+from pipeline.history.checkpoint import Checkpoint, Input, Part, Phase
 from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors
+from pipeline.kafka.groups import committed
 
 _DOING: Final = "looking at the inputs"
 _BEGIN_TOLERANCE_MS: Final = 60_000
@@ -52,13 +53,12 @@ class InputLog:
         """
         starts = self._offsets(max(0, since_ms))
         begins, ends = self.begins(), self.ends()
-        group = self._settings.kafka.group_id
-        committed = groups_with_offsets(self._settings, [group]).get(group, {})
-        committed = {place: offset for place, offset in committed.items() if place in ends}
+        read = committed(self._settings, self._settings.kafka.group_id, ends)
+        handovers = {(each.topic, each.partition): each.offset for each in read}
         parts = {}
         for place, end in ends.items():
             begin, start = begins[place], starts[place]
-            handover = committed.get(place, begin if committed else end)
+            handover = handovers.get(place, begin if handovers else end)
             handover = max(begin, min(handover, end))
             start = min(max(begin, start) if start >= 0 else end, handover)
             parts[place] = Part(start, handover, start)

@@ -13,7 +13,8 @@ from pipeline.engine.wire import Change, Forget, Hold, Learn, Release, encode
 from pipeline.errors import DeliveryError, TopologyError
 from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, producer
 
-_FLUSH_SECONDS: Final = 30.0
+# librdkafka gives a record up at the delivery timeout and says so a moment later.
+_FLUSH_SECONDS: Final = 5.0
 
 
 class Sender:
@@ -76,12 +77,13 @@ class Sender:
         Raises:
             DeliveryError: a record was refused, or not acknowledged in time.
         """
-        waiting = self._producer.flush(_FLUSH_SECONDS)
+        seconds = self._settings.kafka.delivery_timeout.total_seconds() + _FLUSH_SECONDS
+        waiting = self._producer.flush(seconds)
         self._check()
         if waiting:
             raise DeliveryError(
                 f"{waiting} records for {self._topic} were not acknowledged within "
-                f"{_FLUSH_SECONDS:.0f} s; run the command again, doing it twice changes nothing"
+                f"{seconds:.0f} s; run the command again, doing it twice changes nothing"
             )
 
     def _produce_everywhere(self, change: Change) -> None:

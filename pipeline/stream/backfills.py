@@ -16,26 +16,68 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, sleep
 from typing import Final, NamedTuple
 
 from faust.types import TP
 
+from pipeline.config import Settings
 from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES
 from pipeline.engine.partition import partition_of
-from pipeline.errors import FirstseenError
-from pipeline.history import Backfill, Backfilled, Progress
-from pipeline.rules import CompiledRule
+from pipeline.errors import BrokerUnreachableError, FirstseenError
+from pipeline.history import Backfill, Backfilled, Progress, prepare_backfills
+from pipeline.kafka.groups import SILENCE_SECONDS
+from pipeline.rules import CompiledRule, RuleSet
 from pipeline.stream.context import Context
 from pipeline.stream.sweeper import Sweeper
 from pipeline.stream.tables import StateTable
 from pipeline.telemetry.logging import get_logger
 
+_PAUSE_SECONDS: Final = 1.0
+_PROGRESS_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 60.0
 _COMMIT_ANEW_SECONDS: Final = 86_400.0
 
 log = get_logger(__name__)
+
+
+def begin_backfills(settings: Settings, ruleset: RuleSet) -> None:
+    """Hold the rules that are new to this group, before any sighting of theirs is sent.
+
+    The brokers have answered before. If they are slow now it is tried again, and only those rules
+    are left that were not begun.
+
+    Raises:
+        BrokerError: they do not answer for a minute, or refuse.
+        StateError: a newer firstseen began one.
+    """
+    rules: list[str] = []
+    heard = told = monotonic()
+    while True:
+        try:
+            for begun in prepare_backfills(settings, ruleset):
+                rules.append(begun.rule_id)
+                heard = monotonic()
+                if begun.left == 0 or heard - told > _PROGRESS_SECONDS:
+                    log.info(
+                        "rules will learn from the log first",
+                        action="backfill_begun",
+                        rules=rules,
+                        left=begun.left,
+                    )
+                    rules, told = [], heard
+        except BrokerUnreachableError as error:
+            if monotonic() - heard > SILENCE_SECONDS:
+                raise
+            log.warning(
+                "the brokers are slow; beginning the backfills goes on",
+                action="backfill_delayed",
+                error=error,
+            )
+            sleep(_PAUSE_SECONDS)
+        else:
+            return
 
 
 class _Done(NamedTuple):

@@ -16,10 +16,10 @@ from faust.types import TP
 
 from pipeline.config import Settings
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, ConfigError, FirstseenError, StopError
-from pipeline.history import prepare_backfills
 from pipeline.kafka.topics import check_topology
 from pipeline.rules import RuleSet
 from pipeline.stream.app import App, build_app
+from pipeline.stream.backfills import begin_backfills
 from pipeline.stream.health import Health, HealthServer
 from pipeline.stream.transport import Transport
 from pipeline.telemetry.logging import get_logger
@@ -138,9 +138,7 @@ class Worker:
     def _prepare_backfills(self) -> None:
         """Hold the rules that are new to this group, before any sighting of theirs is sent."""
         if self._settings.state.backfill == "auto":
-            new = prepare_backfills(self._settings, self._ruleset)
-            if new:
-                log.info("rules will learn from the log first", action="backfill_begun", rules=new)
+            begin_backfills(self._settings, self._ruleset)
 
     async def _run(self, app: App, health: Health) -> int:
         starting = asyncio.create_task(app.start())

@@ -44,7 +44,19 @@ LOG_EVENTS: tuple[LogEvent, ...] = (
         "backfill_begun",
         "info",
         "These rules are new: they tell nothing until they have learned from the inputs "
-        "(`state.backfill`).",
+        "(`state.backfill`). While there are many, once in 5 s; `left` says how many are to come.",
+    ),
+    LogEvent(
+        "backfill_delayed",
+        "warning",
+        "Brokers that answered before do not now, so a worker's start waits; it gives up after a "
+        "minute of silence.",
+    ),
+    LogEvent(
+        "group_awaited",
+        "warning",
+        "The coordinator of a consumer group does not answer, or not yet: a new cluster, one that "
+        "is busy, or brokers that restart. It is asked again, for five minutes.",
     ),
     LogEvent("backfill_started", "info", "This worker reads the inputs for a rule, or goes on to."),
     LogEvent("backfill_done", "info", "A rule has learned, and tells from now on."),

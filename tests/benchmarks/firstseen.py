@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
+from pipeline.config import Settings
+from pipeline.kafka.groups import GroupOffsets
 from pipeline.rules import builtin_path
 from tests.benchmarks.generator import Corpus
 from tests.benchmarks.ground import Ground, Topic
@@ -172,6 +174,7 @@ class Watch:
         self._consumer = Consumer(
             client_config(self.ground.bootstrap) | {"group.id": self.deployment.prefix}
         )
+        self._offsets = GroupOffsets(Settings(), self._consumer)
         self._stages = {name: self._partitions(self.deployment.topic(name)) for name in _STAGES}
 
     def until_ready(self) -> Sample:
@@ -222,15 +225,8 @@ class Watch:
 
     def committed(self, partitions: Iterator[TopicPartition]) -> int:
         """Return the sum of the committed offsets."""
-        asked = list(partitions)
-        try:
-            answer = self._consumer.committed(asked, timeout=30)
-        except KafkaException as exc:
-            if not exc.args[0].retriable():
-                raise
-            # The coordinator moves when the broker was slow; the next look finds it.
-            answer = self._consumer.committed(asked, timeout=30)
-        return sum(max(0, partition.offset) for partition in answer)
+        answer = self._offsets.read((each.topic, each.partition) for each in partitions)
+        return sum(each.offset for each in answer)
 
     def metric(self, name: str, **labels: str) -> int:
         """Return a counter, all workers together."""

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaException, Message
 
 from pipeline.embedded.process import wait_until
 from pipeline.engine.wire import NewTerm, decode_candidate
+from pipeline.errors import BrokerError
 from tests.brokers import Broker
 from tests.chaos.cluster import Cluster
 from tests.chaos.corpus import Corpus, make_corpus, replayed_terms, term_of, write_rules
@@ -212,7 +213,7 @@ class _Run:
     def _all_committed(self) -> bool:
         try:
             return all_committed(self._deployment, self._cluster.admin)
-        except KafkaException:
+        except (BrokerError, KafkaException):
             return False
 
     # -- what came of it

@@ -26,7 +26,9 @@ from tests.backfilling import (
     told,
     two_rules,
 )
-from tests.deployment import NewDeployment
+from tests.brokers import ApacheKafka, Broker
+from tests.clients import create_topic
+from tests.deployment import Deployment, NewDeployment
 
 
 def test_a_rule_that_is_added_knows_what_the_log_held_and_tells_what_comes_later(
@@ -197,3 +199,28 @@ def test_what_cannot_be_done_is_said(kafka_deployment: NewDeployment, tmp_path: 
     assert 4 == unknown.returncode
     assert "no-such-rule is not among the rules" in unknown.stderr
     assert "the inputs retain nothing from before" in short.stderr
+
+
+def test_a_worker_waits_for_a_cluster_that_has_no_coordinator_yet(
+    groupless_kafka: ApacheKafka, prefix: str, tmp_path: Path
+):
+    """What a new or busy cluster does for a while: it answers everything but groups."""
+    broker = Broker("kafka", groupless_kafka.bootstrap)
+    settings = {**two_rules(tmp_path), **AUTO}
+    stack = Deployment(broker, prefix, tmp_path / prefix, 64, settings=settings)
+    stack.create_topics()
+    stack.produce(past(50))
+
+    worker = stack.start_worker()
+    try:
+        assert wait_until(lambda: '"group_awaited"' in worker.tail(), seconds=60)
+        kept = {"cleanup.policy": "compact"}
+        create_topic(broker.bootstrap, "__consumer_offsets", partitions=50, configs=kept)
+        worker.wait_ready()
+        assert wait_until(lambda: is_done(stack), seconds=60)
+        stack.produce(program(1_000 + n, f"{n}.exe") for n in range(53))
+        stack.wait_drained()
+    finally:
+        stack.stop_workers()
+
+    assert {f"{n}.exe": 1 for n in range(50, 53)} == told(stack)

@@ -1,0 +1,140 @@
+"""What consumer groups have committed: read and written, and asked for again, in this one place.
+
+Always as a consumer of the group, though it never joins. librdkafka's admin client is not fit for
+it: where the coordinator is not there yet it looks three times, within 0.3 s, and then never
+answers; and a broker that says it is not the coordinator ends the process
+(https://github.com/confluentinc/librdkafka/issues/5040). Both happen on a new cluster, which makes
+the topic of the groups' offsets when it is asked for a group first, and whenever a broker restarts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from typing import Final
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from pipeline.config import Settings
+from pipeline.errors import BrokerError
+from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, consumer
+
+PATIENCE_SECONDS: Final = 300.0
+"""How long a coordinator is waited for while its cluster answers."""
+
+SILENCE_SECONDS: Final = 60.0
+"""How long a cluster that has answered before may say nothing at all."""
+
+_READING: Final = "reading what a consumer group has committed"
+_WRITING: Final = "writing what a consumer group has committed"
+_PAUSE_SECONDS: Final = 0.2
+
+# The broker's words for "ask again".
+_LATER: Final = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.REQUEST_TIMED_OUT,
+    }
+)
+# The client's words for an answer that did not come: from the coordinator, or from anybody.
+_SILENT: Final = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._WAIT_COORD,  # noqa: SLF001
+    }
+)
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class GroupOffsets:
+    """The committed offsets of one consumer group.
+
+    Args:
+        settings: for the messages of errors.
+        client: a consumer of the group.
+    """
+
+    def __init__(self, settings: Settings, client: Consumer) -> None:
+        self._settings = settings
+        self._client = client
+
+    def read(self, places: Iterable[tuple[str, int]]) -> list[TopicPartition]:
+        """Return what is committed of these partitions, without those of which nothing is.
+
+        Raises:
+            BrokerError: the brokers do not say, which must not pass for "nothing was committed".
+        """
+        asked = [TopicPartition(*place) for place in places]
+
+        answers = self._patiently(_READING, lambda: self._client.committed(asked, CONNECT_TIMEOUT))
+        return [each for each in answers if each.offset >= 0]
+
+    def write(self, offsets: Sequence[TopicPartition]) -> None:
+        """Commit these; raises BrokerError."""
+        written = list(offsets)
+        self._patiently(_WRITING, lambda: self._client.commit(offsets=written, asynchronous=False))
+
+    def _patiently(
+        self, doing: str, ask: Callable[[], list[TopicPartition]]
+    ) -> list[TopicPartition]:
+        """Ask the coordinator; ask again while it is moving, is being made, or is slow."""
+        begun = heard = time.monotonic()
+        with broker_errors(self._settings, doing):
+            while True:
+                try:
+                    return _without_errors(ask())
+                except KafkaException as error:
+                    cause = error.args[0]
+                    if cause.code() not in _LATER | _SILENT:
+                        raise
+                    if cause.code() in _LATER or self._anybody_answers():
+                        heard = time.monotonic()
+                    now = time.monotonic()
+                    if now - heard > SILENCE_SECONDS:
+                        raise
+                    waited = now - begun
+                    if waited > PATIENCE_SECONDS:
+                        raise BrokerError(
+                            f"{doing}: the brokers answer, but not the group's coordinator, for "
+                            f"{waited:.0f} s: {cause.str()}; check the topic __consumer_offsets "
+                            f"and the brokers that hold it"
+                        ) from error
+                log.warning(
+                    "the coordinator of a consumer group does not answer yet; asking again",
+                    action="group_awaited",
+                    doing=doing,
+                    reason=cause.str(),
+                    waited_seconds=round(waited),
+                    patience_seconds=round(PATIENCE_SECONDS),
+                )
+                time.sleep(_PAUSE_SECONDS)
+
+    def _anybody_answers(self) -> bool:
+        try:
+            self._client.list_topics(timeout=CONNECT_TIMEOUT)
+        except KafkaException:
+            return False
+        return True
+
+
+def _without_errors(answers: list[TopicPartition]) -> list[TopicPartition]:
+    """Return the answers; raise the first error among them, since a part may be refused alone."""
+    for each in answers:
+        if each.error is not None:
+            raise KafkaException(each.error)
+    return answers
+
+
+def committed(
+    settings: Settings, group: str, places: Iterable[tuple[str, int]]
+) -> list[TopicPartition]:
+    """Return what a group has committed of some partitions; see `GroupOffsets.read`."""
+    with closing(consumer(settings, group_id=group)) as client:
+        return GroupOffsets(settings, client).read(places)
