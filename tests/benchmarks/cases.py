@@ -172,7 +172,7 @@ class Cases:
         suffix = "" if indices == "every" else f"_{indices}"
         title = f"firstseen, {count} rules" + (", indices of their kind" if suffix else "")
         name = f"firstseen_rules_{count}{suffix}"
-        return Firstseen(name, title, pace="medium", rules=(folder,))
+        return Firstseen(name, title, rules=(folder,))
 
 
 _FEW: Sequence[Peer | Firstseen] = (
