@@ -171,7 +171,9 @@ class StateSettings(Section):
         description="RocksDB block cache, shared by all tables and partitions.",
     )
     write_buffer_bytes: Size = Field(
-        default=16 << 20, ge=1 << 16, description="RocksDB write buffer, per table and partition."
+        default=64 << 20,
+        ge=1 << 20,
+        description="RocksDB write buffers, of all tables and partitions together.",
     )
     forwarded_entries: int = Field(
         default=100_000,

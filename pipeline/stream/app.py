@@ -10,7 +10,6 @@ from time import monotonic
 from typing import Any, cast
 
 import faust
-import rocksdict
 from faust.types import TP
 from faust.types.auth import CredentialsT
 from mode import CrashingSupervisor
@@ -25,7 +24,7 @@ from pipeline.stream.dead_letters import DeadLetters
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.recovery import SafeTableManager
-from pipeline.stream.store import SharedCacheOptions, StoreOptions
+from pipeline.stream.store import SharedMemoryOptions, StoreOptions
 from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import Depth, Reading, Shelf, Transport, TransportOptions
 from pipeline.telemetry.metrics import Metrics
@@ -150,9 +149,8 @@ def build_app(
         ),
         **_faust_settings(settings),
     )
-    rocks = SharedCacheOptions(
-        StoreOptions(settings.state.block_cache_bytes, settings.state.write_buffer_bytes),
-        rocksdict.Cache(settings.state.block_cache_bytes),
+    rocks = SharedMemoryOptions(
+        StoreOptions(settings.state.block_cache_bytes, settings.state.write_buffer_bytes)
     )
     for name in (FIRST_SEEN_TABLE, QUOTA_TABLE):
         app.state_tables[name] = app.Table(name, key_type=bytes, value_type=bytes, rocks=rocks)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,19 +17,10 @@ from pipeline.errors import DecodeError
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
 from pipeline.stream.records import now_ms, record_of_consumer
+from pipeline.stream.releases import Release, Releases
 from pipeline.stream.tables import PartitionTable, StateTable
 
 STAGE = "quota"
-_MAX_RELEASES = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Release:
-    """Decisions of a bundle whose outputs wait for the changelog records they rest on."""
-
-    changelog: list[asyncio.Future[Any]]
-    outputs: Sequence[Output]
-    message: Any
 
 
 class QuotaAgent:
@@ -60,7 +50,7 @@ class QuotaAgent:
         self._table = table
         self._open: dict[int, tuple[PartitionTable, Quota]] = {}
         self._closing: set[tuple[int, str, int]] = set()
-        self._releases: asyncio.Queue[_Release] = asyncio.Queue(_MAX_RELEASES)
+        self._releases = Releases(settings.stream.max_waiting_bytes)
         table.on_recover(self._recovered)
 
     async def _recovered(self) -> None:
@@ -101,7 +91,7 @@ class QuotaAgent:
                     self._metrics.alerts_duplicate.inc()
             outputs += decision.outputs
         changelog = await table.send_changes(self._app.outbox)
-        await self._releases.put(_Release(changelog, outputs, message))
+        await self._releases.put(Release(changelog, outputs, message))
 
     async def release_outputs(self) -> None:
         """Send outputs in order, each after the rows it rests on; runs as long as the app."""
@@ -111,6 +101,7 @@ class QuotaAgent:
                 if release.changelog:
                     await asyncio.gather(*release.changelog)
                 await self._send(release.outputs)
+                self._releases.sent(release)
                 self._app.consumer.acknowledge(release.message)
         except asyncio.CancelledError:
             raise

@@ -21,8 +21,7 @@ from pipeline.errors import StateError
 class StoreOptions:
     """Memory and files of all RocksDB instances of one worker, in bytes.
 
-    The block cache is shared by every table and partition; each partition has at most two write
-    buffers of its own.
+    Every table and partition shares the block cache and the room for write buffers.
     """
 
     block_cache_bytes: int
@@ -30,16 +29,23 @@ class StoreOptions:
     max_open_files: int = 128
 
 
-class SharedCacheOptions(rocksdb.RocksDBOptions):
-    """RocksDB options with one block cache for the whole process.
+_LARGEST_WRITE_BUFFER_BYTES = 16 << 20
+
+
+class SharedMemoryOptions(rocksdb.RocksDBOptions):
+    """RocksDB options with one block cache and one room for write buffers in the whole process.
 
     Faust's own give every table and partition a cache of 2 GiB and three buffers of 64 MiB.
     """
 
-    def __init__(self, options: StoreOptions, cache: rocksdict.Cache) -> None:
+    def __init__(self, options: StoreOptions) -> None:
         super().__init__(use_rocksdict=True)
         self._options = options
-        self._cache = cache
+        self._cache = rocksdict.Cache(options.block_cache_bytes)
+        # It has the buffer written out that fills the room; nobody waits for it.
+        self._write_buffers = rocksdict.WriteBufferManager(
+            options.write_buffer_bytes, allow_stall=False
+        )
 
     def open(self, path: Path, *, read_only: bool = False) -> Rdict:  # noqa: ARG002
         return Rdict(str(path), options=self.as_options())
@@ -53,7 +59,10 @@ class SharedCacheOptions(rocksdb.RocksDBOptions):
         options = rocksdict.Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_block_based_table_factory(blocks)
-        options.set_write_buffer_size(self._options.write_buffer_bytes)
+        options.set_write_buffer_manager(self._write_buffers)
+        options.set_write_buffer_size(
+            min(self._options.write_buffer_bytes, _LARGEST_WRITE_BUFFER_BYTES)
+        )
         options.set_max_write_buffer_number(2)
         options.set_max_open_files(self._options.max_open_files)
         options.set_keep_log_file_num(2)
@@ -78,7 +87,7 @@ def is_damaged(error: Exception) -> bool:
 class Store(rocksdb.Store):
     """Faust's RocksDB store with our options, which sets a damaged folder aside."""
 
-    def __init__(self, *args: Any, rocks: SharedCacheOptions, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, rocks: SharedMemoryOptions, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.rocksdb_options = rocks
 

@@ -24,7 +24,7 @@ from faust.types import TP
 from pipeline.errors import StateError
 from pipeline.rocks import rows
 from pipeline.stream.outbox import Delivery, Outbox, Outgoing
-from pipeline.stream.store import SharedCacheOptions, Store
+from pipeline.stream.store import SharedMemoryOptions, Store
 
 
 class PartitionTable:
@@ -116,7 +116,7 @@ class PartitionTable:
 class StateTable(Table):
     """A Faust table that the stages use by partition."""
 
-    def __init__(self, *args: Any, rocks: SharedCacheOptions, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, rocks: SharedMemoryOptions, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._rocks = rocks
         self._acknowledged: dict[int, int] = {}

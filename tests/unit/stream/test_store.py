@@ -1,8 +1,10 @@
 """Which error at opening a table means that its folder is of no use."""
 
+from pathlib import Path
+
 import pytest
 
-from pipeline.stream.store import is_damaged
+from pipeline.stream.store import SharedMemoryOptions, StoreOptions, is_damaged
 
 OF_ROCKSDB = {
     "IO error: lock hold by current process, acquire time 1 acquiring thread 2: x/LOCK": False,
@@ -19,3 +21,17 @@ OF_ROCKSDB = {
 @pytest.mark.parametrize(("text", "damaged"), OF_ROCKSDB.items(), ids=lambda value: str(value)[:40])
 def test_a_folder_is_set_aside_for_damage_alone(text: str, damaged: bool):
     assert is_damaged(Exception(text)) is damaged
+
+
+def test_all_partitions_share_the_room_for_write_buffers(tmp_path: Path):
+    room = 4 << 20
+    rocks = SharedMemoryOptions(StoreOptions(block_cache_bytes=4 << 20, write_buffer_bytes=room))
+    databases = [rocks.open(tmp_path / str(number)) for number in range(8)]
+    for number in range(20_000):
+        databases[number % 8][str(number).encode()] = b"x" * 1_000
+    held = sum(
+        database.property_int_value("rocksdb.cur-size-all-mem-tables") or 0
+        for database in databases
+    )
+    # Alone, each would hold the 2.5 MB it was given.
+    assert held < 2 * room

@@ -1,0 +1,54 @@
+"""Decisions of the quota on their way out: in order, and within a bound."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pipeline.engine.quota import Output
+
+_OVERHEAD_BYTES: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Decisions of a bundle whose outputs wait for the changelog records they rest on."""
+
+    changelog: list[asyncio.Future[Any]]
+    outputs: Sequence[Output]
+    message: Any
+
+    @property
+    def size(self) -> int:
+        return _OVERHEAD_BYTES + sum(len(output.value) for output in self.outputs)
+
+
+class Releases:
+    """What is decided and not sent yet, in order: so many bytes, or one release that is larger.
+
+    All agents wait for room in the outbox alike, so outputs leave it no faster than others fill it.
+    Without this bound the decisions of a flood gathered here, a gigabyte in a minute.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._queue: asyncio.Queue[Release] = asyncio.Queue()
+        self._room = asyncio.Event()
+
+    async def put(self, release: Release) -> None:
+        while self._bytes and self._bytes + release.size > self._max_bytes:
+            self._room.clear()
+            await self._room.wait()
+        self._bytes += release.size
+        self._queue.put_nowait(release)
+
+    async def get(self) -> Release:
+        return await self._queue.get()
+
+    def sent(self, release: Release) -> None:
+        """Make room: the outbox holds the outputs now."""
+        self._bytes -= release.size
+        self._room.set()
