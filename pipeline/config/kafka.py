@@ -109,9 +109,10 @@ class KafkaSettings(Section):
         description="Largest record that is written; at most `max.message.bytes` of our topics.",
     )
     session_timeout: Duration = Field(
-        default=45 * _SECOND,
+        default=15 * _SECOND,
         gt=timedelta(0),
-        description="A member that sends no heartbeat for so long leaves the group.",
+        description="A member that sends no heartbeat for so long leaves the group: so long the "
+        "partitions of a worker that was killed stand still.",
     )
     heartbeat_interval: Duration = Field(
         default=_SECOND,

@@ -244,7 +244,7 @@ def measure_rebalances(
 # The deployment of the tests is impatient; what is measured here is the product as it comes.
 _DEFAULTS = {
     "FIRSTSEEN_STREAM__COMMIT_INTERVAL": "1s",
-    "FIRSTSEEN_KAFKA__SESSION_TIMEOUT": "45s",
+    "FIRSTSEEN_KAFKA__SESSION_TIMEOUT": "15s",
     "FIRSTSEEN_KAFKA__HEARTBEAT_INTERVAL": "1s",
     "FIRSTSEEN_KAFKA__REQUEST_TIMEOUT": "90s",
 }

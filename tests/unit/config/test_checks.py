@@ -44,8 +44,8 @@ KEY_PASSWORD = {"FIRSTSEEN_KAFKA__SSL_KEY_PASSWORD": "p"}
             "kafka.ssl_ca_location is set, but kafka.security_protocol is PLAINTEXT, which encrypts nothing: did you mean SSL?",
         ),
         (
-            {"kafka.heartbeat_interval": "16s"},
-            "kafka.heartbeat_interval (16s) must be at most a third of kafka.session_timeout (45s), so that one lost heartbeat costs nothing",
+            {"kafka.heartbeat_interval": "6s"},
+            "kafka.heartbeat_interval (6s) must be at most a third of kafka.session_timeout (15s), so that one lost heartbeat costs nothing",
         ),
         (
             {"kafka.session_timeout": "90s"},

@@ -512,7 +512,7 @@ def test_described_values_read_back_as_the_same_settings():
 def test_a_default_is_written_as_it_would_be_given():
     specs = {spec.key: spec for spec in Settings.specs()}
 
-    assert ("45s", "2MiB", "null", "logs-endpoint.events.library", "true", "") == tuple(
+    assert ("15s", "2MiB", "null", "logs-endpoint.events.library", "true", "") == tuple(
         specs[key].default
         for key in (
             "kafka.session_timeout",
