@@ -171,7 +171,7 @@ class StateSettings(Section):
         description="RocksDB block cache, shared by all tables and partitions.",
     )
     write_buffer_bytes: Size = Field(
-        default=64 << 20,
+        default=32 << 20,
         ge=1 << 20,
         description="RocksDB write buffers, of all tables and partitions together.",
     )
@@ -219,7 +219,7 @@ class StreamSettings(Section):
         description="Bundles of records (at most 500 each) that wait in memory, per stage.",
     )
     max_waiting_bytes: Size = Field(
-        default=32 << 20,
+        default=16 << 20,
         ge=1 << 20,
         description="Records that wait in memory for their stage; beyond, reading pauses.",
     )
