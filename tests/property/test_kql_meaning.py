@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pipeline.errors import QueryError
 from pipeline.kql import (
     FieldTable,
+    Memo,
     compile_node,
     exact_clauses,
     explain,
@@ -57,7 +58,7 @@ def test_the_matcher_agrees_with_the_naive_interpreter(node, documents) -> None:
     st.one_of(events(), wordy_events()),
 )
 def test_queries_that_share_a_memo_say_what_each_says_alone(nodes, event) -> None:
-    memo = {}
+    memo = Memo()
     # As if every text were a long one.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.kql.matching.LONG", -1)
