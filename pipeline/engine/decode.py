@@ -15,10 +15,10 @@ from __future__ import annotations
 import gc
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 import orjson
@@ -30,6 +30,9 @@ MAX_DEPTH: Final = 250
 
 
 _WHITESPACE: Final = " \t\r\n"
+
+
+Text = TypeVar("Text", str, bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def decode(value: bytes | None, limits: DecodeLimits) -> Decoded:
     if value[:1] != b"{" and value.lstrip(_WHITESPACE.encode())[:1] == b"[":
         return _decode_unusual(value, limits)
     try:
-        event = _loads(value)
+        event = _parsed(orjson.loads, value)
     except orjson.JSONDecodeError:
         return _decode_unusual(value, limits)
     try:
@@ -102,19 +105,15 @@ def decode(value: bytes | None, limits: DecodeLimits) -> Decoded:
 _LARGE: Final = 65_536
 
 
-def _loads(value: bytes) -> Any:
-    """Parse a JSON text.
-
-    Raises:
-        orjson.JSONDecodeError: it is none.
-    """
-    if len(value) < _LARGE or not gc.isenabled():
-        return orjson.loads(value)
+def _parsed(parse: Callable[[Text], Any], text: Text) -> Any:
+    """Parse a JSON text, and raise what the parser does."""
+    if len(text) < _LARGE or not gc.isenabled():
+        return parse(text)
     # What is made of JSON has no cycles. Each few hundred of its objects, the collector would look
     # for some, in all that the worker holds: that takes longer than the parser.
     gc.disable()
     try:
-        return orjson.loads(value)
+        return parse(text)
     finally:
         gc.enable()
 
@@ -207,7 +206,7 @@ def _document(raw: bytes, index: int, limits: DecodeLimits) -> Document:
         DecodeError: it is not.
     """
     try:
-        event = _loads(raw)
+        event = _parsed(orjson.loads, raw)
     except orjson.JSONDecodeError:
         return _mended(raw, index, limits)
     return _checked(event, raw, index, limits)
@@ -249,7 +248,7 @@ def _exact(raw: bytes, limits: DecodeLimits) -> Any:
     if depth > limits.max_depth:
         raise _too_deep(limits.max_depth)
     try:
-        return _scanner.decode(raw.decode())
+        return _parsed(_scanner.decode, raw.decode())
     except UnicodeDecodeError as error:
         raise DecodeError("invalid_utf8", f"byte {error.start} is no UTF-8") from error
     except ValueError as error:

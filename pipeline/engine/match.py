@@ -47,14 +47,17 @@ BUDGET_NS: Final = 40_000_000
 """What the rules may take for one record, by count (`pipeline.kql.memo`), before it becomes a dead
 letter. Rules of a usual size take a thousandth of it for the largest record."""
 
-_RESERVE_NS: Final = 200_000
+_RESERVE_NS: Final = 100_000
 _RESERVES: Final = 250
 """When that is used up, so much is there for so many more rules, each by itself: those that take no
 longer still judge the record, whatever the others would take."""
 
+_MATCH_NS: Final = 4_000
 _OBSERVATION_NS: Final = 3_000
 _ALERT_NS: Final = 100_000
-"""What an observation takes to be made, and an alert of a `query` rule."""
+_COPIED_NS: Final = 0.1
+"""What it takes to look at a match, to make an observation of it or an alert of a `query` rule, and
+for each byte of the event that they carry."""
 
 _CARRIED: Final = object()
 """What the alerts of an event share is called in its memo."""
@@ -302,6 +305,7 @@ class MatchStage:
             TimestampError: neither the event nor its record has a usable time.
             TooCostlyError: they would take too long.
         """
+        findings.budget.spend(_MATCH_NS)
         rule = matched.compiled.rule
         time_ms, time_source = self._time(rule, judged, findings)
         latest_ms = min(judged.record.arrival_ms + self._max_future_ms, MAX_MS)
@@ -310,7 +314,8 @@ class MatchStage:
         time_ms = min(time_ms, latest_ms)
         observe = _observer(matched, judged, time_ms, time_source, capped=capped)
         if rule.type is RuleType.QUERY:
-            findings.budget.spend(_ALERT_NS)
+            # The event stands in it as a text, and in parts.
+            findings.budget.spend(_ALERT_NS + 2 * _COPIED_NS * len(judged.document.raw))
             findings.new_terms.append(self._alert(matched, observe(()), judged))
             return
         before = len(findings.observations)
@@ -345,8 +350,9 @@ class MatchStage:
         all_rules = min(MAX_TUPLES, MAX_COPIED_BYTES // len(document.raw))
         limit = max(1, all_rules // judged.share)
         tuples = matched.compiled.tuples(document.event, judged.memo)
+        cost = _OBSERVATION_NS + _COPIED_NS * len(document.raw)
         for one in islice(tuples, limit):
-            findings.budget.spend(_OBSERVATION_NS)
+            findings.budget.spend(cost)
             yield one
         if next(tuples, None) is not None:
             message = (
