@@ -15,7 +15,8 @@
     ├── RuleError                   one issue of one rule file, with file and line
     ├── RecordError                 -> dead letter; never stops the worker
     │   ├── DecodeError             too_large, invalid_utf8, invalid_json, duplicate_key, …
-    │   └── TimestampError          missing_timestamp, invalid_timestamp
+    │   ├── TimestampError          missing_timestamp, invalid_timestamp
+    │   └── TooCostlyError          judging it would take longer than a worker may stand still
     ├── EventsFileError             an events file that cannot be read
     ├── StateError                  exit 5 (a worker) or 1 (a command)
     ├── BrokerError                 exit 4: no broker, no topic, wrong partition count
@@ -165,6 +166,12 @@ class DecodeError(RecordError):
 
 class TimestampError(RecordError):
     code = "timestamp"
+
+
+class TooCostlyError(RecordError):
+    """To judge the event would take longer than a worker may stand still."""
+
+    code = "cost"
 
 
 class EventsFileError(FirstseenError):

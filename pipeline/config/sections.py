@@ -202,7 +202,7 @@ class StreamSettings(Section):
         default=64, ge=1, le=250, description="Deeper JSON becomes a dead letter (`too_deep`)."
     )
     max_documents: int = Field(
-        default=10_000,
+        default=2_000,
         ge=1,
         description="A record with more documents becomes a dead letter (`too_many_documents`).",
     )

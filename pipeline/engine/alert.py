@@ -11,6 +11,7 @@ the same bytes under the same id.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +35,45 @@ PROVIDER: Final = "firstseen"
 
 SEVERITY_NUMBER: Final = {"low": 21, "medium": 47, "high": 73, "critical": 99}
 """``event.severity`` is a number in ECS; these are Kibana's default risk scores of each level."""
+
+
+class Carried:
+    """What an alert carries over from its event. The alerts of an event share it."""
+
+    def __init__(self, raw: bytes) -> None:
+        """Take the event's JSON text.
+
+        Raises:
+            DecodeError: ``invalid_envelope``: it is no JSON object.
+        """
+        self._raw = raw
+        self._event = _load(raw)
+
+    @cached_property
+    def description(self) -> str:
+        """What happened, in a sentence."""
+        return describe_event(self._event)
+
+    @cached_property
+    def event_fields(self) -> dict[str, Any]:
+        """Fields below ``event`` that keep their values."""
+        fields: dict[str, Any] = {}
+        for name in ("category", "type", "action", "outcome"):
+            values = leaves(self._event, f"event.{name}")
+            if values:
+                fields[name] = values if name in {"category", "type"} else values[0]
+        return fields
+
+    @cached_property
+    def original(self) -> orjson.Fragment:
+        """The event's JSON text, as a text."""
+        return orjson.Fragment(_dump(self._raw.decode()))
+
+    @cached_property
+    def entities(self) -> dict[str, orjson.Fragment]:
+        """The things involved, and the values to pivot on."""
+        carried = entities(self._event) | related(self._event)
+        return {name: orjson.Fragment(_dump(value)) for name, value in carried.items()}
 
 
 def build_alert(
@@ -61,7 +101,7 @@ def build_alert(
         DecodeError: ``invalid_envelope``: the observation's event is no JSON object, or one too
             deep to be written; no event that the match stage has read.
     """
-    event = _load(observation.event)
+    carried = Carried(bytes(observation.event))
     novelty = _novelty(observation, sighting)
     detection = {
         "kind": "new_term",
@@ -72,9 +112,9 @@ def build_alert(
     document = _document(
         observation,
         rule,
-        event,
+        carried,
         detection,
-        reason=f"{describe_event(event)}: {novelty}",
+        reason=f"{carried.description}: {novelty}",
         created_ms=created_ms,
         ruleset_digest=ruleset_digest,
         include_event=include_event,
@@ -89,18 +129,20 @@ def build_match_alert(
     created_ms: int,
     ruleset_digest: str,
     include_event: bool = True,
+    carried: Carried | None = None,
 ) -> NewTerm:
     """Return the alert for a match of a `query` rule: an observation without terms or history.
 
-    The arguments are those of `build_alert`.
+    The arguments are those of `build_alert`, and what other alerts of the same event have worked
+    out already.
     """
-    event = _load(observation.event)
+    carried = carried or Carried(bytes(observation.event))
     document = _document(
         observation,
         rule,
-        event,
+        carried,
         {"kind": "match"},
-        reason=f"{describe_event(event)}: matches the rule {observation.rule.name}",
+        reason=f"{carried.description}: matches the rule {observation.rule.name}",
         created_ms=created_ms,
         ruleset_digest=ruleset_digest,
         include_event=include_event,
@@ -182,7 +224,7 @@ def _new_term(observation: Observation, document: dict[str, Any]) -> NewTerm:
 def _document(
     observation: Observation,
     rule: Rule | None,
-    event: dict[str, Any],
+    carried: Carried,
     detection: dict[str, Any],
     *,
     reason: str,
@@ -192,12 +234,9 @@ def _document(
 ) -> dict[str, Any]:
     ref = observation.rule
     fields = _event_fields(ref, observation.alert_id, reason, created_ms)
-    for name in ("category", "type", "action", "outcome"):
-        values = leaves(event, f"event.{name}")
-        if values:
-            fields[name] = values if name in {"category", "type"} else values[0]
+    fields |= carried.event_fields
     if include_event:
-        fields["original"] = bytes(observation.event).decode()
+        fields["original"] = carried.original
     document: dict[str, Any] = {
         "@timestamp": format_timestamp(created_ms),
         "ecs": {"version": ECS_VERSION},
@@ -210,8 +249,7 @@ def _document(
         document |= _threat_fields(rule)
         if rule.tags:
             document["tags"] = list(rule.tags)
-    document |= entities(event)
-    document |= related(event)
+    document |= carried.entities
     document["detection"] = detection | _provenance(observation, ruleset_digest)
     return document
 
@@ -343,15 +381,14 @@ def _provenance(observation: Observation, ruleset_digest: str) -> dict[str, Any]
     }
 
 
-def _dump(document: dict[str, Any]) -> bytes:
+def _dump(document: Any) -> bytes:
     try:
         return orjson.dumps(document)
     except orjson.JSONEncodeError as error:
         raise DecodeError("invalid_envelope", f"no alert can be made of it: {error}") from error
 
 
-def _load(event: msgspec.Raw) -> dict[str, Any]:
-    raw = bytes(event)
+def _load(raw: bytes) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

@@ -12,11 +12,13 @@ bits becomes the nearest double, as in every reader of Elasticsearch.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from itertools import accumulate
+from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 import orjson
@@ -25,6 +27,12 @@ from pipeline.errors import DecodeError
 
 MAX_DEPTH: Final = 250
 """The deepest nesting a limit may allow: orjson writes none of more than 254 levels."""
+
+
+_WHITESPACE: Final = " \t\r\n"
+
+
+Text = TypeVar("Text", str, bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +50,7 @@ class DecodeLimits:
 
     max_bytes: int = 1_048_576
     max_depth: int = 64
-    max_documents: int = 10_000
+    max_documents: int = 2_000
     max_values: int = 10_000
 
     def __post_init__(self) -> None:
@@ -82,20 +90,36 @@ def decode(value: bytes | None, limits: DecodeLimits) -> Decoded:
         return Decoded((), DecodeError("null_value", "the record has no value: a tombstone"))
     if len(value) > limits.max_bytes:
         return Decoded((), _too_large(len(value), limits))
+    if value[:1] != b"{" and value.lstrip(_WHITESPACE.encode())[:1] == b"[":
+        return _decode_unusual(value, limits)
     try:
-        event = orjson.loads(value)
+        event = _parsed(orjson.loads, value)
     except orjson.JSONDecodeError:
         return _decode_unusual(value, limits)
-    if type(event) is list:
-        return _decode_array(value.decode(), limits)
     try:
         return Decoded((_checked(event, value, 0, limits),), None)
     except DecodeError as error:
         return Decoded((), error)
 
 
+_LARGE: Final = 65_536
+
+
+def _parsed(parse: Callable[[Text], Any], text: Text) -> Any:
+    """Parse a JSON text, and raise what the parser does."""
+    if len(text) < _LARGE or not gc.isenabled():
+        return parse(text)
+    # What is made of JSON has no cycles. Each few hundred of its objects, the collector would look
+    # for some, in all that the worker holds: that takes longer than the parser.
+    gc.disable()
+    try:
+        return parse(text)
+    finally:
+        gc.enable()
+
+
 def _decode_unusual(value: bytes, limits: DecodeLimits) -> Decoded:
-    """Decode what orjson refuses: errors, joined documents, lone surrogates."""
+    """Decode arrays, and what orjson refuses: errors, joined documents, lone surrogates."""
     if not value.strip():
         return Decoded((), DecodeError("empty", "the record's value is empty"))
     try:
@@ -140,7 +164,6 @@ def _collect(texts: Iterator[bytes | DecodeError], limits: DecodeLimits) -> Deco
     return Decoded(tuple(documents), first_error)
 
 
-_WHITESPACE: Final = " \t\r\n"
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -183,7 +206,7 @@ def _document(raw: bytes, index: int, limits: DecodeLimits) -> Document:
         DecodeError: it is not.
     """
     try:
-        event = orjson.loads(raw)
+        event = _parsed(orjson.loads, raw)
     except orjson.JSONDecodeError:
         return _mended(raw, index, limits)
     return _checked(event, raw, index, limits)
@@ -225,7 +248,7 @@ def _exact(raw: bytes, limits: DecodeLimits) -> Any:
     if depth > limits.max_depth:
         raise _too_deep(limits.max_depth)
     try:
-        return _scanner.decode(raw.decode())
+        return _parsed(_scanner.decode, raw.decode())
     except UnicodeDecodeError as error:
         raise DecodeError("invalid_utf8", f"byte {error.start} is no UTF-8") from error
     except ValueError as error:
@@ -235,18 +258,13 @@ def _exact(raw: bytes, limits: DecodeLimits) -> Any:
 # An unclosed string runs to the end: a pattern that failed there would try again at each quote.
 _STRING_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS: Final = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
 
 
 def _text_depth(raw: bytes) -> int:
     """Return how deep brackets nest in a JSON text, without recursion."""
-    depth = deepest = 0
-    for byte in _STRING_TEXT.sub(b"", raw).translate(None, _NOT_BRACKETS):
-        if byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        else:
-            depth -= 1
-    return deepest
+    brackets = _STRING_TEXT.sub(b"", raw).translate(None, _NOT_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets), initial=0))
 
 
 def _count_keys(event: dict[str, Any], limits: DecodeLimits) -> int:

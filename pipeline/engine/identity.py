@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from pipeline.record import Position
@@ -23,6 +24,7 @@ KEY_BYTES = 24
 """Length of a first seen key: the history id's 8 bytes, then 16 bytes of the tuple's hash."""
 
 _LONGEST_EVENT_ID: Final = 512
+_LONG_TERM: Final = 10_000
 
 # Made once: `json.dumps` would make one for each call, which takes longer than its work.
 _encoder = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), sort_keys=True)
@@ -40,6 +42,30 @@ def canonical_json(value: Any) -> bytes:
     return _encoder.encode(value).encode()
 
 
+def _has_long(terms: Sequence[Term]) -> bool:
+    for term in terms:  # noqa: SIM110  (a generator takes longer than the loop)
+        if type(term) is str and len(term) >= _LONG_TERM:
+            return True
+    return False
+
+
+def _canonical_terms(terms: Sequence[Term]) -> bytes:
+    """Return the canonical JSON of a tuple; a long term of many tuples is spelled once."""
+    if not _has_long(terms):
+        return canonical_json(list(terms))
+    return b"[%b]" % b",".join(
+        _canonical_text(term)
+        if type(term) is str and len(term) >= _LONG_TERM
+        else canonical_json(term)
+        for term in terms
+    )
+
+
+@lru_cache(maxsize=2)
+def _canonical_text(text: str) -> bytes:
+    return canonical_json(text)
+
+
 def term_key(history: str, terms: Sequence[Term]) -> bytes:
     """Return the 24-byte key of a term tuple in a history.
 
@@ -50,7 +76,7 @@ def term_key(history: str, terms: Sequence[Term]) -> bytes:
         history: the history id, 16 hexadecimal digits.
         terms: the tuple, one term for each new-terms field.
     """
-    digest = hashlib.sha256(canonical_json(list(terms))).digest()
+    digest = hashlib.sha256(_canonical_terms(terms)).digest()
     return bytes.fromhex(history)[:HISTORY_BYTES] + digest[: KEY_BYTES - HISTORY_BYTES]
 
 
@@ -75,7 +101,12 @@ def alert_id(rule_id: str, rule_version: int, terms: Sequence[Term], identity: s
     Kibana hashes the index, the document id, the rule and the tuple in the same spirit. A new
     version of the rule gives new ids.
     """
-    return _digest([rule_id, rule_version, list(terms), identity])
+    if not _has_long(terms):
+        return _digest([rule_id, rule_version, list(terms), identity])
+    # The same text, but for the time that it takes to spell a long term for each tuple.
+    rule = canonical_json([rule_id, rule_version])
+    text = b"%b,%b,%b]" % (rule[:-1], _canonical_terms(terms), canonical_json(identity))
+    return hashlib.sha256(text).hexdigest()[:ALERT_ID_LENGTH]
 
 
 def summary_id(rule_id: str, window_start_ms: int) -> str:

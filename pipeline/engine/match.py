@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from itertools import islice
 from typing import Final
 
 import msgspec
 
-from pipeline.engine.alert import build_match_alert
+from pipeline.engine.alert import Carried, build_match_alert
 from pipeline.engine.decode import DecodeLimits, Document, decode
 from pipeline.engine.identity import alert_id, event_identity, portable
 from pipeline.engine.index import index_of
@@ -25,8 +26,8 @@ from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.rule_index import RuleIndex
 from pipeline.engine.timestamp import MAX_MS, EffectiveTime, effective_time, is_usable
 from pipeline.engine.wire import NewTerm, Observation, RuleRef, Source
-from pipeline.errors import RecordError, TimestampError
-from pipeline.kql import Memo
+from pipeline.errors import RecordError, TimestampError, TooCostlyError
+from pipeline.kql import Budget, Memo
 from pipeline.record import Record
 from pipeline.rules.compiled import CompiledRule
 from pipeline.rules.model import Rule, RuleType
@@ -34,12 +35,32 @@ from pipeline.rules.ruleset import RuleSet
 from pipeline.types import Term
 
 MAX_TUPLES: Final = 10_000
-"""Term tuples taken from one event by one rule; what exceeds it is a `RuleFailure`."""
+"""Term tuples taken from one event; the rules that match it share them evenly, and each may take at
+least one. What exceeds a rule's share is a `RuleFailure`."""
 
 MAX_COPIED_BYTES: Final = 64 << 20
-"""Each observation carries its event. So much may all observations of one event and rule weigh: an
-event of 1 MiB is taken for 64 tuples, one of 6 KiB for `MAX_TUPLES`. Without this limit one record
-of arrays could write gigabytes."""
+"""Each observation carries its event. So much may all observations of one event weigh: an event of
+1 MiB is taken for 64 tuples, one of 6 KiB for `MAX_TUPLES`. Without this limit one record of arrays
+could write gigabytes."""
+
+BUDGET_NS: Final = 40_000_000
+"""What the rules may take for one record, by count (`pipeline.kql.memo`), before it becomes a dead
+letter. Rules of a usual size take a thousandth of it for the largest record."""
+
+_RESERVE_NS: Final = 100_000
+_RESERVES: Final = 250
+"""When that is used up, so much is there for so many more rules, each by itself: those that take no
+longer still judge the record, whatever the others would take."""
+
+_MATCH_NS: Final = 4_000
+_OBSERVATION_NS: Final = 3_000
+_ALERT_NS: Final = 100_000
+_COPIED_NS: Final = 0.1
+"""What it takes to look at a match, to make an observation of it or an alert of a `query` rule, and
+for each byte of the event that they carry."""
+
+_CARRIED: Final = object()
+"""What the alerts of an event share is called in its memo."""
 
 RECORD_TIME: Final = "record"
 """What an alert names as the source of its event's time where the record had to tell it."""
@@ -132,6 +153,9 @@ class _Findings:
     future_capped: int = 0
     untimed: list[str] = field(default_factory=list)
     without_tuple: int = 0
+    budget: Budget = field(default_factory=partial(Budget, BUDGET_NS))
+    exhausted: bool = False
+    reserves: int = _RESERVES
 
     def outcome(self, documents: int) -> Outcome:
         if self.error is not None:
@@ -154,6 +178,45 @@ class _Findings:
     @property
     def nothing(self) -> bool:
         return not (self.matches or self.failures or self.error)
+
+    def allow(self) -> None:
+        """Let a rule spend what is left, or its reserve once the budget is used up."""
+        if self.exhausted and self.budget.left < _RESERVE_NS:
+            self.budget.left = _RESERVE_NS if self.reserves else 0
+            self.reserves -= bool(self.reserves)
+
+    def failed(self, rule_id: str, index: int, error: Exception) -> None:
+        """Note what went wrong with one rule and document; others go on."""
+        match error:
+            case TooCostlyError():
+                self.exhausted = True
+                message = f"to judge the event by the rule {rule_id} would take too long"
+                self.error = self.error or TooCostlyError("too_costly", message)
+            case RecordError():
+                self.error = self.error or error
+            case _:
+                # A matcher is total and cannot raise anything else; should one do so all the same,
+                # it must take down neither the worker nor the other rules, and it must be seen: the
+                # driver counts and logs each failure.
+                message = f"{type(error).__name__}: {error}"[:500]
+                self.failures.append(RuleFailure(rule_id, "evaluation", message, index))
+
+
+@dataclass(slots=True)
+class _Judged:
+    """An event that rules match.
+
+    Attributes:
+        document: the event.
+        record: where it is from.
+        memo: what is known of it.
+        share: the part of its tuples that each rule may take.
+    """
+
+    document: Document
+    record: Record
+    memo: Memo
+    share: int
 
 
 class MatchStage:
@@ -186,6 +249,8 @@ class MatchStage:
         self._include_event = include_event
         self._digest = ruleset.digest
         self._rules = RuleIndex((_Runnable.of(each), each) for each in ruleset.runnable)
+        for each in ruleset.runnable:
+            each.patterns.prepare()
 
     def process(self, record: Record) -> Outcome:
         """Return what becomes of a record. Never raises."""
@@ -197,6 +262,8 @@ class MatchStage:
         decoded = decode(value, self._limits)
         findings = _Findings(error=decoded.error)
         for document in decoded.documents:
+            if findings.exhausted and not findings.reserves:
+                break  # it is a dead letter, whole: the rest is not lost
             self._judge(document, record, findings)
         if findings.nothing and len(decoded.documents) == 1:
             return NO_MATCH
@@ -204,54 +271,58 @@ class MatchStage:
 
     def _judge(self, document: Document, record: Record, findings: _Findings) -> None:
         """Judge one event by each rule it concerns."""
-        memo: Memo = {}
+        memo = Memo(findings.budget)
+        matched = []
         for rule in self._concerned(document, memo):
-            rule_id = rule.ref.id
+            if findings.exhausted:
+                findings.allow()
             try:
                 if rule.compiled.matcher(document.event, memo):
-                    findings.matches.append((rule_id, document.index))
-                    self._match(rule, document, record, findings)
-            except RecordError as error:
-                findings.error = findings.error or error
-            except Exception as error:  # noqa: BLE001
-                # The one broad except of the engine. A matcher is total and cannot raise; should
-                # one do so all the same, it must take down neither the worker nor the other
-                # rules, and it must be seen: the driver counts and logs each failure.
-                message = f"{type(error).__name__}: {error}"[:500]
-                findings.failures.append(
-                    RuleFailure(rule_id, "evaluation", message, document.index)
-                )
+                    findings.matches.append((rule.ref.id, document.index))
+                    matched.append(rule)
+            except Exception as error:  # noqa: BLE001  (one rule takes down nothing else)
+                findings.failed(rule.ref.id, document.index, error)
+        if not matched:
+            return
+        judged = _Judged(document, record, memo, len(matched))
+        for rule in matched:
+            if findings.exhausted:
+                findings.allow()
+            try:
+                self._match(rule, judged, findings)
+            except Exception as error:  # noqa: BLE001  (as above)
+                findings.failed(rule.ref.id, document.index, error)
 
     def _concerned(self, document: Document, memo: Memo) -> Sequence[_Runnable]:
         """Return the rules that may match an event: by its index, and by a few of its values."""
         index = index_of(document.event) if self._match_index else None
         return self._rules.candidates(document.event, index, memo)
 
-    def _match(
-        self, matched: _Runnable, document: Document, record: Record, findings: _Findings
-    ) -> None:
+    def _match(self, matched: _Runnable, judged: _Judged, findings: _Findings) -> None:
         """Turn a match into observations, or into an alert of a `query` rule.
 
         Raises:
             TimestampError: neither the event nor its record has a usable time.
+            TooCostlyError: they would take too long.
         """
+        findings.budget.spend(_MATCH_NS)
         rule = matched.compiled.rule
-        time_ms, time_source = self._time(rule, document, record, findings)
-        latest_ms = min(record.arrival_ms + self._max_future_ms, MAX_MS)
+        time_ms, time_source = self._time(rule, judged, findings)
+        latest_ms = min(judged.record.arrival_ms + self._max_future_ms, MAX_MS)
         capped = time_ms > latest_ms
         findings.future_capped += capped
         time_ms = min(time_ms, latest_ms)
-        observe = _observer(matched, document, record, time_ms, time_source, capped=capped)
+        observe = _observer(matched, judged, time_ms, time_source, capped=capped)
         if rule.type is RuleType.QUERY:
-            findings.new_terms.append(self._alert(matched, observe(())))
+            # The event stands in it as a text, and in parts.
+            findings.budget.spend(_ALERT_NS + 2 * _COPIED_NS * len(judged.document.raw))
+            findings.new_terms.append(self._alert(matched, observe(()), judged))
             return
         before = len(findings.observations)
-        findings.observations.extend(map(observe, self._tuples(matched, document, findings)))
+        findings.observations.extend(map(observe, self._tuples(matched, judged, findings)))
         findings.without_tuple += len(findings.observations) == before
 
-    def _time(
-        self, rule: Rule, document: Document, record: Record, findings: _Findings
-    ) -> EffectiveTime:
+    def _time(self, rule: Rule, judged: _Judged, findings: _Findings) -> EffectiveTime:
         """Return an event's effective time: its own, else its record's.
 
         A sighting whose date is about right is worth more than none: a shipper that spells dates
@@ -260,23 +331,29 @@ class MatchStage:
         """
         try:
             return effective_time(
-                document.event,
+                judged.document.event,
                 rule.timestamp_override,
                 fallback=not rule.timestamp_override_fallback_disabled,
+                memo=judged.memo,
             )
         except TimestampError as error:
-            for time_ms in (record.timestamp_ms, record.read_ms):
+            for time_ms in (judged.record.timestamp_ms, judged.record.read_ms):
                 if is_usable(time_ms):
                     findings.untimed.append(error.reason)
                     return EffectiveTime(time_ms, RECORD_TIME)
             raise
 
     def _tuples(
-        self, matched: _Runnable, document: Document, findings: _Findings
+        self, matched: _Runnable, judged: _Judged, findings: _Findings
     ) -> Iterator[tuple[Term, ...]]:
-        limit = min(MAX_TUPLES, max(1, MAX_COPIED_BYTES // len(document.raw)))
-        tuples = matched.compiled.tuples(document.event)
-        yield from islice(tuples, limit)
+        document = judged.document
+        all_rules = min(MAX_TUPLES, MAX_COPIED_BYTES // len(document.raw))
+        limit = max(1, all_rules // judged.share)
+        tuples = matched.compiled.tuples(document.event, judged.memo)
+        cost = _OBSERVATION_NS + _COPIED_NS * len(document.raw)
+        for one in islice(tuples, limit):
+            findings.budget.spend(cost)
+            yield one
         if next(tuples, None) is not None:
             message = (
                 f"the event has {len(document.raw)} bytes and more than {limit} term tuples: "
@@ -286,28 +363,32 @@ class MatchStage:
                 RuleFailure(matched.ref.id, "too_many_tuples", message, document.index)
             )
 
-    def _alert(self, matched: _Runnable, observation: Observation) -> NewTerm:
+    def _alert(self, matched: _Runnable, observation: Observation, judged: _Judged) -> NewTerm:
         """Return the alert of a `query` rule, dated by its record so that a replay agrees."""
         recorded_ms = observation.source.timestamp_ms
+        carried = judged.memo.get(_CARRIED)
+        if carried is None:
+            carried = judged.memo[_CARRIED] = Carried(judged.document.raw)
         return build_match_alert(
             observation,
             matched.compiled.rule,
             created_ms=recorded_ms if is_usable(recorded_ms) else observation.time_ms,
             ruleset_digest=self._digest,
             include_event=self._include_event,
+            carried=carried,
         )
 
 
 def _observer(
     matched: _Runnable,
-    document: Document,
-    record: Record,
+    judged: _Judged,
     time_ms: int,
     time_source: str,
     *,
     capped: bool,
 ) -> Callable[[tuple[Term, ...]], Observation]:
     """Return the maker of a match's observations: they differ in their tuple only."""
+    document, record = judged.document, judged.record
     position = record.position
     rule, history, window_ms = matched.ref, matched.compiled.history_id, matched.window_ms
     identity = event_identity(text(document.event, "event.id"), position, document.index)

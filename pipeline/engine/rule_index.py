@@ -82,7 +82,7 @@ def _answers(field: FieldType, answers: Mapping[Any, int]) -> Callable[[dict[str
     longest = max(map(len, answers))
 
     def answered(event: dict[str, Any], memo: Memo) -> int:
-        raw = read(event)
+        raw = read(event, memo)
         if raw is None:
             return 0
         if type(raw) is str:

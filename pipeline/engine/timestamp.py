@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from pipeline.engine.paths import leaves
 from pipeline.errors import TimestampError
+from pipeline.kql import Memo
 from pipeline.types import Event
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -80,7 +81,9 @@ def format_timestamp(time_ms: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def effective_time(event: Event, override: str | None, *, fallback: bool) -> EffectiveTime:
+def effective_time(
+    event: Event, override: str | None, *, fallback: bool, memo: Memo | None = None
+) -> EffectiveTime:
     """Return the effective time of an event: that of the first field which holds a usable one.
 
     A field with several values counts with its earliest, as a sort on doc values does.
@@ -89,18 +92,17 @@ def effective_time(event: Event, override: str | None, *, fallback: bool) -> Eff
         event: the event.
         override: the rule's ``timestamp_override``, or None.
         fallback: whether ``@timestamp`` counts when the override field is of no use.
+        memo: what is known of the event: a field is read once for all rules.
 
     Raises:
         TimestampError: ``missing_timestamp`` when the event has none of the fields, and
             ``invalid_timestamp`` when what it has is no time, or one before `EARLIEST_MS`.
     """
     name = override or _TIMESTAMP
-    values = leaves(event, name)
-    found = _earliest(values)
+    values, found = _times(event, name, memo)
     if found is None and fallback and name != _TIMESTAMP:
         name, first = _TIMESTAMP, values
-        values = leaves(event, name)
-        found = _earliest(values)
+        values, found = _times(event, name, memo)
         values = values or first
     if found is not None:
         return EffectiveTime(found, name)
@@ -108,6 +110,19 @@ def effective_time(event: Event, override: str | None, *, fallback: bool) -> Eff
         shown = str(values[0])[:200]
         raise TimestampError("invalid_timestamp", f"not the time of an event: {shown!r}")
     raise TimestampError("missing_timestamp", f"the event has no {name}")
+
+
+def _times(event: Event, name: str, memo: Memo | None) -> tuple[list[Any], int | None]:
+    """Return the values of a field, and the earliest that can be the time of an event."""
+    key = "times", name
+    if memo and key in memo:
+        known: tuple[list[Any], int | None] = memo[key]
+        return known
+    values = leaves(event, name)
+    found = values, _earliest(values)
+    if memo is not None and len(values) > 1:
+        memo[key] = found
+    return found
 
 
 def _earliest(values: list[Any]) -> int | None:

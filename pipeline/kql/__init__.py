@@ -10,15 +10,17 @@ from pipeline.kql.compiler import MemoMatcher, compile_node, compile_query
 from pipeline.kql.exact import ExactClause, exact_clauses
 from pipeline.kql.explain import Explanation, explain
 from pipeline.kql.field_names import field_names
-from pipeline.kql.field_table import FieldTable
+from pipeline.kql.field_table import FieldTable, ReadTerms
 from pipeline.kql.field_type import FieldType
-from pipeline.kql.indexed import Memo
+from pipeline.kql.memo import Budget, Memo
 from pipeline.kql.needles import Clause, Needle, required_clauses
 from pipeline.kql.nodes import Node
 from pipeline.kql.parser import parse
 from pipeline.kql.printer import format_query
+from pipeline.kql.several import Searches
 
 __all__ = [
+    "Budget",
     "Clause",
     "ExactClause",
     "Explanation",
@@ -28,6 +30,8 @@ __all__ = [
     "MemoMatcher",
     "Needle",
     "Node",
+    "ReadTerms",
+    "Searches",
     "UnmappedFieldError",
     "compile_node",
     "compile_query",

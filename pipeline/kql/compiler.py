@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from pipeline.errors import QueryTypeError, Span
+from pipeline.kql.blocks import Block, Test
 from pipeline.kql.dates import Clock
 from pipeline.kql.field_table import FieldTable
 from pipeline.kql.field_type import Entry, FieldType
 from pipeline.kql.fields import as_dict, object_reader
-from pipeline.kql.free_text import free_text, mapped_leaves, part_predicate, pattern_parts
-from pipeline.kql.indexed import Memo
+from pipeline.kql.free_text import FreeText, part_predicate, pattern_parts
 from pipeline.kql.limits import (
     MAX_CLAUSES,
     MAX_PATTERNS,
@@ -34,12 +34,13 @@ from pipeline.kql.matching import (
     WALK_COST,
     Leaf,
     Part,
-    Test,
     all_of,
     any_of,
     join,
     leaf_part,
+    negated,
 )
+from pipeline.kql.memo import Memo
 from pipeline.kql.nodes import (
     MATCH_ALL,
     And,
@@ -55,17 +56,30 @@ from pipeline.kql.nodes import (
     literal_text,
 )
 from pipeline.kql.parser import parse
+from pipeline.kql.predicates import Anything, Predicate
 from pipeline.kql.printer import format_query
-from pipeline.kql.values import KeywordType, Operand, Predicate, ValueRefused
+from pipeline.kql.several import Searches
+from pipeline.kql.values import KeywordType, Operand, ValueRefused
 from pipeline.kql.values.folding import is_longer
+from pipeline.kql.walk import has_below
 from pipeline.types import Event, Matcher
+
+FEW_OBJECTS: Final = 8
+"""So many objects of a nested path are asked one by one."""
+
+_WALK_NS: Final = 5_000
+"""Nanoseconds of a walk through one object of a nested path."""
 
 
 class MemoMatcher(Protocol):
     """A matcher that may be given a memo, to share with others what was indexed of an event."""
 
     def __call__(self, event: Event, memo: Memo | None = None, /) -> bool:
-        """Return whether the event matches. Never raises for a JSON document."""
+        """Return whether the event matches.
+
+        Never raises for a JSON document, but where the memo has a budget and it does not suffice:
+        `pipeline.errors.TooCostlyError`.
+        """
 
 
 def compile_query(
@@ -99,7 +113,12 @@ def compile_query(
 
 
 def compile_node(
-    node: Node, table: FieldTable, *, clock: Clock | None = None, text: str | None = None
+    node: Node,
+    table: FieldTable,
+    *,
+    clock: Clock | None = None,
+    text: str | None = None,
+    searches: Searches | None = None,
 ) -> MemoMatcher:
     """Compile a parsed query; as `compile_query`, to a matcher that shares its work with others.
 
@@ -109,12 +128,15 @@ def compile_node(
         clock: the present moment in epoch milliseconds, for `now`.
         text: what the node was parsed from, for the carets of errors. Without it an error shows
             the clause in question.
+        searches: the patterns of the queries it shares memos with: one search is for all of them.
     """
     check_depth(node, text or "")
-    test = _Compiler(table, clock, text).part(node, None).test
+    test = _Compiler(table, clock, text, searches or Searches()).part(node, None).test
 
     def matches(event: Event, memo: Memo | None = None) -> bool:
-        return test(event if type(event) is dict else as_dict(event), {} if memo is None else memo)
+        if memo is None:
+            memo = Memo()
+        return test(event if type(event) is dict else as_dict(event), memo)
 
     return matches
 
@@ -123,14 +145,17 @@ def compile_part(
     node: Node, table: FieldTable, nested: str | None, *, clock: Clock | None = None
 ) -> Test:
     """Compile a node as it stands inside a nested block: a test of the block's objects."""
-    return _Compiler(table, clock, None).part(node, nested).test
+    return _Compiler(table, clock, None, Searches()).part(node, nested).test
 
 
 class _Compiler:
-    def __init__(self, table: FieldTable, clock: Clock | None, text: str | None) -> None:
+    def __init__(
+        self, table: FieldTable, clock: Clock | None, text: str | None, searches: Searches
+    ) -> None:
         self._table = table
         self._clock = clock
         self._text = text
+        self._searches = searches
         self._clauses = 0
         self._patterns: Counter[str] = Counter()
 
@@ -141,18 +166,26 @@ class _Compiler:
             case Or():
                 return self._any(node, nested)
             case Not():
-                child = self.part(node.child, nested)
-                test = child.test
-                return Part(lambda event, memo: not test(event, memo), child.cost + 1)
+                return negated(self.part(node.child, nested))
             case Nested():
                 return self._nested(node, nested)
             case Is() | Range():
-                compiled = self._clause(node, nested)
-                return leaf_part(compiled, nested) if isinstance(compiled, Leaf) else compiled
+                return self._alone(self._clause(node, nested), nested)
+
+    def _alone(self, compiled: Leaf | FreeText | Part, nested: str | None) -> Part:
+        match compiled:
+            case Leaf():
+                return leaf_part(compiled, nested, self._searches)
+            case FreeText():
+                test, rows = compiled.compile(self._table, nested, self._searches)
+                return Part(test, WALK_COST, rows)
+            case Part():
+                return compiled
 
     def _any(self, node: Or, nested: str | None) -> Part:
         """An `or`; tests of the same field are joined, so that its values are read once."""
         leaves: dict[str, list[Leaf]] = {}
+        texts: list[FreeText] = []
         parts: list[Part] = []
         for child in node.children:
             compiled = (
@@ -160,12 +193,17 @@ class _Compiler:
                 if isinstance(child, Is | Range)
                 else self.part(child, nested)
             )
-            if isinstance(compiled, Part):
-                parts.append(compiled)
-            else:
-                leaves.setdefault(compiled.field.name, []).append(compiled)
-        joined = (join(same) for same in leaves.values())
-        return any_of([*(leaf_part(leaf, nested) for leaf in joined), *parts])
+            match compiled:
+                case Leaf():
+                    leaves.setdefault(compiled.field.name, []).append(compiled)
+                case FreeText():
+                    texts.append(compiled)
+                case Part():
+                    parts.append(compiled)
+        joined: list[Leaf | FreeText] = [join(same) for same in leaves.values()]
+        if texts:
+            joined.append(FreeText.join(texts))
+        return any_of([*(self._alone(leaf, nested) for leaf in joined), *parts])
 
     def _nested(self, node: Nested, nested: str | None) -> Part:
         path = _full(node.path, nested)
@@ -173,12 +211,10 @@ class _Compiler:
         if found is None or found.type != "nested":
             raise self._wrong_path(node, path, found)
         # A deeper nested path may be named at once: `a.b:{ ... }` needs no `a:{ ... }` around it.
-        read = object_reader(node.path)
         child = self.part(node.child, path)
-        test = child.test
-        return Part(lambda event, _: any(test(o, {}) for o in read(event)), child.cost + 20)
+        return _block_part(node.path, child)
 
-    def _clause(self, node: Is | Range, nested: str | None) -> Leaf | Part:
+    def _clause(self, node: Is | Range, nested: str | None) -> Leaf | FreeText | Part:
         if isinstance(node.value, Null):
             raise self._refused(
                 node,
@@ -186,15 +222,17 @@ class _Compiler:
                 'quote it for the text "null"; for a missing field write `not field:*`',
             )
         if node.field is None:
-            self._count(node)
-            walk = free_text(node.value, self._table, nested)
-            return Part(lambda event, _: walk(event), WALK_COST)
+            # It is asked of the values of each type.
+            self._count(node, len(self._table.value_types))
+            if isinstance(node.value, Wildcard) and node.value.is_lone:
+                return ALWAYS
+            return FreeText.of(node.value, self._table)
         if node == MATCH_ALL and nested is None:
             self._count(node)
             return ALWAYS
         if isinstance(node.field, Wildcard):
             found = self._table.expand(_full_pattern(node.field, nested))
-            parts = [leaf_part(self._leaf(node, f), nested) for f in found]
+            parts = [self._alone(self._leaf(node, f), nested) for f in found]
             return any_of(parts)
         return self._named(node, node.field, nested)
 
@@ -239,7 +277,7 @@ class _Compiler:
 
     def _pattern(self, node: Node, value: Wildcard, found: FieldType) -> tuple[Predicate, ...]:
         if value.is_lone:
-            return (lambda _: True,)
+            return (Anything(),)
         self._patterns[found.name] += 1
         if self._patterns[found.name] > MAX_PATTERNS:
             text, span = self._place(node, value.span)
@@ -249,8 +287,8 @@ class _Compiler:
         parts = pattern_parts(value)
         return tuple(part_predicate(found.values, part) for part in parts)
 
-    def _count(self, node: Node) -> None:
-        self._clauses += 1
+    def _count(self, node: Node, clauses: int = 1) -> None:
+        self._clauses += clauses
         if self._clauses > MAX_CLAUSES:
             text, span = self._place(node, node.span)
             raise too_many_clauses(text, span)
@@ -302,11 +340,25 @@ def _full_pattern(name: Wildcard, nested: str | None) -> Wildcard:
     return Wildcard((f"{nested}.{name.parts[0]}", *name.parts[1:]))
 
 
+def _block_part(path: str, child: Part) -> Part:
+    """Whether the child holds for an object at a nested path."""
+    key, read = ("block", path), object_reader(path)
+
+    def test(event: dict[str, Any], memo: Memo) -> bool:
+        block: Block | None = memo.get(key)
+        if block is None:
+            block = memo[key] = Block(read(event), memo.budget)
+        if len(block.objects) > FEW_OBJECTS:
+            return child.rows(block) != 0
+        return any(map(child.test, block.objects, block.memos))
+
+    return Part(test, child.cost + 20, lambda block: block.inner(path, child.rows))
+
+
 def _exists_below(path: str, table: FieldTable, nested: str | None) -> Part:
     """Whether an object has any indexed value in any field below it."""
 
-    def test(event: dict[str, Any], _: Memo) -> bool:
-        found = mapped_leaves(event, table, nested, below=path)
-        return any(f.values.index(raw) is not None for f, raw in found)
+    def test(event: dict[str, Any], memo: Memo) -> bool:
+        return has_below(path, event, table, nested, memo)
 
-    return Part(test, WALK_COST)
+    return Part(test, WALK_COST, lambda block: block.each(test, _WALK_NS))

@@ -12,6 +12,7 @@ from pipeline.kql.field_table import FieldTable
 from pipeline.kql.field_type import FieldType
 from pipeline.kql.fields import as_dict, as_list, object_reader
 from pipeline.kql.limits import check_depth
+from pipeline.kql.memo import Memo
 from pipeline.kql.nodes import And, Is, Nested, Node, Not, Or, Range, Wildcard
 from pipeline.kql.printer import format_query
 
@@ -94,7 +95,7 @@ class _Explainer:
             note = self._note(node.field, found)
         elif isinstance(node.field, Wildcard):
             values = self._expanded(node.field, event, nested)
-        return Explanation(format_query(node), "clause", test(event, {}), values, note)
+        return Explanation(format_query(node), "clause", test(event, Memo()), values, note)
 
     def _expanded(
         self, field: Wildcard, event: dict[str, Any], nested: str | None

@@ -12,15 +12,22 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.errors import UnmappedFieldError
 from pipeline.kql.field_type import Entry, FieldType, is_too_deep, read_entry
 from pipeline.kql.fields import as_dict, as_list
+from pipeline.kql.memo import Memo
 from pipeline.kql.nodes import Wildcard
 from pipeline.kql.patterns import compile_pattern
 from pipeline.kql.values import TextType, UnsupportedType, ValueType
 from pipeline.types import Event, Term
+
+
+class ReadTerms(Protocol):
+    """Reads the distinct terms of a field; with a memo, those of an array are read once."""
+
+    def __call__(self, event: Event, memo: Memo | None = None, /) -> tuple[Term, ...]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +39,12 @@ class FieldTable:
     _views: Mapping[str, tuple[FieldType, ...]] = field(repr=False)
     value_types: frozenset[ValueType] = field(repr=False)
     """Every way of indexing that occurs in the table."""
+    type_numbers: Mapping[ValueType, int] = field(init=False, repr=False)
+    """The same, numbered."""
+
+    def __post_init__(self) -> None:
+        numbers = {values: number for number, values in enumerate(self.value_types)}
+        object.__setattr__(self, "type_numbers", numbers)
 
     @staticmethod
     def builtin() -> FieldTable:
@@ -104,7 +117,7 @@ class FieldTable:
         read = self._with_values(name).reader()
         return lambda event: tuple(as_list(read(as_dict(event))))
 
-    def terms(self, name: str) -> Callable[[Event], tuple[Term, ...]]:
+    def terms(self, name: str) -> ReadTerms:
         """A reader of a field's distinct indexed values, in order of first occurrence.
 
         Terms are what an aggregation of Elasticsearch would report: keyword text (JSON true is
@@ -121,13 +134,21 @@ class FieldTable:
             raise UnmappedFieldError(f"`{name}` is of type {found.type}, which has no terms")
         read, term = found.reader(), found.values.term
 
-        def terms(event: Event) -> tuple[Term, ...]:
-            raw = read(as_dict(event))
+        key = "terms", found
+
+        def terms(event: Event, memo: Memo | None = None) -> tuple[Term, ...]:
+            raw = read(as_dict(event), memo)
             if type(raw) is not list:
                 one = None if raw is None else term(raw)
                 return () if one is None else (one,)
-            several = (term(value) for value in raw)
-            return tuple(dict.fromkeys(value for value in several if value is not None))
+            if memo is None:
+                memo = Memo()
+            several: tuple[Term, ...] | None = memo.get(key)
+            if several is None:
+                each = map(term, raw)
+                distinct = dict.fromkeys(value for value in each if value is not None)
+                several = memo[key] = tuple(distinct)
+            return several
 
         return terms
 

@@ -29,6 +29,9 @@ IGNORE_ABOVE = 1024
 
 MAX_SEGMENTS = 64
 """Names with more segments are not mapped; Elasticsearch's own limit is 20."""
+MAX_NAME = 1024
+"""Characters of a name that is mapped: in an event of long keys at many levels, the names of its
+values would weigh many times what it does."""
 
 _TYPES: dict[str, ValueType] = {
     "boolean": BooleanType(),
@@ -161,7 +164,8 @@ def read_entry(name: Any, entry: Any) -> Iterator[FieldType]:
     if not isinstance(name, str) or not name:
         raise FieldTypesError(f"{name!r} is no name of a field")
     if is_too_deep(name):
-        raise FieldTypesError(f"field `{name[:50]}...`: more than {MAX_SEGMENTS} levels")
+        most = f"{MAX_SEGMENTS} levels or {MAX_NAME} characters"
+        raise FieldTypesError(f"field `{name[:50]}...`: more than {most}")
     if not isinstance(options, Mapping) or not isinstance(options.get("type"), str):
         raise FieldTypesError(f"field `{name}`: give a type, or a table with a `type`")
     unknown = [str(option) for option in options if option not in _OPTIONS]
@@ -220,5 +224,5 @@ def _object_type(name: str, options: Mapping[str, Any]) -> str | None:
 
 
 def is_too_deep(name: str) -> bool:
-    """Whether a name has more segments than any field that is mapped."""
-    return name.count(".") >= MAX_SEGMENTS
+    """Whether a name has more segments, or characters, than any field that is mapped."""
+    return len(name) > MAX_NAME or name.count(".") >= MAX_SEGMENTS

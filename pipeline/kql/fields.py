@@ -10,14 +10,28 @@ is the dotted path of the query, not the document.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, Protocol
 
-Read: TypeAlias = Callable[[dict[str, Any]], Any]
-"""Reads one field: None for no value, a scalar for one value, a list of scalars for several.
+from pipeline.kql.memo import Memo
 
-One value is by far the commonest answer, and is given bare because that is what makes a match
-cheap. Use `as_list` where that does not matter.
-"""
+
+class Read(Protocol):
+    """Reads one field: None for no value, a scalar for one value, a list of scalars for several.
+
+    One value is by far the commonest answer, and is given bare because that is what makes a match
+    cheap. Use `as_list` where that does not matter. With a memo, what takes a search of the event
+    is searched for once.
+    """
+
+    def __call__(self, event: dict[str, Any], memo: Memo | None = None, /) -> Any: ...
+
+
+_SEARCHES: Final = 4
+"""So many fields are searched for one by one. For more, all values of the event are gathered."""
+
+_LONGEST_PATH: Final = 1024
+"""Characters of a path whose values are gathered: in a deep event of long keys, paths would weigh
+many times what the event does."""
 
 
 def as_dict(event: Any) -> dict[str, Any]:
@@ -59,15 +73,15 @@ def scalar_reader(path: str) -> Read:
     levels = tuple((segments[i], tuple(_spellings(segments, i))) for i in range(len(segments)))
     *inner, (last, _) = levels
 
-    def read(event: dict[str, Any]) -> Any:
+    def read(event: dict[str, Any], memo: Memo | None = None) -> Any:
         here: Any = event
         for key, spellings in inner:
             for spelling in spellings:
                 if spelling in here:
-                    return _several(event, segments)
+                    return several(event, memo)
             here = here.get(key)
             if type(here) is not dict:
-                return None if here is None else _several(event, segments)
+                return None if here is None else several(event, memo)
         value = here.get(last)
         kind = type(value)
         if kind is str or value is None:
@@ -75,9 +89,10 @@ def scalar_reader(path: str) -> Read:
         if kind is list and value and all(type(each) is str for each in value):
             return value if len(value) > 1 else value[0]
         if kind is list or kind is dict:
-            return _several(event, segments)
+            return several(event, memo)
         return value
 
+    several = _Several(path, segments)
     return read
 
 
@@ -86,12 +101,75 @@ def _spellings(segments: list[str], start: int) -> Iterator[str]:
         yield ".".join(segments[start:end])
 
 
-def _several(event: Any, segments: list[str]) -> Any:
+class _Several:
     """The general answer: every spelling, through arrays of any depth."""
-    values = [v for v in values_at(event, segments) if not isinstance(v, dict)]
+
+    def __init__(self, path: str, segments: list[str]) -> None:
+        self._path = path
+        self._segments = segments
+        self._gathers = len(path) <= _LONGEST_PATH
+
+    def __call__(self, event: dict[str, Any], memo: Memo | None) -> Any:
+        if memo is None:
+            return self._search(event)
+        searched: dict[str, Any] | None = memo.get(_SEARCHED)
+        if searched is None:
+            searched = memo[_SEARCHED] = {}
+        if self._path in searched:
+            return searched[self._path]
+        if len(searched) < _SEARCHES or not self._gathers:
+            found = self._search(event)
+        else:
+            gathered = memo.get(_GATHERED)
+            if gathered is None:
+                gathered = memo[_GATHERED] = _gather(event)
+            found = _bare(gathered.get(self._path, []))
+        searched[self._path] = found
+        return found
+
+    def _search(self, event: dict[str, Any]) -> Any:
+        return _bare([v for v in values_at(event, self._segments) if not isinstance(v, dict)])
+
+
+_SEARCHED: Final = object()
+_GATHERED: Final = object()
+
+
+def _bare(values: list[Any]) -> Any:
     if not values:
         return None
     return values[0] if len(values) == 1 else values
+
+
+def _gather(event: dict[str, Any]) -> dict[str, list[Any]]:
+    """Every scalar of an event by its path."""
+    gathered: dict[str, list[Any]] = {}
+    stack: list[Iterator[tuple[str, Any]]] = [entries(event, None)]
+    while stack:
+        for path, value in stack[-1]:
+            if len(path) > _LONGEST_PATH:
+                continue
+            if isinstance(value, dict):
+                stack.append(entries(value, path))
+                break
+            gathered.setdefault(path, []).append(value)
+        else:
+            stack.pop()
+    return gathered
+
+
+def entries(value: dict[str, Any], path: str | None) -> Iterator[tuple[str, Any]]:
+    """Each value of an object, and each element of its arrays, with its path.
+
+    Args:
+        value: the object.
+        path: where it stands; None for an event.
+    """
+    for key, entry in value.items():
+        if isinstance(key, str):
+            full = key if path is None else f"{path}.{key}"
+            for element in flatten(entry):
+                yield full, element
 
 
 def values_at(event: Any, segments: list[str]) -> Iterator[Any]:
@@ -160,8 +238,14 @@ def leaf_reader(path: str) -> Read:
     """A reader of every scalar at or below a path, for flattened fields."""
     segments = path.split(".")
 
-    def read(event: dict[str, Any]) -> Any:
-        return list(_leaves_at(event, segments)) or None
+    key = leaf_reader, path
+
+    def read(event: dict[str, Any], memo: Memo | None = None) -> Any:
+        if memo is None:
+            return list(_leaves_at(event, segments)) or None
+        if key not in memo:
+            memo[key] = list(_leaves_at(event, segments)) or None
+        return memo[key]
 
     return read
 

@@ -7,16 +7,25 @@ nested objects are searched only within a nested block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
+from pipeline.kql.blocks import Block, Rows, Test
 from pipeline.kql.field_table import FieldTable
-from pipeline.kql.field_type import FieldType
-from pipeline.kql.fields import flatten
+from pipeline.kql.memo import Memo
 from pipeline.kql.nodes import Boolean, Text, Wildcard, literal_text
-from pipeline.kql.values import Operand, Predicate, ValueRefused, ValueType
+from pipeline.kql.predicates import Predicate
+from pipeline.kql.several import Searches, Several
+from pipeline.kql.values import Operand, ValueRefused, ValueType
+from pipeline.kql.walk import leaves_by_type
+
+_ALONE: Final = 20_000
+"""Nanoseconds of the values of one object of a nested path, asked by themselves."""
+
+_KEY: Final = object()
 
 SEPARATORS = " \t\n\r\u3000"
 """Where query_string splits."""
@@ -52,23 +61,57 @@ def part_predicate(values: ValueType, part: tuple[str, ...]) -> Predicate:
     return values.matches(part)
 
 
-def free_text(
-    value: Text | Boolean | Wildcard, table: FieldTable, nested: str | None
-) -> Callable[[dict[str, Any]], bool]:
-    """A test of whole events, or of the objects of a nested path."""
-    if isinstance(value, Wildcard) and value.is_lone:
-        return lambda _: True
-    tests = {values: _tests(values, value) for values in table.value_types}
+@dataclass(frozen=True, slots=True)
+class FreeText:
+    """What literals without a field mean, any of which may hold.
 
-    def matches(event: dict[str, Any]) -> bool:
-        return any(_holds(found, raw, tests) for found, raw in mapped_leaves(event, table, nested))
+    Attributes:
+        predicates: by how values are indexed, the tests of them.
+    """
 
-    return matches
+    predicates: Mapping[ValueType, tuple[Predicate, ...]]
 
+    @classmethod
+    def of(cls, value: Text | Boolean | Wildcard, table: FieldTable) -> FreeText:
+        """What one literal means."""
+        return cls({values: _tests(values, value) for values in table.value_types})
 
-def _holds(found: FieldType, raw: Any, tests: Mapping[ValueType, tuple[Predicate, ...]]) -> bool:
-    value = found.values.index(raw)
-    return value is not None and any(predicate(value) for predicate in tests[found.values])
+    @classmethod
+    def join(cls, texts: Sequence[FreeText]) -> FreeText:
+        """One for several, so that an event is walked once."""
+        return cls(
+            {
+                values: tuple(test for text in texts for test in text.predicates[values])
+                for values in texts[0].predicates
+            }
+        )
+
+    def compile(
+        self, table: FieldTable, nested: str | None, searches: Searches
+    ) -> tuple[Test, Rows]:
+        """A test of whole events, or of the objects of a nested path, one by one or together."""
+        several = tuple(
+            (table.type_numbers[values], Several(tests, searches.of_field((_KEY, values))))
+            for values, tests in self.predicates.items()
+            if tests
+        )
+
+        def holds(objects: Sequence[dict[str, Any]], memo: Memo) -> bool:
+            found = leaves_by_type(objects, table, nested, memo)
+            for number, of_type in several:
+                indexed = found[number]
+                if indexed is not None and of_type(indexed, memo.budget):
+                    return True
+            return False
+
+        def test(event: dict[str, Any], memo: Memo) -> bool:
+            return holds((event,), memo)
+
+        def rows(block: Block) -> int:
+            # Mostly nothing is found anywhere, which is told of all objects as one.
+            return block.each(test, _ALONE) if holds(block.objects, block.memo) else 0
+
+        return test, rows
 
 
 def _tests(values: ValueType, value: Text | Boolean | Wildcard) -> tuple[Predicate, ...]:
@@ -84,39 +127,3 @@ def _tests(values: ValueType, value: Text | Boolean | Wildcard) -> tuple[Predica
         with suppress(ValueRefused):
             predicates.append(attempt())
     return tuple(predicates)
-
-
-def mapped_leaves(
-    event: dict[str, Any], table: FieldTable, nested: str | None, below: str | None = None
-) -> Iterator[tuple[FieldType, Any]]:
-    """Every scalar of an event with each field that indexes it.
-
-    Args:
-        event: the event, or the object of the nested path.
-        table: which fields are mapped.
-        nested: the nested path whose objects are walked instead of whole events.
-        below: only fields below this path.
-    """
-    stack: list[Iterator[tuple[str, Any]]] = [_entries(event, nested)]
-    while stack:
-        for path, value in stack[-1]:
-            if isinstance(value, dict):
-                if table.has_below(path) and _leads_to(path, below):
-                    stack.append(_entries(value, path))
-                    break
-            elif below is None or path.startswith(below + "."):
-                yield from ((f, value) for f in table.views(path) if f.nested == nested)
-        else:
-            stack.pop()
-
-
-def _leads_to(path: str, below: str | None) -> bool:
-    return below is None or f"{below}.".startswith(f"{path}.") or path.startswith(f"{below}.")
-
-
-def _entries(value: dict[str, Any], path: str | None) -> Iterator[tuple[str, Any]]:
-    for key, entry in value.items():
-        if isinstance(key, str):
-            full = key if path is None else f"{path}.{key}"
-            for element in flatten(entry):
-                yield full, element

@@ -1,17 +1,18 @@
 """The values of one field of one event, indexed once for all tests that ask for them.
 
-One value is tested as it stands. Only what is long comes here: arrays, and texts of a kilobyte and
-more. Each clause of each rule would otherwise fold and walk it again.
+One value is tested as it stands. Only what is long comes here: arrays, and long texts. Each clause
+of each rule would otherwise fold and walk it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, KeysView
+from collections.abc import Collection, Iterable, KeysView
 from functools import cached_property
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from pipeline.kql.fields import as_list
+from pipeline.kql.predicates import ascii_lower
 from pipeline.kql.values import ValueType
 
 SEPARATOR: Final = "\1"
@@ -25,10 +26,13 @@ class Texts:
 
     Attributes:
         texts: the texts.
+        standing: by search, which of its patterns may fit; searches keep that here.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts = tuple(texts)
+        self.standing: dict[object, frozenset[int]] = {}
+        self._counts: dict[str, int] = {}
 
     @cached_property
     def joined(self) -> str:
@@ -44,12 +48,42 @@ class Texts:
         """The same as UTF-8, for a search of bytes."""
         return self.joined.encode("utf-8", "surrogatepass")
 
+    def counted(self, part: str) -> int | None:
+        """How often a part stands in the texts, if that was asked before."""
+        return self._counts.get(part)
+
+    def count(self, part: str) -> int:
+        """How often a part stands in the texts."""
+        found = self._counts.get(part)
+        if found is None:
+            found = self._counts[part] = self.joined.count(part)
+        return found
+
+
+class Ordered:
+    """Values in their order. What is asked for is sorted only where the ends do not tell."""
+
+    def __init__(self, values: Collection[Any]) -> None:
+        self.values = values
+
+    @cached_property
+    def least(self) -> Any:
+        return min(self.values)
+
+    @cached_property
+    def greatest(self) -> Any:
+        return max(self.values)
+
+    @cached_property
+    def sorted(self) -> list[Any]:
+        return sorted(self.values)
+
 
 class Indexed:
     """What is indexed of a field.
 
     Attributes:
-        values: the distinct indexed values, in order.
+        values: the distinct indexed values, in order of occurrence.
     """
 
     def __init__(self, raw: Any, values: ValueType) -> None:
@@ -63,16 +97,49 @@ class Indexed:
         found.pop(None, None)
         self.values: KeysView[Any] = found.keys()
 
+    @classmethod
+    def of(cls, values: KeysView[Any]) -> Indexed:
+        """What is indexed already."""
+        made = cls.__new__(cls)
+        made.values = values
+        return made
+
+    @cached_property
+    def size(self) -> int:
+        """The length of all values together, of a keyword."""
+        return sum(map(len, self.values))
+
+    @cached_property
+    def ordered(self) -> Ordered:
+        """All values, of a type that has an order."""
+        return Ordered(self.values)
+
     @cached_property
     def texts(self) -> Texts:
         """All values, of a keyword."""
         return Texts(self.values)
 
     @cached_property
+    def ascii_lowered(self) -> frozenset[str]:
+        """All values with their ASCII letters in lower case, of a keyword."""
+        return frozenset(map(ascii_lower, self.values))
+
+    @cached_property
+    def distinct_words(self) -> KeysView[str]:
+        """The words of all values, of a text, in order of occurrence."""
+        return dict.fromkeys(chain.from_iterable(self.values)).keys()
+
+    @cached_property
     def words(self) -> Texts:
         """The words of all values, of a text."""
-        return Texts(dict.fromkeys(chain.from_iterable(self.values)))
+        return Texts(self.distinct_words)
 
+    @cached_property
+    def ordered_words(self) -> Ordered:
+        """The words of all values, of a text."""
+        return Ordered(self.distinct_words)
 
-Memo: TypeAlias = dict[object, Indexed]
-"""What was indexed of one event, by field. An event must not change while its memo is used."""
+    @cached_property
+    def phrases(self) -> Texts:
+        """The values of a text, each as its words between spaces."""
+        return Texts(f" {' '.join(words)} " for words in self.values)

@@ -9,7 +9,8 @@ MAX_DEPTH = 100
 """Levels: of parentheses and braces in a text, and of nodes in its tree."""
 
 MAX_CLAUSES = 20_000
-"""Single comparisons, counted after field-name wildcards are expanded."""
+"""Single comparisons, counted after field-name wildcards are expanded and free text is told what it
+means for each type."""
 
 MAX_PATTERNS = 1_000
 """Patterns with stars on one field: each is a search through its values, as long as they are."""
@@ -35,7 +36,7 @@ def too_many_clauses(text: str, span: Span) -> QueryLimitError:
         f"the query has more than {MAX_CLAUSES} clauses",
         text=text,
         span=span,
-        hint="field-name wildcards count once for every field they match",
+        hint="field-name wildcards count once for every field they match, free text for every type",
     )
 
 

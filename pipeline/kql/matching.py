@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
+from pipeline.kql.blocks import Block, Rows, Test
 from pipeline.kql.field_type import FieldType
 from pipeline.kql.fields import Read
-from pipeline.kql.indexed import Indexed, Memo
-from pipeline.kql.pattern_set import PatternSet
-from pipeline.kql.patterns import StarPattern, WordPattern
-from pipeline.kql.values import KeywordType, Predicate
+from pipeline.kql.indexed import Indexed
+from pipeline.kql.memo import Memo
+from pipeline.kql.predicates import Equal, Fits, Predicate
+from pipeline.kql.several import FieldSearches, Searches, Several
+from pipeline.kql.values import KeywordType, TextType
 from pipeline.kql.values.folding import lower
-
-Test: TypeAlias = Callable[[dict[str, Any], Memo], bool]
-"""A test of an event, or of one object of a nested path, with what was indexed of it so far."""
 
 LONG: Final = 1024
 """Characters of a text that is indexed once for all clauses."""
+LONG_WORDS: Final = 64
+"""The same of an analysed text: to ask for a word is to walk all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A compiled node. A conjunction asks the cheap and selective ones first."""
+    """A compiled node. A conjunction asks the cheap and selective ones first.
+
+    Attributes:
+        test: the test of an event, or of one object of a nested path.
+        cost: what it costs, in comparison.
+        rows: the same test, of all objects of a nested path at once.
+    """
 
     test: Test
     cost: int
+    rows: Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +56,8 @@ class Leaf:
 WALK_COST = 1000
 """The cost of a test that walks the whole event."""
 
-NEVER = Part(lambda _event, _memo: False, 0)
-ALWAYS = Part(lambda _event, _memo: True, 0)
+NEVER = Part(lambda _event, _memo: False, 0, lambda _block: 0)
+ALWAYS = Part(lambda _event, _memo: True, 0, lambda block: block.everything)
 
 
 def join(leaves: Sequence[Leaf]) -> Leaf:
@@ -60,7 +68,8 @@ def join(leaves: Sequence[Leaf]) -> Leaf:
 
 
 def all_of(parts: Sequence[Part]) -> Part:
-    tests = tuple(part.test for part in sorted(parts, key=lambda part: part.cost))
+    parts = sorted(parts, key=lambda part: part.cost)
+    tests = tuple(part.test for part in parts)
 
     def test(event: dict[str, Any], memo: Memo) -> bool:
         for one in tests:  # noqa: SIM110  (a generator would double the cost of a match)
@@ -68,7 +77,15 @@ def all_of(parts: Sequence[Part]) -> Part:
                 return False
         return True
 
-    return Part(test, min(part.cost for part in parts))
+    def rows(block: Block) -> int:
+        left = block.everything
+        for part in parts:
+            if not left:
+                break
+            left &= part.rows(block)
+        return left
+
+    return Part(test, min(part.cost for part in parts), rows)
 
 
 def any_of(parts: Sequence[Part]) -> Part:
@@ -84,14 +101,35 @@ def any_of(parts: Sequence[Part]) -> Part:
                 return True
         return False
 
-    return Part(test, sum(part.cost for part in parts))
+    def rows(block: Block) -> int:
+        found = 0
+        for part in parts:
+            found |= part.rows(block)
+        return found
+
+    return Part(test, sum(part.cost for part in parts), rows)
 
 
-def leaf_part(leaf: Leaf, nested: str | None) -> Part:
-    read = leaf.field.reader(nested)
+def negated(part: Part) -> Part:
+    test, rows = part.test, part.rows
+    return Part(
+        lambda event, memo: not test(event, memo),
+        part.cost + 1,
+        lambda block: block.everything & ~rows(block),
+    )
+
+
+def leaf_part(leaf: Leaf, nested: str | None, searches: Searches) -> Part:
+    read, key = leaf.field.reader(nested), memo_key(leaf.field)
     if leaf.exact and not leaf.predicates and isinstance(leaf.field.values, KeywordType):
-        return Part(_exact_test(read, leaf.field, leaf.exact), _exact_cost(leaf.exact))
-    return Part(_general_test(read, leaf), 20 + 5 * len(leaf.predicates))
+        test = _exact_test(read, leaf.field, leaf.exact)
+        rows = _exact_rows(leaf.field, leaf.exact, nested)
+        return Part(test, _exact_cost(leaf.exact), rows)
+    several = _several(leaf, searches.of_field(key))
+    quick = _quick(leaf)
+    cost = 20 + 5 * len(leaf.predicates)
+    test = _general_test(read, leaf.field, quick, several)
+    return Part(test, cost, _general_rows(leaf.field, quick, several, nested))
 
 
 def _exact_cost(exact: frozenset[str]) -> int:
@@ -108,7 +146,7 @@ def _exact_test(read: Read, field: FieldType, wanted: frozenset[str]) -> Test:
     def test(event: dict[str, Any], memo: Memo) -> bool:
         found = memo.get(key)
         if found is None:
-            raw = read(event)
+            raw = read(event, memo)
             if type(raw) is str:  # lower case has as many characters
                 return len(raw) <= longest and (lower(raw) if caseless else raw) in wanted
             if type(raw) is not list:
@@ -119,46 +157,56 @@ def _exact_test(read: Read, field: FieldType, wanted: frozenset[str]) -> Test:
     return test
 
 
-def _general_test(read: Read, leaf: Leaf) -> Test:
-    values, key = leaf.field.values, memo_key(leaf.field)
-    index, several = values.index, _several_test(leaf)
-    predicates = tuple(p.fits if isinstance(p, StarPattern) else p for p in leaf.predicates)
-    if leaf.exact:
-        predicates = (leaf.exact.__contains__, *predicates)
+def _exact_rows(field: FieldType, wanted: frozenset[str], nested: str | None) -> Rows:
+    key = memo_key(field)
+    return lambda block: block.column(field, key, nested or "").rows_of_any(wanted)
+
+
+def _quick(leaf: Leaf) -> tuple[Fits, ...]:
+    """The tests of one value; what is equal is looked up."""
+    equal = leaf.exact.union(p.value for p in leaf.predicates if isinstance(p, Equal))
+    others = tuple(p.fits for p in leaf.predicates if not isinstance(p, Equal))
+    return (equal.__contains__, *others) if equal else others
+
+
+def _several(leaf: Leaf, searches: FieldSearches) -> Several:
+    return Several((*map(Equal, leaf.exact), *leaf.predicates), searches)
+
+
+def _general_test(read: Read, field: FieldType, quick: Sequence[Fits], several: Several) -> Test:
+    values, key = field.values, memo_key(field)
+    index = values.index
+    longest = min(LONG, LONG_WORDS) if isinstance(values, TextType) else LONG
 
     def test(event: dict[str, Any], memo: Memo) -> bool:
         found = memo.get(key)
         if found is None:
-            raw = read(event)
+            raw = read(event, memo)
             if raw is None:
                 return False
             kind = type(raw)
-            if kind is not list and (kind is not str or len(raw) <= LONG):
+            if kind is not list and (kind is not str or len(raw) <= longest):
                 value = index(raw)
-                return value is not None and any(predicate(value) for predicate in predicates)
+                return value is not None and any(fits(value) for fits in quick)
             found = memo[key] = Indexed(raw, values)
-        return several(found)
+        return several(found, memo.budget)
 
     return test
 
 
-def _several_test(leaf: Leaf) -> Callable[[Indexed], bool]:
-    """Return the test of many values, or of a long one."""
-    of_texts = [p for p in leaf.predicates if isinstance(p, StarPattern)]
-    of_words = [p.of_word for p in leaf.predicates if isinstance(p, WordPattern)]
-    others = [p for p in leaf.predicates if not isinstance(p, StarPattern | WordPattern)]
-    texts, words = PatternSet(of_texts), PatternSet(of_words)
+def _general_rows(
+    field: FieldType, quick: Sequence[Fits], several: Several, nested: str | None
+) -> Rows:
+    key = memo_key(field)
 
-    def test(found: Indexed) -> bool:
-        if leaf.exact and not found.values.isdisjoint(leaf.exact):
-            return True
-        if of_texts and texts.fits_any(found.texts):
-            return True
-        if of_words and words.fits_any(found.words):
-            return True
-        return any(predicate(value) for predicate in others for value in found.values)
+    def rows(block: Block) -> int:
+        column = block.column(field, key, nested or "")
+        # Mostly no value fits, which is told of all values at once.
+        if not several(column.indexed, block.budget):
+            return 0
+        return column.rows_where(quick, block.budget)
 
-    return test
+    return rows
 
 
 @lru_cache(maxsize=4096)

@@ -1,18 +1,19 @@
 """Many star patterns on many texts, in one pass over the texts.
 
 A pattern can fit only if all its parts, the texts between its stars, stand somewhere. That is asked
-first, for all patterns at once. Where a pattern has one part, anchored or not, it is the answer;
-the texts around the places of the longest part are looked at for the others, each of them once.
+first, for all patterns of all queries at once. Where a pattern has one part, anchored or not, it is
+the answer; the texts around the places of the rarest part are looked at for the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Any, Final
 
 from pipeline.kql.indexed import SEPARATOR, STAND_IN, Texts
 from pipeline.kql.literal_search import literal_database
+from pipeline.kql.memo import Budget
 from pipeline.kql.patterns import StarPattern
 
 _PARTS_ASKED: Final = 4
@@ -21,100 +22,195 @@ _PARTS_ASKED: Final = 4
 _DEAR: Final = 3
 """A text that is looked for costs as much as so many that are asked in turn."""
 
-_SHORTEST_PART: Final = 3
+_RARE: Final = 8
+"""A part that stands at so few places is looked around without asking for a rarer one."""
+
+_SHORTEST_PART: Final = 2
 _LONGEST_PART: Final = 1000
-"""Characters of a part that is searched for. A short one stands everywhere: each place would be
-told, where asking whether it stands at all ends with the first."""
+"""Bytes of a part that is searched for, characters at most. One character stands everywhere: to
+ask whether it stands at all ends with the first."""
+
+# Nanoseconds, as measured: of a search for hundreds of texts and of one for a single text, each at
+# its worst and for each byte; of a pattern asked of a text, for each of its parts, and of each
+# character that it passes over.
+_SEARCH = 2.0
+_FIND = 0.3
+_FITS = 80
+_PASS = 0.1
 
 
 class PatternSet:
     """A test whether any of several patterns fits any of several texts. Safe in any thread."""
 
-    def __init__(self, patterns: Iterable[StarPattern]) -> None:
-        self._patterns: list[tuple[StarPattern, tuple[str, ...]]] = []
-        self._odd: list[StarPattern] = []
-        for pattern in patterns:
-            if any(SEPARATOR in part or STAND_IN in part for part in pattern.parts):
-                self._odd.append(pattern)
-            else:
-                self._patterns.append((pattern, _framed(pattern)))
+    def __init__(self, patterns: Iterable[StarPattern] = ()) -> None:
+        self._number: dict[StarPattern, int] = {}
+        self._patterns: list[_Framed] = []
         self._search: _Search | None = None
         self._lock = Lock()
+        self.add(patterns)
 
-    def fits_any(self, texts: Texts) -> bool:
-        """Whether one of the patterns fits one of the texts."""
+    def add(self, patterns: Iterable[StarPattern]) -> frozenset[int]:
+        """Add patterns and return their numbers, to ask for them with `fits_any`."""
+        with self._lock:
+            return frozenset(map(self._added, patterns))
+
+    def _added(self, pattern: StarPattern) -> int:
+        number = self._number.setdefault(pattern, len(self._patterns))
+        if number == len(self._patterns):
+            self._patterns.append(_Framed(pattern))
+            self._search = None
+        return number
+
+    def prepare(self) -> None:
+        """Make the search ready, which the first question would do otherwise."""
+        with self._lock:
+            self._ready()
+
+    def fits_any(
+        self,
+        texts: Texts,
+        numbers: frozenset[int] | None = None,
+        budget: Budget | None = None,
+    ) -> bool:
+        """Whether one of the patterns fits one of the texts.
+
+        Args:
+            texts: the texts.
+            numbers: the patterns in question; None for all.
+            budget: what may be spent.
+
+        Raises:
+            TooCostlyError: the budget does not suffice.
+        """
         if not texts.texts:
             return False
-        if any(any(map(pattern.fits, texts.texts)) for pattern in self._odd):
-            return True
-        return any(
-            all(part in texts.joined for part in parts)
-            and (len(parts) < 2 or _fits_around(pattern, max(parts, key=len), texts))
-            for pattern, parts in self._standing(texts)
-        )
+        budget = budget or Budget()
+        standing = texts.standing.get(self)
+        if standing is None:
+            standing = texts.standing[self] = self._standing(texts, budget)
+        chosen = standing if numbers is None else standing & numbers
+        return any(self._patterns[number].fits(texts, budget) for number in sorted(chosen))
 
-    def _standing(self, texts: Texts) -> Iterator[tuple[StarPattern, tuple[str, ...]]]:
-        """Return the patterns whose longer parts all stand somewhere."""
+    def _standing(self, texts: Texts, budget: Budget) -> frozenset[int]:
+        """Return the patterns whose parts, those that are searched for, all stand somewhere."""
         with self._lock:  # of the search: it has one scratch space
-            if self._search is None:
-                self._search = _Search([parts for _, parts in self._patterns])
-            numbers = self._search.standing(texts.encoded)
-        return map(self._patterns.__getitem__, numbers)
+            search = self._ready()
+            budget.spend(_SEARCH * len(texts.encoded))
+            return search.standing(texts.encoded)
+
+    def _ready(self) -> _Search:
+        if self._search is None:
+            self._search = _Search([framed.parts for framed in self._patterns])
+        return self._search
+
+
+class _Framed:
+    """A pattern and its parts as they stand among separators."""
+
+    def __init__(self, pattern: StarPattern) -> None:
+        self._pattern = pattern
+        # A separator in a value is replaced, so for such a pattern nothing is known beforehand.
+        self._odd = any(SEPARATOR in part or STAND_IN in part for part in pattern.parts)
+        first, *middle, last = pattern.parts
+        framed = [SEPARATOR + first] if first else []
+        framed += [part for part in middle if part]
+        framed += [last + SEPARATOR] if last else []
+        self.parts: tuple[str, ...] = ()
+        if not self._odd:
+            self.parts = tuple(sorted(dict.fromkeys(framed), key=len, reverse=True))
+        self._pieces = len(framed)
+
+    def fits(self, texts: Texts, budget: Budget) -> bool:
+        """Whether the pattern, whose longest parts stand somewhere, fits one of the texts."""
+        if not self._odd:
+            if not all(self._stands(part, texts, budget) for part in self.parts):
+                return False
+            if self._pieces < 2:
+                return True
+            part = self._rarest(texts, budget)
+            if texts.count(part) * _DEAR <= len(texts.texts):
+                return self._fits_around(part, texts, budget)
+        budget.spend(_FITS * self._pieces * len(texts.texts) + _PASS * len(texts.joined))
+        return any(map(self._pattern.fits, texts.texts))
+
+    def _stands(self, part: str, texts: Texts, budget: Budget) -> bool:
+        counted = texts.counted(part)
+        if counted is not None:
+            return counted > 0
+        if part in texts.joined:
+            return True
+        budget.spend(_FIND * len(texts.joined))
+        return False
+
+    def _rarest(self, texts: Texts, budget: Budget) -> str:
+        rarest, fewest = "", 0
+        for part in self.parts:
+            if texts.counted(part) is None:
+                budget.spend(_FIND * len(texts.joined))
+            count = texts.count(part)
+            if not rarest or count < fewest:
+                rarest, fewest = part, count
+            if fewest <= _RARE:
+                break
+        return rarest
+
+    def _fits_around(self, part: str, texts: Texts, budget: Budget) -> bool:
+        """Whether the pattern fits a text in which this part stands, its frame included."""
+        joined = texts.joined
+        place = joined.find(part)
+        while place >= 0:
+            # A part with a frame in front begins with the separator: the text begins behind it.
+            start = joined.rfind(SEPARATOR, 0, place + 1) + 1
+            end = joined.find(SEPARATOR, start)
+            budget.spend(_DEAR * _FITS * self._pieces + _PASS * (end - start))
+            if self._pattern.fits(joined[start:end]):
+                return True
+            place = joined.find(part, end)
+        return False
 
 
 class _Search:
     """One search for the parts of all patterns."""
 
     def __init__(self, patterns: Sequence[tuple[str, ...]]) -> None:
-        self._bit: dict[bytes, int] = {}
-        self._needs = [self._need(parts) for parts in patterns]
-        self._found = 0
+        bits: dict[bytes, int] = {}
+        self._needs: list[frozenset[int]] = []
+        self._by_bit: dict[int, list[int]] = {}
+        always = []
+        for number, parts in enumerate(patterns):
+            need = [bits.setdefault(text, len(bits)) for text in _searched(parts)]
+            self._needs.append(frozenset(need))
+            if need:
+                self._by_bit.setdefault(need[0], []).append(number)
+            else:
+                always.append(number)
+        self._always = frozenset(always)
+        self._found: set[int] = set()
         self._database: Any = None
-        if self._bit:
-            self._database = literal_database(((text, False) for text in self._bit), once=True)
+        if bits:
+            self._database = literal_database(((text, False) for text in bits), once=True)
 
-    def _need(self, parts: tuple[str, ...]) -> int:
-        need = 0
-        # Hyperscan's binding takes a NUL for the end of a text that is to be searched for.
-        plain = [max(p.split("\0"), key=len) if "\0" in p else p for p in parts]
-        long = [text for text in plain if len(text) >= _SHORTEST_PART]
-        for long_text in sorted(long, key=len)[-_PARTS_ASKED:]:
-            text = long_text[:_LONGEST_PART].encode("utf-8", "surrogatepass")
-            need |= 1 << self._bit.setdefault(text, len(self._bit))
-        return need
-
-    def standing(self, data: bytes) -> list[int]:
+    def standing(self, data: bytes) -> frozenset[int]:
         """Return the numbers of the patterns whose parts stand in `data`."""
-        self._found = 0
+        found: set[int] = set()
+        self._found = found
         if self._database is not None:
             self._database.scan(data, match_event_handler=self._note)
-        found = self._found
-        return [number for number, need in enumerate(self._needs) if need & found == need]
+        return self._always.union(
+            number
+            for bit in found
+            for number in self._by_bit.get(bit, ())
+            if self._needs[number] <= found
+        )
 
     def _note(self, number: int, *_: object) -> None:
-        self._found |= 1 << number
+        self._found.add(number)
 
 
-def _framed(pattern: StarPattern) -> tuple[str, ...]:
-    """Return the parts of a pattern as they stand among separators."""
-    first, *middle, last = pattern.parts
-    framed = [SEPARATOR + first] if first else []
-    framed += [part for part in middle if part]
-    framed += [last + SEPARATOR] if last else []
-    return tuple(framed)
-
-
-def _fits_around(pattern: StarPattern, part: str, texts: Texts) -> bool:
-    """Whether a pattern fits a text in which this part stands, its frame included."""
-    joined = texts.joined
-    if joined.count(part) * _DEAR > len(texts.texts):
-        return any(map(pattern.fits, texts.texts))
-    place = joined.find(part)
-    while place >= 0:
-        # A part with a frame in front begins with the separator: the text begins behind it.
-        start = joined.rfind(SEPARATOR, 0, place + 1) + 1
-        end = joined.find(SEPARATOR, start)
-        if pattern.fits(joined[start:end]):
-            return True
-        place = joined.find(part, end)
-    return False
+def _searched(parts: Sequence[str]) -> list[bytes]:
+    """Return the parts of a pattern that are searched for, the longest first."""
+    # Hyperscan's binding takes a NUL for the end of a text that is to be searched for.
+    plain = [max(p.split("\0"), key=len) if "\0" in p else p for p in parts]
+    encoded = [part[:_LONGEST_PART].encode("utf-8", "surrogatepass") for part in plain]
+    long = [text for text in encoded if len(text) >= _SHORTEST_PART]
+    return sorted(long, key=len, reverse=True)[:_PARTS_ASKED]

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pipeline.kql.predicates import Fits, Predicate
 
-@dataclass(frozen=True, slots=True)
-class StarPattern:
+
+@dataclass(frozen=True)
+class StarPattern(Predicate):
     """A pattern that can be asked of one text, and of many (`pipeline.kql.pattern_set`).
 
     Attributes:
@@ -20,23 +22,22 @@ class StarPattern:
     """
 
     parts: tuple[str, ...]
-    fits: Callable[[str], bool] = field(init=False, repr=False, compare=False)
+    fits: Fits = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fits", compile_pattern(self.parts))
 
-    def __call__(self, text: str) -> bool:
-        return self.fits(text)
 
-
-@dataclass(frozen=True, slots=True)
-class WordPattern:
+@dataclass(frozen=True)
+class WordPattern(Predicate):
     """A pattern that is asked of each word of an analysed text."""
 
     of_word: StarPattern
+    fits: Fits = field(init=False, repr=False, compare=False)
 
-    def __call__(self, value: tuple[str, ...]) -> bool:
-        return any(map(self.of_word.fits, value))
+    def __post_init__(self) -> None:
+        of_word = self.of_word.fits
+        object.__setattr__(self, "fits", lambda value: any(map(of_word, value)))
 
 
 def compile_pattern(parts: tuple[str, ...]) -> Callable[[str], bool]:

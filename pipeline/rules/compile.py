@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -11,6 +11,8 @@ from pipeline.errors import QueryError, UnmappedFieldError
 from pipeline.kql import (
     FieldTable,
     MemoMatcher,
+    ReadTerms,
+    Searches,
     compile_node,
     field_names,
     format_query,
@@ -25,7 +27,6 @@ from pipeline.rules.index_patterns import compile_index_patterns
 from pipeline.rules.issues import Issue, IssueSeverity
 from pipeline.rules.locate import Place
 from pipeline.rules.model import Rule, RuleType
-from pipeline.types import Event, Term
 
 _NOT_JUDGED = {
     RuleType.EQL: "EQL is another language: no KQL to evaluate",
@@ -57,19 +58,26 @@ class CompileResult:
     issues: list[Issue] = field(default_factory=list)
 
 
-def compile_rule(rule: Rule, fields: FieldTable) -> CompileResult:
-    """Compile a rule; nothing a rule holds makes this raise."""
+def compile_rule(rule: Rule, fields: FieldTable, searches: Searches | None = None) -> CompileResult:
+    """Compile a rule; nothing a rule holds makes this raise.
+
+    Args:
+        rule: the rule.
+        fields: the field types.
+        searches: the patterns of the rules that it shares memos with.
+    """
+    searches = searches or Searches()
     result = CompileResult(reason=_not_judged(rule))
     if result.reason is not None or rule.query is None:
         return result
     try:
         node = parse(rule.query)
-        matcher = compile_node(node, fields, text=rule.query)
+        matcher = compile_node(node, fields, text=rule.query, searches=searches)
     except QueryError as error:
         result.issues.append(_query_issue(rule, error))
         return result
     try:
-        filters = compile_filters(rule.filters, fields)
+        filters = compile_filters(rule.filters, fields, searches)
     except UnsupportedFilterError as error:
         place: Place = ("rule", "filters", *error.place)
         result.issues.append(_issue(rule, error.code, "error", _line(rule, place), error.message))
@@ -90,6 +98,7 @@ def compile_rule(rule: Rule, fields: FieldTable) -> CompileResult:
         history_id=_history_id(rule, query),
         clauses=clauses,
         searches=compile_index_patterns(rule.index),
+        patterns=searches,
     )
     if result.reason is None:
         result.reason = _not_run(rule)
@@ -114,9 +123,7 @@ def _both(matcher: MemoMatcher, filters: MemoMatcher) -> MemoMatcher:
     return lambda event, memo=None: matcher(event, memo) and filters(event, memo)
 
 
-def _terms(
-    rule: Rule, fields: FieldTable, result: CompileResult
-) -> tuple[Callable[[Event], tuple[Term, ...]], ...] | None:
+def _terms(rule: Rule, fields: FieldTable, result: CompileResult) -> tuple[ReadTerms, ...] | None:
     """The readers of the new-terms fields; None if the rule cannot be used at all.
 
     A field without a type leaves the rule to `match`: its query can still be asked.

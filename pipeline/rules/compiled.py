@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pipeline.kql import Clause, FieldTable, MemoMatcher
+from pipeline.kql import Clause, FieldTable, Memo, MemoMatcher, ReadTerms, Searches
 from pipeline.kql.nodes import Node
 from pipeline.rules.history import term_tuples
 from pipeline.rules.model import Rule
@@ -29,6 +29,7 @@ class CompiledRule:
             other fields are another history, as they are for Kibana.
         clauses: what the JSON of every event that matches holds; empty if nothing is known.
         searches: whether the rule's index patterns take in an index of this name.
+        patterns: the searches for the patterns of the rule and of all that it shares memos with.
     """
 
     rule: Rule
@@ -36,10 +37,11 @@ class CompiledRule:
     query: str
     fields: FieldTable
     matcher: MemoMatcher
-    terms: tuple[Callable[[Event], tuple[Term, ...]], ...]
+    terms: tuple[ReadTerms, ...]
     history_id: str
     clauses: tuple[Clause, ...]
     searches: Callable[[str], bool]
+    patterns: Searches
 
     def accepts_index(self, name: str | None) -> bool:
         """Whether an event of this index is the rule's business.
@@ -49,6 +51,6 @@ class CompiledRule:
         """
         return name is None or self.searches(name)
 
-    def tuples(self, event: Event) -> Iterator[tuple[Term, ...]]:
+    def tuples(self, event: Event, memo: Memo | None = None) -> Iterator[tuple[Term, ...]]:
         """The event's new-terms tuples; none for a rule of another type."""
-        return term_tuples(self.terms, event) if self.terms else iter(())
+        return term_tuples(self.terms, event, memo) if self.terms else iter(())

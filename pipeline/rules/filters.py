@@ -14,12 +14,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from typing import Any
+from functools import reduce
+from itertools import islice
+from typing import Any, NamedTuple
 
 from pipeline.errors import FirstseenError, QueryError, UnmappedFieldError
-from pipeline.kql import FieldTable, Memo, MemoMatcher, compile_node
+from pipeline.kql import FieldTable, FieldType, Memo, MemoMatcher, compile_node
+from pipeline.kql.fields import as_dict
 from pipeline.kql.limits import MAX_CLAUSES, MAX_PATTERNS
+from pipeline.kql.matching import Leaf, leaf_part
 from pipeline.kql.nodes import LONE_STAR, Is, Node, Operator, Or, Text
+from pipeline.kql.predicates import Interval, Other, Predicate
+from pipeline.kql.several import Searches
 from pipeline.kql.values import KeywordType, Operand, ValueRefused
 from pipeline.rules.locate import Place
 from pipeline.rules.schema import dotted, shown
@@ -30,6 +36,17 @@ _RANGE_OPERATORS: dict[str, Operator] = {"gte": ">=", "gt": ">", "lte": "<=", "l
 _META_KEYS = frozenset({"meta", "$state"})
 _MAX_DEPTH = 16
 _PATTERN_CLAUSES = frozenset({"wildcard", "prefix"})
+
+
+_WORD_NS = 20
+"""Nanoseconds of a word that is compared with bounds."""
+
+
+class _Context(NamedTuple):
+    """What clauses are compiled against: the field types, and the searches they share."""
+
+    table: FieldTable
+    searches: Searches
 
 
 class UnsupportedFilterError(FirstseenError):
@@ -48,7 +65,9 @@ class UnsupportedFilterError(FirstseenError):
         super().__init__(f"filters{dotted(place)}: {message}")
 
 
-def compile_filters(filters: Sequence[Mapping[str, Any]], table: FieldTable) -> MemoMatcher | None:
+def compile_filters(
+    filters: Sequence[Mapping[str, Any]], table: FieldTable, searches: Searches | None = None
+) -> MemoMatcher | None:
     """The conjunction of all enabled filters; None if there is none.
 
     Raises:
@@ -60,7 +79,8 @@ def compile_filters(filters: Sequence[Mapping[str, Any]], table: FieldTable) -> 
         if not _meta_flag(entry, "disabled", (index,))
     ]
     _check_size(enabled)
-    matchers = [_compile_filter(entry, (index,), table) for index, entry in enabled]
+    context = _Context(table, searches or Searches())
+    matchers = [_compile_filter(entry, (index,), context) for index, entry in enabled]
     return _all(matchers) if matchers else None
 
 
@@ -122,13 +142,13 @@ def _clause(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in entry.items() if name not in _META_KEYS}
 
 
-def _compile_filter(entry: Mapping[str, Any], place: Place, table: FieldTable) -> MemoMatcher:
+def _compile_filter(entry: Mapping[str, Any], place: Place, context: _Context) -> MemoMatcher:
     inside = (*place, "query") if "query" in entry else place
-    matcher = _compile_clause(_clause(entry), inside, table)
+    matcher = _compile_clause(_clause(entry), inside, context)
     return _negated(matcher) if _meta_flag(entry, "negate", place) else matcher
 
 
-def _compile_clause(clause: Any, place: Place, table: FieldTable) -> MemoMatcher:
+def _compile_clause(clause: Any, place: Place, context: _Context) -> MemoMatcher:
     if not isinstance(clause, Mapping) or len(clause) != 1:
         raise UnsupportedFilterError(place, f"{shown(clause)} is not one query clause")
     if len(place) > _MAX_DEPTH * 2:
@@ -139,16 +159,16 @@ def _compile_clause(clause: Any, place: Place, table: FieldTable) -> MemoMatcher
         raise UnsupportedFilterError(
             (*place, name), f"the clause {shown(name)} is not one of {', '.join(sorted(CLAUSES))}"
         )
-    return compiler(body, (*place, name), table)
+    return compiler(body, (*place, name), context)
 
 
-def _compile_bool(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
+def _compile_bool(body: Any, place: Place, context: _Context) -> MemoMatcher:
     body = _only(body, {"must", "filter", "must_not", "should", "minimum_should_match"}, place)
     required: list[MemoMatcher] = []
     for name in ("must", "filter"):
-        required += _compile_list(body, name, place, table)
-    required += [_negated(each) for each in _compile_list(body, "must_not", place, table)]
-    should = _compile_list(body, "should", place, table)
+        required += _compile_list(body, name, place, context)
+    required += [_negated(each) for each in _compile_list(body, "must_not", place, context)]
+    should = _compile_list(body, "should", place, context)
     # Without `must` and `filter`, one of `should` has to be true (Elasticsearch's bool query).
     default = 0 if "must" in body or "filter" in body else 1
     least = body.get("minimum_should_match", default)
@@ -162,111 +182,123 @@ def _compile_bool(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
 
 
 def _compile_list(
-    body: Mapping[str, Any], name: str, place: Place, table: FieldTable
+    body: Mapping[str, Any], name: str, place: Place, context: _Context
 ) -> list[MemoMatcher]:
     clauses = body.get(name, [])
     if isinstance(clauses, Mapping):
-        return [_compile_clause(clauses, (*place, name), table)]
+        return [_compile_clause(clauses, (*place, name), context)]
     if not isinstance(clauses, list | tuple):
         raise UnsupportedFilterError((*place, name), f"{shown(clauses)} is no list of clauses")
     return [
-        _compile_clause(clause, (*place, name, index), table)
+        _compile_clause(clause, (*place, name, index), context)
         for index, clause in enumerate(clauses)
     ]
 
 
-def _compile_match_all(body: Any, place: Place, _table: FieldTable) -> MemoMatcher:
+def _compile_match_all(body: Any, place: Place, _context: _Context) -> MemoMatcher:
     _only(body, set(), place)
     return lambda _event, _memo=None: True
 
 
-def _compile_match_none(body: Any, place: Place, _table: FieldTable) -> MemoMatcher:
+def _compile_match_none(body: Any, place: Place, _context: _Context) -> MemoMatcher:
     _only(body, set(), place)
     return _never
 
 
-def _compile_exists(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
+def _compile_exists(body: Any, place: Place, context: _Context) -> MemoMatcher:
     name = _only(body, {"field"}, place).get("field")
     if not isinstance(name, str):
         raise UnsupportedFilterError(place, f"{shown(name)} is no field name")
-    return _compile_node(Is(name, LONE_STAR), place, table)
+    return _compile_node(Is(name, LONE_STAR), place, context)
 
 
-def _compile_phrase(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
+def _compile_phrase(body: Any, place: Place, context: _Context) -> MemoMatcher:
     name, spec = _field_of(body, {"query", "value"}, place)
-    return _is(name, spec.get("query", spec.get("value")), place, table)
+    return _is(name, spec.get("query", spec.get("value")), place, context)
 
 
-def _compile_match(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
+def _compile_match(body: Any, place: Place, context: _Context) -> MemoMatcher:
     """A match of type phrase, as Kibana 6 wrote its phrase filters."""
     name, spec = _field_of(body, {"query", "type"}, place)
     if spec.get("type") != "phrase":
         raise UnsupportedFilterError(place, "only a match of type phrase; use match_phrase")
-    return _is(name, spec.get("query"), place, table)
+    return _is(name, spec.get("query"), place, context)
 
 
-def _compile_term(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
+def _compile_term(body: Any, place: Place, context: _Context) -> MemoMatcher:
     name, spec = _field_of(body, {"value", "case_insensitive"}, place)
     value = spec.get("value")
     if spec.get("case_insensitive") is not True:
-        return _is(name, value, place, table)
+        return _is(name, value, place, context)
     if not isinstance(value, str):
         raise UnsupportedFilterError(place, f"{shown(value)} has no case")
-    return _pattern(name, _literal(value), caseless=True, place=place, table=table)
+    return _pattern(name, _literal(value), caseless=True, place=place, context=context)
 
 
-def _compile_terms(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
+def _compile_terms(body: Any, place: Place, context: _Context) -> MemoMatcher:
     name, spec = _field_of(body, {"value"}, place)
     values = spec.get("value")
     if not isinstance(values, list | tuple) or not values:
         raise UnsupportedFilterError(place, f"{shown(values)} is no list of values")
     nodes = tuple(Is(name, _text(value, place)) for value in values)
-    return _compile_node(nodes[0] if len(nodes) == 1 else Or(nodes), place, table)
+    return _compile_node(nodes[0] if len(nodes) == 1 else Or(nodes), place, context)
 
 
-def _compile_range(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
+def _compile_range(body: Any, place: Place, context: _Context) -> MemoMatcher:
     name, spec = _field_of(body, set(_RANGE_OPERATORS), place)
-    field = table.get(name)
+    field = context.table.get(name)
     if field is None:
         return _never
     if not spec.keys() or not spec.keys() <= _RANGE_OPERATORS.keys():
         raise UnsupportedFilterError(place, "a range without a bound")
     try:
-        read, index = table.values(name), field.values.index
+        context.table.values(name)  # refuses an object
         bounds = [
             field.values.compares(_RANGE_OPERATORS[bound], Operand(_text(value, place).value))
             for bound, value in spec.items()
         ]
     except (UnmappedFieldError, ValueRefused) as error:
         raise UnsupportedFilterError(place, str(error)) from error
-
-    def in_range(event: Event, _memo: Memo | None = None) -> bool:
-        # One value has to lie between all bounds: two ranges of KQL could be met by two values.
-        indexed = (index(value) for value in read(event))
-        return any(value is not None and all(bound(value) for bound in bounds) for value in indexed)
-
-    return in_range
+    return _leaf(field, _between_all(bounds), context)
 
 
-def _compile_wildcard(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
+def _between_all(bounds: Sequence[Predicate]) -> Predicate:
+    """One value has to lie between all bounds: two ranges of KQL could be met by two values."""
+    intervals = [bound for bound in bounds if isinstance(bound, Interval)]
+    if len(intervals) == len(bounds):
+        return reduce(Interval.within, intervals)
+    if len(bounds) == 1:
+        return bounds[0]
+    # The words of a text: each bound may be met by another of them.
+    return Other(
+        lambda value: all(bound.fits(value) for bound in bounds), cost_of_character=_WORD_NS
+    )
+
+
+def _leaf(field: FieldType, predicate: Predicate, context: _Context) -> MemoMatcher:
+    test = leaf_part(Leaf(field, predicates=(predicate,)), None, context.searches).test
+    return lambda event, memo=None: test(as_dict(event), Memo() if memo is None else memo)
+
+
+def _compile_wildcard(body: Any, place: Place, context: _Context) -> MemoMatcher:
     name, spec = _field_of(body, {"value", "wildcard", "case_insensitive", "boost"}, place)
     pattern = spec.get("value", spec.get("wildcard"))
     if not isinstance(pattern, str):
         raise UnsupportedFilterError(place, f"{shown(pattern)} is no pattern")
     caseless = spec.get("case_insensitive") is True
-    return _pattern(name, pattern, caseless=caseless, place=place, table=table)
+    return _pattern(name, pattern, caseless=caseless, place=place, context=context)
 
 
-def _compile_prefix(body: Any, place: Place, table: FieldTable) -> MemoMatcher:
+def _compile_prefix(body: Any, place: Place, context: _Context) -> MemoMatcher:
     name, spec = _field_of(body, {"value", "case_insensitive"}, place)
     prefix = spec.get("value")
     if not isinstance(prefix, str):
         raise UnsupportedFilterError(place, f"{shown(prefix)} is no prefix")
     caseless = spec.get("case_insensitive") is True
-    return _pattern(name, _literal(prefix) + "*", caseless=caseless, place=place, table=table)
+    return _pattern(name, _literal(prefix) + "*", caseless=caseless, place=place, context=context)
 
 
-_Compiler = Callable[[Any, Place, FieldTable], MemoMatcher]
+_Compiler = Callable[[Any, Place, _Context], MemoMatcher]
 CLAUSES: dict[str, _Compiler] = {
     "bool": _compile_bool,
     "exists": _compile_exists,
@@ -309,8 +341,8 @@ def _field_of(body: Any, known: set[str], place: Place) -> tuple[str, Mapping[st
     return ".".join(parts), spec
 
 
-def _is(name: str, value: Any, place: Place, table: FieldTable) -> MemoMatcher:
-    return _compile_node(Is(name, _text(value, place)), place, table)
+def _is(name: str, value: Any, place: Place, context: _Context) -> MemoMatcher:
+    return _compile_node(Is(name, _text(value, place)), place, context)
 
 
 def _text(value: Any, place: Place) -> Text:
@@ -329,37 +361,48 @@ def _literal(text: str) -> str:
     return text.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?")
 
 
-def _compile_node(node: Node, place: Place, table: FieldTable) -> MemoMatcher:
+def _compile_node(node: Node, place: Place, context: _Context) -> MemoMatcher:
     try:
-        return compile_node(node, table)
+        return compile_node(node, context.table, searches=context.searches)
     except QueryError as error:
         raise UnsupportedFilterError(place, error.message) from error
 
 
 def _pattern(
-    name: str, pattern: str, *, caseless: bool, place: Place, table: FieldTable
+    name: str, pattern: str, *, caseless: bool, place: Place, context: _Context
 ) -> MemoMatcher:
-    field = table.get(name)
+    field = context.table.get(name)
     if field is None:
         return _never
     if not isinstance(field.values, KeywordType):
         raise UnsupportedFilterError(place, f"{name} is of type {field.type}: no patterns there")
     try:
-        fits = compile_wildcard(field.values.normal(pattern), caseless=caseless)
-        terms = table.terms(name)
+        predicate = compile_wildcard(field.values.normal(pattern), caseless=caseless)
+        context.table.terms(name)  # refuses what is inside of nested objects
     except (UnmappedFieldError, WildcardRefused) as error:
         raise UnsupportedFilterError(place, str(error)) from error
-    return lambda event, _memo=None: any(fits(str(term)) for term in terms(event))
+    return _leaf(field, predicate, context)
 
 
 def _all(matchers: Sequence[MemoMatcher]) -> MemoMatcher:
     if len(matchers) == 1:
         return matchers[0]
-    return lambda event, memo=None: all(matcher(event, memo) for matcher in matchers)
+
+    def all_hold(event: Event, memo: Memo | None = None) -> bool:
+        memo = Memo() if memo is None else memo
+        return all(matcher(event, memo) for matcher in matchers)
+
+    return all_hold
 
 
 def _at_least(count: int, matchers: Sequence[MemoMatcher]) -> MemoMatcher:
-    return lambda event, memo=None: sum(matcher(event, memo) for matcher in matchers) >= count
+
+    def enough_hold(event: Event, memo: Memo | None = None) -> bool:
+        memo = Memo() if memo is None else memo
+        held = (True for matcher in matchers if matcher(event, memo))
+        return sum(islice(held, count)) == count
+
+    return enough_hold
 
 
 def _never(_event: Event, _memo: Memo | None = None) -> bool:

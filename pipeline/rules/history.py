@@ -7,9 +7,10 @@ the engine, take the answer from here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
+from pipeline.kql import Memo, ReadTerms
 from pipeline.types import Event, Term
 
 
@@ -28,7 +29,7 @@ def is_new(last_seen_ms: int | None, t_ms: int, window_ms: int) -> bool:
 
 
 def term_tuples(
-    readers: Sequence[Callable[[Event], tuple[Term, ...]]], event: Event
+    readers: Sequence[ReadTerms], event: Event, memo: Memo | None = None
 ) -> Iterator[tuple[Term, ...]]:
     """The tuples of an event: the cartesian product of the distinct values of each field.
 
@@ -37,7 +38,7 @@ def term_tuples(
     """
     values = []
     for reader in readers:
-        found = reader(event)
+        found = reader(event, memo)
         if not found:
             return iter(())
         values.append(found)

@@ -8,7 +8,7 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
 
-from pipeline.kql import FieldTable, field_names
+from pipeline.kql import FieldTable, Searches, field_names
 from pipeline.rules.compile import compile_rule
 from pipeline.rules.compiled import CompiledRule
 from pipeline.rules.filters import canonical_filters
@@ -60,8 +60,9 @@ class RuleSet:
         compiled: list[CompiledRule] = []
         skipped: list[tuple[Rule, str]] = []
         issues: list[Issue] = []
+        searches = Searches()
         for rule in rules:
-            result = compile_rule(rule, fields)
+            result = compile_rule(rule, fields, searches)
             issues.extend(result.issues)
             if result.compiled is not None:
                 compiled.append(result.compiled)

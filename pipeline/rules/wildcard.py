@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from string import ascii_lowercase, ascii_uppercase
 from typing import TypeAlias
 
-_TO_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
+from pipeline.kql.patterns import StarPattern
+from pipeline.kql.predicates import AsciiEqual, Equal, Other, Predicate, ascii_lower
 
 _Segment: TypeAlias = list[str | None]
 """The characters between two stars; None is a ``?``."""
@@ -21,11 +21,17 @@ _LONGEST_SEARCH = 100
 value, so its length is a factor of the time."""
 
 
+# Nanoseconds of a value that a pattern is asked of, for each piece of the pattern; and of each
+# character of it, for each character of the longest piece with a `?`.
+_PIECE = 200
+_COMPARISON = 0.5
+
+
 class WildcardRefused(ValueError):  # noqa: N818  (as `ValueRefused`: not an error of the program)
     """A pattern whose search would take too long."""
 
 
-def compile_wildcard(pattern: str, *, caseless: bool = False) -> Callable[[str], bool]:
+def compile_wildcard(pattern: str, *, caseless: bool = False) -> Predicate:
     """A test whether a whole value fits the pattern.
 
     The pieces between the stars have a fixed length, so the leftmost fit of each is the right one
@@ -40,17 +46,25 @@ def compile_wildcard(pattern: str, *, caseless: bool = False) -> Callable[[str],
     Raises:
         WildcardRefused: more than 100 characters between two stars, one of them a ``?``.
     """
-    segments = _segments(pattern.translate(_TO_LOWER) if caseless else pattern)
+    segments = _segments(ascii_lower(pattern) if caseless else pattern)
     for inner in segments[1:-1]:
         if len(inner) > _LONGEST_SEARCH and None in inner:
             raise WildcardRefused(
                 f"more than {_LONGEST_SEARCH} characters between two stars, with a `?` among them"
             )
-    first, last = segments[0], segments[-1]
-    fits = _whole(first) if len(segments) == 1 else _between(first, segments[1:-1], last)
+    odd = [len(segment) for segment in segments if None in segment]
+    texts = tuple("".join(filter(None, segment)) for segment in segments)
+    if len(segments) == 1 and not odd:
+        return AsciiEqual(texts[0]) if caseless else Equal(texts[0])
+    if not odd and not caseless:
+        return StarPattern(texts)
+    fits = _whole(segments[0])
+    if len(segments) > 1:
+        fits = _between(segments[0], segments[1:-1], segments[-1])
+    cost, cost_of_character = _PIECE * len(segments), _COMPARISON * max((1, *odd))
     if not caseless:
-        return fits
-    return lambda value: fits(value.translate(_TO_LOWER))
+        return Other(fits, cost, cost_of_character)
+    return Other(lambda value: fits(ascii_lower(value)), cost, cost_of_character)
 
 
 def _segments(pattern: str) -> list[_Segment]:
@@ -76,9 +90,6 @@ def _regex(segment: _Segment) -> re.Pattern[str]:
 
 
 def _whole(segment: _Segment) -> Callable[[str], bool]:
-    if None not in segment:
-        text = "".join(filter(None, segment))
-        return lambda value: value == text
     regex = _regex(segment)
     return lambda value: regex.fullmatch(value) is not None
 

@@ -45,7 +45,7 @@ def reasons() -> set[str]:
     found = set()
     for call in calls():
         name = getattr(call.func, "id", getattr(call.func, "attr", ""))
-        if name in {"DecodeError", "TimestampError", "RecordError"} and call.args:
+        if name in {"DecodeError", "TimestampError", "TooCostlyError", "RecordError"} and call.args:
             found.add(getattr(call.args[0], "value", None))
         if name == "write":
             found |= {getattr(k.value, "value", None) for k in call.keywords if k.arg == "code"}

@@ -36,9 +36,6 @@ from tests.fuzz.records import Kind
 SLOW_MS = 100.0
 """More than this on one record is a stall: everything else on the worker's loop waits as long."""
 
-MS_PER_DOCUMENT = 0.5
-"""A record may hold 10,000 documents; one with more than 200 is judged by the time for each."""
-
 GROWTH_BYTES = 64 << 20
 """So much may the process grow after its warm-up: caches fill, the allocator keeps what it had."""
 
@@ -69,7 +66,6 @@ class Figures:
     slowest_ms: float = 0.0
     slowest_kind: str = ""
     most_documents: int = 0
-    slowest_per_document_ms: float = 0.0
     memory_warm: int = 0
     memory_peak: int = 0
     memory_end: int = 0
@@ -194,16 +190,11 @@ class Fuzzed:
     def _timed(self, kind: str, stage: MatchStage, record: Record) -> Outcome:
         """Judge a record; one that seems slow gets a second chance, as the machine has other work."""
         outcome, milliseconds = _judge(stage, record)
-        share = max(1.0, outcome.documents * MS_PER_DOCUMENT / SLOW_MS)
-        if milliseconds > SLOW_MS * share:
+        if milliseconds > SLOW_MS:
             self.figures.slow_once += 1
             milliseconds = min(milliseconds, _judge(stage, record)[1])
-        if share > 1:
-            each = milliseconds / outcome.documents
-            figures = self.figures
-            figures.most_documents = max(figures.most_documents, outcome.documents)
-            figures.slowest_per_document_ms = max(figures.slowest_per_document_ms, each)
-        self._note_time(kind, milliseconds / share, record.value)
+        self.figures.most_documents = max(self.figures.most_documents, outcome.documents)
+        self._note_time(kind, milliseconds, record.value)
         return outcome
 
     def _note_time(self, kind: str, milliseconds: float, value: bytes | None) -> None:

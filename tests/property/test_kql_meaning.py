@@ -4,9 +4,11 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import QueryError
+from pipeline.errors import QueryError, TooCostlyError
 from pipeline.kql import (
+    Budget,
     FieldTable,
+    Memo,
     compile_node,
     exact_clauses,
     explain,
@@ -57,14 +59,32 @@ def test_the_matcher_agrees_with_the_naive_interpreter(node, documents) -> None:
     st.one_of(events(), wordy_events()),
 )
 def test_queries_that_share_a_memo_say_what_each_says_alone(nodes, event) -> None:
-    memo = {}
-    # As if every text were a long one.
+    memo = Memo()
+    # As if every text were a long one, and every event large.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.kql.matching.LONG", -1)
+        patch.setattr("pipeline.kql.compiler.FEW_OBJECTS", -1)
+        patch.setattr("pipeline.kql.fields._SEARCHES", 0)
         for node in nodes:
             matcher = _compiled(node)
             if matcher is not None:
                 assert naive_kql.matches(node, event) == matcher(event, memo)
+
+
+@settings(max_examples=200)
+@given(queries(), st.one_of(events(), wordy_events()), st.integers(0, 10_000))
+@example(Nested("nest", Is("k", Wildcard(("a", "")))), {"nest": [{"k": "ab"}] * 9}, 0)
+def test_a_matcher_that_may_not_spend_all_says_the_same_or_that_it_may_not(
+    node, event, budget
+) -> None:
+    matcher = _compiled(node)
+    assume(matcher is not None)
+
+    try:
+        verdict = matcher(event, Memo(Budget(budget)))
+    except TooCostlyError:
+        return
+    assert naive_kql.matches(node, event) == verdict
 
 
 @given(queries(), events())

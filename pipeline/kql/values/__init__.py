@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.kql.values.base import Operand, Predicate, ValueRefused, ValueType
+from pipeline.kql.predicates import Predicate
+from pipeline.kql.values.base import Operand, ValueRefused, ValueType
 from pipeline.kql.values.boolean import BooleanType
 from pipeline.kql.values.date import DateType
 from pipeline.kql.values.ip import IpType

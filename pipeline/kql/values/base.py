@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 from pipeline.kql.dates import Clock
 from pipeline.kql.nodes import Operator
+from pipeline.kql.predicates import Predicate
 from pipeline.types import Term
-
-Predicate: TypeAlias = Callable[[Any], bool]
-"""A test of one indexed value."""
 
 
 class ValueRefused(Exception):  # noqa: N818  (it is caught and told as a QueryTypeError)
@@ -74,14 +71,3 @@ class ValueType(ABC):
     @abstractmethod
     def compares(self, operator: Operator, operand: Operand) -> Predicate:
         """The test that ``field >= value`` stands for. Raises ValueRefused."""
-
-
-def ordered(operator: Operator, bound: Any) -> Predicate:
-    """A comparison of indexed values with a bound, by Python's order of their type."""
-    if operator == "<":
-        return lambda value: bool(value < bound)
-    if operator == "<=":
-        return lambda value: bool(value <= bound)
-    if operator == ">":
-        return lambda value: bool(value > bound)
-    return lambda value: bool(value >= bound)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.kql.nodes import Operator
-from pipeline.kql.values.base import Operand, Predicate, ValueRefused, ValueType
+from pipeline.kql.predicates import Equal, Predicate
+from pipeline.kql.values.base import Operand, ValueRefused, ValueType
 
 _TEXTS = {"true": True, "false": False, "": False}
 
@@ -28,8 +29,7 @@ class BooleanType(ValueType):
             raise ValueRefused(
                 f"`{text}` is not a boolean", "only `true` and `false`, in lower case, are"
             )
-        wanted = text == "true"
-        return lambda value: value is wanted
+        return Equal(text == "true")
 
     def compares(self, operator: Operator, operand: Operand) -> Predicate:
         raise ValueRefused(f"`{operator} {operand.text}`: a boolean takes no ranges")

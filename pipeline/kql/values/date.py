@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline.kql.dates import Clock, DateBound, date_bound, epoch_ms
 from pipeline.kql.nodes import Operator
-from pipeline.kql.values.base import Operand, Predicate, ValueRefused, ValueType, ordered
+from pipeline.kql.predicates import Interval, Moving, Predicate, ordered
+from pipeline.kql.values.base import Operand, ValueRefused, ValueType
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,16 @@ class DateType(ValueType):
         return epoch_ms(raw)
 
     def equals(self, operand: Operand) -> Predicate:
-        after = self.compares(">=", operand)
-        before = self.compares("<=", operand)
-        return lambda value: after(value) and before(value)
+        after = self._interval(">=", operand)
+        before = self._interval("<=", operand)
+        if isinstance(after, Interval) and isinstance(before, Interval):
+            return after.within(before)
+        return Moving(lambda: _now(after).within(_now(before)))
 
     def compares(self, operator: Operator, operand: Operand) -> Predicate:
+        return self._interval(operator, operand)
+
+    def _interval(self, operator: Operator, operand: Operand) -> Interval | Moving:
         bound = date_bound(operand.text, up=operator in {"<=", ">"})
         if bound is None:
             raise ValueRefused(
@@ -42,8 +48,9 @@ class DateType(ValueType):
         return _moving(operator, bound, operand.clock)
 
 
-def _moving(operator: Operator, bound: DateBound, clock: Clock) -> Predicate:
-    def holds(value: int) -> bool:
-        return ordered(operator, bound.at(clock()))(value)
+def _moving(operator: Operator, bound: DateBound, clock: Clock) -> Moving:
+    return Moving(lambda: ordered(operator, bound.at(clock())))
 
-    return holds
+
+def _now(interval: Interval | Moving) -> Interval:
+    return interval.now() if isinstance(interval, Moving) else interval

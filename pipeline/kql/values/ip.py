@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any
 
 from pipeline.kql.nodes import Operator
-from pipeline.kql.values.base import Operand, Predicate, ValueRefused, ValueType, ordered
+from pipeline.kql.predicates import Equal, Interval, Predicate, ordered
+from pipeline.kql.values.base import Operand, ValueRefused, ValueType
 
 _MAPPED = 0xFFFF << 32
 """IPv4 addresses live at ::ffff:0:0/96, as in Lucene's InetAddressPoint."""
@@ -21,21 +23,31 @@ class IpType(ValueType):
     pattern_hint = "write a network, as 10.0.0.0/8"
 
     def index(self, raw: Any) -> int | None:
-        address = _address(raw)
-        if address is None:
+        if not isinstance(raw, str) or len(raw) > _LONGEST:
             return None
-        return int(address) + (_MAPPED if address.version == 4 else 0)
+        # Ten times as fast as the `ipaddress` module, on arrays of thousands.
+        try:
+            if ":" in raw:
+                return int.from_bytes(inet_pton(AF_INET6, raw))
+            return _MAPPED + int.from_bytes(inet_pton(AF_INET, raw))
+        except (OSError, ValueError):  # ValueError: no text that C could read
+            return None
 
     def term(self, raw: Any) -> str | None:
         """The canonical text; an IPv4-mapped IPv6 address is the IPv4 address."""
-        address = _address(raw)
-        return None if address is None else str(address)
+        value = self.index(raw)
+        if value is None:
+            return None
+        if value >> 32 == _MAPPED >> 32:
+            return str(IPv4Address(value & 0xFFFFFFFF))
+        groups = [f"{value >> shift & 0xFFFF:x}" for shift in range(112, -16, -16)]
+        # Zeros in a row are left out, which the module knows how to.
+        return str(IPv6Address(value)) if groups.count("0") > 1 else ":".join(groups)
 
     def equals(self, operand: Operand) -> Predicate:
         if "/" in operand.text:
             return self._within(operand.text)
-        wanted = self._bound(operand.text)
-        return lambda value: bool(value == wanted)
+        return Equal(self._bound(operand.text))
 
     def compares(self, operator: Operator, operand: Operand) -> Predicate:
         return ordered(operator, self._bound(operand.text))
@@ -57,17 +69,5 @@ class IpType(ValueType):
                 f"`{text}` is not a network", "write it as 10.0.0.0/8 or 2001:db8::/32"
             )
         shift = width - int(digits)
-        network = address >> shift
-        return lambda value: bool(value >> shift == network)
-
-
-def _address(raw: Any) -> IPv4Address | IPv6Address | None:
-    if not isinstance(raw, str) or len(raw) > _LONGEST or "%" in raw:
-        return None
-    try:
-        address = ip_address(raw)
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address):
-        return address.ipv4_mapped or address
-    return address
+        first = address >> shift << shift
+        return Interval(first, first | ((1 << shift) - 1))

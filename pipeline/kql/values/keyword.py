@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline.kql.nodes import Operator
 from pipeline.kql.patterns import StarPattern
-from pipeline.kql.values.base import Operand, Predicate, ValueType, ordered
+from pipeline.kql.predicates import Equal, Predicate, ordered
+from pipeline.kql.values.base import Operand, ValueType
 from pipeline.kql.values.folding import is_longer, lower, scalar_text
 
 
@@ -31,8 +32,7 @@ class KeywordType(ValueType):
         return lower(text) if self.caseless else text
 
     def equals(self, operand: Operand) -> Predicate:
-        wanted = self.normal(operand.text)
-        return lambda value: bool(value == wanted)
+        return Equal(self.normal(operand.text))
 
     def matches(self, parts: tuple[str, ...]) -> Predicate:
         return StarPattern(tuple(self.normal(part) for part in parts))

@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.kql.nodes import Operator
-from pipeline.kql.values.base import Operand, Predicate, ValueRefused, ValueType, ordered
+from pipeline.kql.predicates import Equal, Predicate, ordered
+from pipeline.kql.values.base import Operand, ValueRefused, ValueType
 from pipeline.types import Term
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,5})?", re.ASCII)
@@ -29,8 +30,7 @@ class _NumberType(ValueType):
     pattern_hint = "write a range: field >= 1024"
 
     def equals(self, operand: Operand) -> Predicate:
-        wanted = self._bound(operand.text)
-        return lambda value: bool(value == wanted)
+        return Equal(self._bound(operand.text))
 
     def compares(self, operator: Operator, operand: Operand) -> Predicate:
         return ordered(operator, self._bound(operand.text))

@@ -7,7 +7,14 @@ from typing import Any
 
 from pipeline.kql.nodes import Operator
 from pipeline.kql.patterns import StarPattern, WordPattern
-from pipeline.kql.values.base import Operand, Predicate, ValueType, ordered
+from pipeline.kql.predicates import (
+    AnyWord,
+    Phrase,
+    Predicate,
+    WordInterval,
+    ordered,
+)
+from pipeline.kql.values.base import Operand, ValueType
 from pipeline.kql.values.folding import lower, scalar_text, words
 
 
@@ -24,19 +31,11 @@ class TextType(ValueType):
     def equals(self, operand: Operand) -> Predicate:
         wanted = words(operand.text)
         if operand.phrase and len(wanted) > 1:
-            return _phrase(wanted)
-        loose = frozenset(wanted)
-        return lambda value: not loose.isdisjoint(value)
+            return Phrase(f" {' '.join(wanted)} ")
+        return AnyWord(frozenset(wanted))
 
     def matches(self, parts: tuple[str, ...]) -> Predicate:
         return WordPattern(StarPattern(tuple(lower(part) for part in parts)))
 
     def compares(self, operator: Operator, operand: Operand) -> Predicate:
-        compare = ordered(operator, lower(operand.text))
-        return lambda value: any(compare(word) for word in value)
-
-
-def _phrase(wanted: tuple[str, ...]) -> Predicate:
-    # Words never hold a space, so between spaces a phrase is a substring, found in linear time.
-    needle = f" {' '.join(wanted)} "
-    return lambda value: needle in f" {' '.join(value)} "
+        return WordInterval(ordered(operator, lower(operand.text)))

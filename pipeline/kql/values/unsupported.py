@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.kql.nodes import Operator
-from pipeline.kql.values.base import Operand, Predicate, ValueRefused, ValueType
+from pipeline.kql.predicates import Predicate
+from pipeline.kql.values.base import Operand, ValueRefused, ValueType
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ def test_a_late_sighting_of_a_known_tuple_is_not_new():
 
 
 def test_tuples_are_the_product_of_the_values_in_the_order_of_the_fields():
-    readers = [lambda event: event["a"], lambda event: event["b"]]
+    readers = [lambda event, _memo: event["a"], lambda event, _memo: event["b"]]
 
     tuples = list(term_tuples(readers, {"a": ("x", "y"), "b": (1, 2)}))
 
@@ -28,6 +28,6 @@ def test_tuples_are_the_product_of_the_values_in_the_order_of_the_fields():
 
 
 def test_a_field_without_a_value_leaves_no_tuple():
-    readers = [lambda event: event["a"], lambda event: event["b"]]
+    readers = [lambda event, _memo: event["a"], lambda event, _memo: event["b"]]
 
     assert list(term_tuples(readers, {"a": ("x",), "b": ()})) == []

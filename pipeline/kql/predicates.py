@@ -1,0 +1,232 @@
+"""Tests of indexed values that tell what they ask, so that many are answered together.
+
+Each has `fits`, the test of one value. On many values, or for many tests, `pipeline.kql.several`
+takes them apart: equal values are looked up, bounds are compared with the ends of an order.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from string import ascii_lowercase, ascii_uppercase
+from typing import Any, Protocol, TypeAlias
+
+from pipeline.kql.nodes import Operator
+
+Fits: TypeAlias = Callable[[Any], bool]
+
+_TO_ASCII_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
+
+
+def ascii_lower(text: str) -> str:
+    """Lower case for ASCII letters only."""
+    return text.translate(_TO_ASCII_LOWER)
+
+
+class Order(Protocol):
+    """Values, at least one, that have an order."""
+
+    @property
+    def least(self) -> Any: ...
+
+    @property
+    def greatest(self) -> Any: ...
+
+    @property
+    def sorted(self) -> Sequence[Any]: ...
+
+
+class Predicate(ABC):
+    """A test of one indexed value.
+
+    Attributes:
+        fits: the test.
+    """
+
+    fits: Fits
+
+    def __call__(self, value: Any) -> bool:
+        return self.fits(value)
+
+
+def _set_fits(predicate: Predicate, fits: Fits) -> None:
+    object.__setattr__(predicate, "fits", fits)
+
+
+@dataclass(frozen=True)
+class Anything(Predicate):
+    """Whatever is indexed."""
+
+    fits: Fits = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _set_fits(self, lambda _: True)
+
+
+@dataclass(frozen=True)
+class Equal(Predicate):
+    """One value."""
+
+    value: Any
+    fits: Fits = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        wanted = self.value
+        _set_fits(self, lambda value: bool(value == wanted))
+
+
+@dataclass(frozen=True)
+class AsciiEqual(Predicate):
+    """One text, its ASCII letters in any case.
+
+    Attributes:
+        text: in lower case.
+    """
+
+    text: str
+    fits: Fits = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        wanted = self.text
+        _set_fits(self, lambda value: ascii_lower(value) == wanted)
+
+
+@dataclass(frozen=True)
+class Interval(Predicate):
+    """The values between two bounds. Either may be missing, as None; not both.
+
+    Attributes:
+        low: the lower bound.
+        high: the upper bound.
+        above: whether the lower bound itself is left out.
+        below: whether the upper bound itself is left out.
+    """
+
+    low: Any = None
+    high: Any = None
+    above: bool = False
+    below: bool = False
+    fits: Fits = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _set_fits(self, self._test())
+
+    def _test(self) -> Fits:
+        low, high = self.low, self.high
+        if high is None:
+            return (lambda v: bool(v > low)) if self.above else (lambda v: bool(v >= low))
+        if low is None:
+            return (lambda v: bool(v < high)) if self.below else (lambda v: bool(v <= high))
+        is_above, is_below = Interval(low, above=self.above), Interval(high=high, below=self.below)
+        if self.above or self.below:
+            return lambda v: is_above.fits(v) and is_below.fits(v)
+        return lambda v: bool(low <= v <= high)
+
+    def meets(self, order: Order) -> bool:
+        """Whether one of several values lies in it."""
+        if self.high is None:
+            return self.fits(order.greatest)
+        if self.low is None:
+            return self.fits(order.least)
+        values = order.sorted
+        first = (bisect_right if self.above else bisect_left)(values, self.low)
+        return first < len(values) and self.fits(values[first])
+
+    def within(self, other: Interval) -> Interval:
+        """What lies in both."""
+        low, above = self.low, self.above
+        if low is None or (other.low is not None and (other.low, other.above) > (low, above)):
+            low, above = other.low, other.above
+        high, below = self.high, self.below
+        if high is None or (
+            other.high is not None and (other.high, not other.below) < (high, not below)
+        ):
+            high, below = other.high, other.below
+        return Interval(low, high, above, below)
+
+
+def ordered(operator: Operator, bound: Any) -> Interval:
+    """A comparison of indexed values with a bound, by Python's order of their type."""
+    match operator:
+        case "<":
+            return Interval(high=bound, below=True)
+        case "<=":
+            return Interval(high=bound)
+        case ">":
+            return Interval(bound, above=True)
+        case ">=":
+            return Interval(bound)
+
+
+@dataclass(frozen=True)
+class Moving(Predicate):
+    """An interval that depends on the present moment.
+
+    Attributes:
+        now: the interval as it is now.
+    """
+
+    now: Callable[[], Interval]
+    fits: Fits = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        now = self.now
+        _set_fits(self, lambda value: now().fits(value))
+
+
+@dataclass(frozen=True)
+class AnyWord(Predicate):
+    """Texts that have one of some words."""
+
+    words: frozenset[str]
+    fits: Fits = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        words = self.words
+        _set_fits(self, lambda value: not words.isdisjoint(value))
+
+
+@dataclass(frozen=True)
+class Phrase(Predicate):
+    """Texts that have some words in a row.
+
+    Attributes:
+        text: the words between spaces. Words hold none, so a phrase is a substring of a text that
+            is written in the same way, and is found in linear time.
+    """
+
+    text: str
+    fits: Fits = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        text = self.text
+        _set_fits(self, lambda value: text in f" {' '.join(value)} ")
+
+
+@dataclass(frozen=True)
+class WordInterval(Predicate):
+    """Texts that have a word in an interval."""
+
+    of_word: Interval
+    fits: Fits = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        of_word = self.of_word.fits
+        _set_fits(self, lambda value: any(map(of_word, value)))
+
+
+@dataclass(frozen=True)
+class Other(Predicate):
+    """Any other test.
+
+    Attributes:
+        fits: the test.
+        cost: nanoseconds that it takes for a value, and
+        cost_of_character: for each character of one.
+    """
+
+    fits: Fits = field(repr=False)
+    cost: float = 300
+    cost_of_character: float = 0

@@ -1,0 +1,153 @@
+"""Tests of one field answered together: of all its values, for all its alternatives.
+
+However many values an array has and however many alternatives a clause, each kind of test is one
+look-up or one search: equal values and words by their sets, intervals by the order of the values,
+patterns and phrases by one pass over the texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from pipeline.kql.indexed import Indexed
+from pipeline.kql.memo import Budget
+from pipeline.kql.pattern_set import PatternSet
+from pipeline.kql.patterns import StarPattern, WordPattern
+from pipeline.kql.predicates import (
+    Anything,
+    AnyWord,
+    AsciiEqual,
+    Equal,
+    Interval,
+    Moving,
+    Other,
+    Phrase,
+    Predicate,
+    WordInterval,
+)
+
+P = TypeVar("P", bound=Predicate)
+
+
+class Searches:
+    """The patterns of all queries that share their work, by the field they are asked of."""
+
+    def __init__(self) -> None:
+        self._of_field: dict[object, FieldSearches] = {}
+
+    def of_field(self, key: object) -> FieldSearches:
+        """Return the searches of a field, by what it is called in a memo."""
+        return self._of_field.setdefault(key, FieldSearches())
+
+    def prepare(self) -> None:
+        """Make all searches ready, so that no event has to wait for it."""
+        for searches in self._of_field.values():
+            for patterns in (searches.texts, searches.words, searches.phrases):
+                patterns.prepare()
+
+
+class FieldSearches:
+    """The patterns that are asked of one field.
+
+    Attributes:
+        texts: of its values as a whole.
+        words: of their words.
+        phrases: words in a row.
+    """
+
+    def __init__(self) -> None:
+        self.texts = PatternSet()
+        self.words = PatternSet()
+        self.phrases = PatternSet()
+
+
+class Several:
+    """Whether any of several tests holds for any of the values of a field."""
+
+    def __init__(self, predicates: Iterable[Predicate], searches: FieldSearches) -> None:
+        predicates = tuple(predicates)
+        self._searches = searches
+        self._anything = bool(_only(Anything, predicates))
+        self._equal = frozenset(p.value for p in _only(Equal, predicates))
+        self._ascii = frozenset(p.text for p in _only(AsciiEqual, predicates))
+        self._words = frozenset(w for p in _only(AnyWord, predicates) for w in p.words)
+        self._intervals = _only(Interval, predicates)
+        self._moving = _only(Moving, predicates)
+        self._word_intervals = _only(WordInterval, predicates)
+        self._texts = searches.texts.add(_only(StarPattern, predicates))
+        of_words = [p.of_word for p in _only(WordPattern, predicates)]
+        self._of_words = searches.words.add(of_words)
+        phrases = [StarPattern(("", p.text, "")) for p in _only(Phrase, predicates)]
+        self._phrases = searches.phrases.add(phrases)
+        self._others = _only(Other, predicates)
+        # Most leaves have one kind of test: only the kinds that there are get asked.
+        asked = (
+            (self._anything, self._any_value),
+            (self._equal, self._any_equal),
+            (self._ascii, self._any_ascii),
+            (self._words, self._any_word),
+            (self._intervals or self._moving, self._any_between),
+            (self._word_intervals, self._any_word_between),
+            (self._texts, self._any_text),
+            (self._of_words, self._any_of_words),
+            (self._phrases, self._any_phrase),
+            (self._others, self._any_other),
+        )
+        self._asked = tuple(question for tests, question in asked if tests)
+
+    def __call__(self, found: Indexed, budget: Budget) -> bool:
+        """Whether a test holds for a value.
+
+        Raises:
+            TooCostlyError: the budget does not suffice.
+        """
+        if not found.values:
+            return False
+        return any(question(found, budget) for question in self._asked)
+
+    def _any_value(self, _found: Indexed, _budget: Budget) -> bool:
+        return True
+
+    def _any_equal(self, found: Indexed, _budget: Budget) -> bool:
+        return not found.values.isdisjoint(self._equal)
+
+    def _any_ascii(self, found: Indexed, _budget: Budget) -> bool:
+        return not found.ascii_lowered.isdisjoint(self._ascii)
+
+    def _any_word(self, found: Indexed, _budget: Budget) -> bool:
+        return not found.distinct_words.isdisjoint(self._words)
+
+    def _any_between(self, found: Indexed, _budget: Budget) -> bool:
+        order = found.ordered
+        return any(interval.meets(order) for interval in self._intervals) or any(
+            moving.now().meets(order) for moving in self._moving
+        )
+
+    def _any_word_between(self, found: Indexed, _budget: Budget) -> bool:
+        return bool(found.distinct_words) and any(
+            interval.of_word.meets(found.ordered_words) for interval in self._word_intervals
+        )
+
+    def _any_text(self, found: Indexed, budget: Budget) -> bool:
+        return self._searches.texts.fits_any(found.texts, self._texts, budget)
+
+    def _any_of_words(self, found: Indexed, budget: Budget) -> bool:
+        return self._searches.words.fits_any(found.words, self._of_words, budget)
+
+    def _any_phrase(self, found: Indexed, budget: Budget) -> bool:
+        return self._searches.phrases.fits_any(found.phrases, self._phrases, budget)
+
+    def _any_other(self, found: Indexed, budget: Budget) -> bool:
+        for other in self._others:
+            cost = other.cost * len(found.values)
+            if other.cost_of_character:
+                cost += other.cost_of_character * found.size
+            budget.spend(cost)
+            if any(map(other.fits, found.values)):
+                return True
+        return False
+
+
+def _only(kind: type[P], predicates: Sequence[Any]) -> tuple[P, ...]:
+    return tuple(p for p in predicates if isinstance(p, kind))

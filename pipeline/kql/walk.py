@@ -1,0 +1,89 @@
+"""What is mapped in a whole event, found in one walk for all clauses that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from pipeline.kql.field_table import FieldTable
+from pipeline.kql.field_type import FieldType
+from pipeline.kql.fields import entries
+from pipeline.kql.indexed import Indexed
+from pipeline.kql.memo import Memo
+from pipeline.kql.values import ValueType
+
+_LEAVES: Final = object()
+_ASKED: Final = object()
+_OBJECTS: Final = object()
+
+
+def mapped_leaves(
+    event: dict[str, Any], table: FieldTable, nested: str | None, below: str | None = None
+) -> Iterator[tuple[str, FieldType, Any]]:
+    """Every scalar of an event with its path and each field that indexes it.
+
+    Args:
+        event: the event, or the object of the nested path.
+        table: which fields are mapped.
+        nested: the nested path whose objects are walked instead of whole events.
+        below: only fields below this path.
+    """
+    stack: list[Iterator[tuple[str, Any]]] = [entries(event, nested)]
+    while stack:
+        for path, value in stack[-1]:
+            if isinstance(value, dict):
+                if table.has_below(path) and _leads_to(path, below):
+                    stack.append(entries(value, path))
+                    break
+            elif below is None or path.startswith(below + "."):
+                yield from ((path, f, value) for f in table.views(path) if f.nested == nested)
+        else:
+            stack.pop()
+
+
+def _leads_to(path: str, below: str | None) -> bool:
+    return below is None or f"{below}.".startswith(f"{path}.") or path.startswith(f"{below}.")
+
+
+def leaves_by_type(
+    objects: Sequence[dict[str, Any]], table: FieldTable, nested: str | None, memo: Memo
+) -> Sequence[Indexed | None]:
+    """All mapped values of an event, or of objects of a nested path together.
+
+    Returns:
+        By the number that the table has for their type; None where there are none.
+    """
+    key = _LEAVES, table, nested
+    found: list[Indexed | None] | None = memo.get(key)
+    if found is None:
+        raw: dict[ValueType, list[Any]] = {}
+        for one in objects:
+            for _, field, value in mapped_leaves(one, table, nested):
+                raw.setdefault(field.values, []).append(value)
+        found = memo[key] = [None] * len(table.type_numbers)
+        for values, several in raw.items():
+            found[table.type_numbers[values]] = Indexed(several, values)
+    return found
+
+
+def has_below(
+    path: str, event: dict[str, Any], table: FieldTable, nested: str | None, memo: Memo
+) -> bool:
+    """Whether an object has any indexed value in any field below it."""
+    asked = _ASKED, table, nested
+    if asked not in memo:
+        # One is looked for: most often it is found at once.
+        memo[asked] = True
+        found = mapped_leaves(event, table, nested, below=path)
+        return any(field.values.index(value) is not None for _, field, value in found)
+    key = _OBJECTS, table, nested
+    objects: set[str] | None = memo.get(key)
+    if objects is None:
+        objects = memo[key] = set()
+        for at, field, value in mapped_leaves(event, table, nested):
+            above = at.rpartition(".")[0]
+            if above not in objects and field.values.index(value) is not None:
+                while above and above not in objects:
+                    objects.add(above)
+                    above = above.rpartition(".")[0]
+    return path in objects
