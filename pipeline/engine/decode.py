@@ -220,9 +220,13 @@ def _checked(event: Any, raw: bytes, index: int, limits: DecodeLimits) -> Docume
     # Each key is followed by a colon. If as many quote-colon pairs stand in the text as there are
     # keys left after decoding, and no key has whitespace before its colon, then none was given
     # twice: a repeated key leaves a pair too many. An escaped quote before a colon, inside a
-    # value, looks like one; the exact way decides then.
+    # value, looks like one; the colons outside of texts decide then.
     if raw.count(b'":') != keys or _SPACED_COLON.search(raw):
-        _exact(raw, limits)
+        pairs = _STRING_TEXT.sub(b"", raw).count(b":")
+        if pairs > limits.max_values:
+            raise _too_many_values(limits)
+        if pairs != keys:
+            _exact(raw, limits)
     return Document(event, raw, index)
 
 
@@ -282,9 +286,7 @@ def _count_keys(event: dict[str, Any], limits: DecodeLimits) -> int:
             values = node
             values_left -= len(node)
             if values_left < 0:
-                raise DecodeError(
-                    "too_many_values", f"the document holds more than {limits.max_values} values"
-                )
+                raise _too_many_values(limits)
             if type(node) is dict:
                 keys += len(node)
                 values = node.values()
@@ -371,6 +373,11 @@ def _json_type(value: Any) -> str:
 
 def _invalid(cause: object) -> DecodeError:
     return DecodeError("invalid_json", f"the value is no JSON: {cause}")
+
+
+def _too_many_values(limits: DecodeLimits) -> DecodeError:
+    message = f"the document holds more than {limits.max_values} values"
+    return DecodeError("too_many_values", message)
 
 
 def _too_deep(max_depth: int) -> DecodeError:
