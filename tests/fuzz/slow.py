@@ -29,8 +29,8 @@ class Measured(NamedTuple):
     """What a case took: CPU milliseconds to judge the record, when it comes first and at best, to
     write down what came of it, and to load the rules."""
 
-    judged_ms: float
     first_ms: float
+    best_ms: float
     encoded_ms: float
     loaded_ms: float
     ended: str
@@ -60,8 +60,8 @@ def measure(case: Case) -> Measured:
     if outcome.failures:
         ended += f", {outcome.failures[0].code}"
     first = times[0][0]
-    judged_ms, encoded_ms = min(times)
-    return Measured(judged_ms, first, encoded_ms, loaded, ended, case.name)
+    best, encoded = min(times)
+    return Measured(first, best, encoded, loaded, ended, case.name)
 
 
 def main() -> int:
@@ -70,13 +70,13 @@ def main() -> int:
     parser.add_argument("--only", default="", help="cases whose name has this in it")
     arguments = parser.parse_args()
     measured = [measure(case) for case in cases() if arguments.only in case.name]
-    print("   judged    first  written   loaded (ms)")  # noqa: T201
+    print("    first     best  written   loaded (ms)")  # noqa: T201
     for each in sorted(measured, reverse=True):
         print(  # noqa: T201
-            f"{each.judged_ms:>9.1f}{each.first_ms:>9.1f}{each.encoded_ms:>9.1f}{each.loaded_ms:>9.1f}"
+            f"{each.first_ms:>9.1f}{each.best_ms:>9.1f}{each.encoded_ms:>9.1f}{each.loaded_ms:>9.1f}"
             f"  {each.ended:<28} {each.name}"
         )
-    return int(any(each.judged_ms > SLOW_MS for each in measured))
+    return int(any(each.first_ms > SLOW_MS for each in measured))
 
 
 if __name__ == "__main__":
