@@ -1,5 +1,6 @@
 """Which error at opening a table means that its folder is of no use."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,17 @@ def test_all_partitions_share_the_room_for_write_buffers(tmp_path: Path):
     room = 4 << 20
     rocks = SharedMemoryOptions(StoreOptions(block_cache_bytes=4 << 20, write_buffer_bytes=room))
     databases = [rocks.open(tmp_path / str(number)) for number in range(8)]
+
+    def held_bytes() -> int:
+        return sum(
+            database.property_int_value("rocksdb.cur-size-all-mem-tables") or 0
+            for database in databases
+        )
+
     for number in range(20_000):
         databases[number % 8][str(number).encode()] = b"x" * 1_000
-    held = sum(
-        database.property_int_value("rocksdb.cur-size-all-mem-tables") or 0
-        for database in databases
-    )
-    # Alone, each would hold the 2.5 MB it was given.
-    assert held < 2 * room
+    # Alone, each would keep the 2.5 MB it was given. RocksDB writes out in a thread of its own.
+    deadline = time.monotonic() + 60
+    while held_bytes() > 2 * room and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert held_bytes() <= 2 * room
