@@ -172,7 +172,7 @@ class StateSettings(Section):
     )
     write_buffer_bytes: Size = Field(
         default=32 << 20,
-        ge=1 << 20,
+        ge=1 << 16,
         description="RocksDB write buffers, of all tables and partitions together.",
     )
     forwarded_entries: int = Field(
