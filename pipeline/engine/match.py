@@ -48,7 +48,7 @@ BUDGET_NS: Final = 40_000_000
 letter. Rules of a usual size take a thousandth of it for the largest record."""
 
 _RESERVE_NS: Final = 100_000
-_RESERVES: Final = 250
+_RESERVES: Final = 100
 """When that is used up, so much is there for so many more rules, each by itself: those that take no
 longer still judge the record, whatever the others would take."""
 
