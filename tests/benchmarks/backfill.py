@@ -15,7 +15,6 @@ program has read every event and found terms.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -25,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.benchmarks.command import command_parser, tell
 from tests.benchmarks.firstseen import BUILTIN_RULE, Firstseen
 from tests.benchmarks.generator import Corpus
 from tests.benchmarks.ground import ROOT, Ground, Topic, prepared_ground
@@ -165,23 +165,15 @@ def _write(corpus: Corpus, file: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.backfill",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("backfill", __doc__)
     parser.add_argument("--count", type=int, default=400_000, help="events, of 2.4 KB")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1200, help="time limit of the whole run")
-    parser.add_argument("--json", type=Path, help="write the figures there as well")
     arguments = parser.parse_args()
     with prepared_ground(arguments.seconds) as ground:
         figures = measure(ground, count=arguments.count, rounds=arguments.rounds)
         machine = describe(ground.placement)
-    text = json.dumps({"machine": machine, "figures": figures}, indent=2)
-    sys.stdout.write(f"{text}\n")
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    tell({"machine": machine, "figures": figures}, arguments.json)
     return 0
 
 

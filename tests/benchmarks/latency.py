@@ -13,20 +13,18 @@ Producer, broker and alert reader share one CPU, so it is theirs more often than
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
 
 from pipeline.embedded.process import wait_until
 from tests.benchmarks.alert_reader import AlertReader
+from tests.benchmarks.command import command_parser, tell
 from tests.benchmarks.firstseen import FIRSTSEEN, wait_ready
 from tests.benchmarks.generator import PARTITIONS, Corpus, events
 from tests.benchmarks.ground import Ground, prepared_ground
@@ -205,25 +203,17 @@ def measure_latency(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.latency",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("latency", __doc__)
     parser.add_argument("--rate", type=int, default=1000, help="events a second")
     parser.add_argument("--seconds", type=float, default=60, help="how long")
     parser.add_argument("--share", type=float, default=SHARE, help="share of matching events")
-    parser.add_argument("--json", type=Path, help="write the figures there as well")
     arguments = parser.parse_args()
     with (
         prepared_ground(arguments.seconds + 300) as ground,
         running_bench(ground, arguments.share) as bench,
     ):
         figures = bench.measure(rate=arguments.rate, seconds=arguments.seconds)
-    text = json.dumps(figures, indent=2)
-    sys.stdout.write(f"{text}\n")
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    tell(figures, arguments.json)
     return 0
 
 

@@ -20,8 +20,6 @@ What is done to the group, one after the other, each until every partition goes 
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 import threading
@@ -29,7 +27,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -37,6 +34,7 @@ from confluent_kafka import Producer
 
 from pipeline.embedded.process import wait_until
 from tests.benchmarks.alert_reader import AlertReader
+from tests.benchmarks.command import command_parser, tell
 from tests.benchmarks.ground import Ground, prepared_ground
 from tests.benchmarks.latency import RULE
 from tests.benchmarks.machine import describe, placed_on
@@ -251,11 +249,7 @@ _DEFAULTS = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.rebalance",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("rebalance", __doc__)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--partitions", type=int, default=64, help="of the input")
     parser.add_argument("--rate", type=float, default=192, help="events a second, all new terms")
@@ -263,7 +257,6 @@ def main() -> int:
     parser.add_argument("--static", action="store_true", help="with static membership")
     parser.add_argument("--set", nargs="*", default=[], metavar="VARIABLE=VALUE", help="settings")
     parser.add_argument("--seconds", type=float, default=560, help="time limit of the whole run")
-    parser.add_argument("--json", type=Path, help="write the figures there as well")
     arguments = parser.parse_args()
     every_cpu = os.sched_getaffinity(0)
     with prepared_ground(arguments.seconds) as ground, placed_on(every_cpu):
@@ -277,10 +270,7 @@ def main() -> int:
             settings=dict(pair.split("=", 1) for pair in arguments.set),
         )
         machine = describe(ground.placement)
-    text = json.dumps({"machine": machine, "stall_seconds": figures}, indent=2)
-    sys.stdout.write(f"{text}\n")
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    tell({"machine": machine, "stall_seconds": figures}, arguments.json)
     return 0
 
 

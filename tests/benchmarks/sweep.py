@@ -10,8 +10,6 @@ only if terms left from its beginning to its end.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from pipeline.embedded.process import wait_until
 from pipeline.engine.wire import Learn
 from pipeline.history import Sender
 from pipeline.kql import FieldTable
+from tests.benchmarks.command import command_parser, tell
 from tests.benchmarks.firstseen import FIRSTSEEN, wait_ready
 from tests.benchmarks.generator import PARTITIONS
 from tests.benchmarks.ground import Ground, prepared_ground
@@ -133,15 +132,10 @@ def full_state(ground: Ground, terms: int, seconds: float) -> Iterator[SweepBenc
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.sweep",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("sweep", __doc__)
     parser.add_argument("--terms", type=int, default=300_000, help="that are over")
     parser.add_argument("--rate", type=int, default=1000, help="events a second")
     parser.add_argument("--seconds", type=float, default=40, help="of each measurement")
-    parser.add_argument("--json", type=Path, help="write the figures there as well")
     arguments = parser.parse_args()
     load = {"rate": arguments.rate, "seconds": arguments.seconds}
     with prepared_ground(580) as ground:
@@ -151,10 +145,7 @@ def main() -> int:
                 "meanwhile": bench.meanwhile(arguments.terms, **load),
             }
         machine = describe(ground.placement)
-    text = json.dumps({"machine": machine, "latency_seconds": figures}, indent=2)
-    sys.stdout.write(f"{text}\n")
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    tell({"machine": machine, "latency_seconds": figures}, arguments.json)
     return 0
 
 
