@@ -144,18 +144,36 @@ def _bare(values: list[Any]) -> Any:
 def _gather(event: dict[str, Any]) -> dict[str, list[Any]]:
     """Every scalar of an event by its path."""
     gathered: dict[str, list[Any]] = {}
-    stack: list[Iterator[tuple[str, Any]]] = [entries(event, None)]
-    while stack:
-        for path, value in stack[-1]:
-            if len(path) > _LONGEST_PATH:
-                continue
-            if isinstance(value, dict):
-                stack.append(entries(value, path))
-                break
+    for path, value in scalars(event, None, _is_short):
+        if _is_short(path):
             gathered.setdefault(path, []).append(value)
+    return gathered
+
+
+def _is_short(path: str) -> bool:
+    return len(path) <= _LONGEST_PATH
+
+
+def scalars(
+    value: dict[str, Any], path: str | None, enters: Callable[[str], bool]
+) -> Iterator[tuple[str, Any]]:
+    """Each scalar of an object, at all levels, with its path.
+
+    Args:
+        value: the object.
+        path: where it stands; None for an event.
+        enters: whether an object at a path is looked into.
+    """
+    stack = [entries(value, path)]
+    while stack:
+        for at, entry in stack[-1]:
+            if not isinstance(entry, dict):
+                yield at, entry
+            elif enters(at):
+                stack.append(entries(entry, at))
+                break
         else:
             stack.pop()
-    return gathered
 
 
 def entries(value: dict[str, Any], path: str | None) -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pipeline.kql.field_table import FieldTable
 from pipeline.kql.field_type import FieldType
-from pipeline.kql.fields import entries
+from pipeline.kql.fields import scalars
 from pipeline.kql.indexed import Indexed
 from pipeline.kql.memo import Memo
 from pipeline.kql.values import ValueType
@@ -28,17 +28,13 @@ def mapped_leaves(
         nested: the nested path whose objects are walked instead of whole events.
         below: only fields below this path.
     """
-    stack: list[Iterator[tuple[str, Any]]] = [entries(event, nested)]
-    while stack:
-        for path, value in stack[-1]:
-            if isinstance(value, dict):
-                if table.has_below(path) and _leads_to(path, below):
-                    stack.append(entries(value, path))
-                    break
-            elif below is None or path.startswith(below + "."):
-                yield from ((path, f, value) for f in table.views(path) if f.nested == nested)
-        else:
-            stack.pop()
+
+    def enters(path: str) -> bool:
+        return table.has_below(path) and _leads_to(path, below)
+
+    for path, value in scalars(event, nested, enters):
+        if below is None or path.startswith(below + "."):
+            yield from ((path, f, value) for f in table.views(path) if f.nested == nested)
 
 
 def _leads_to(path: str, below: str | None) -> bool:
