@@ -249,8 +249,8 @@ class MatchStage:
         self._include_event = include_event
         self._digest = ruleset.digest
         self._rules = RuleIndex((_Runnable.of(each), each) for each in ruleset.runnable)
-        for each in ruleset.runnable:
-            each.patterns.prepare()
+        for patterns in {each.patterns for each in ruleset.runnable}:  # mostly one for all rules
+            patterns.prepare()
 
     def process(self, record: Record) -> Outcome:
         """Return what becomes of a record. Never raises."""
