@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import msgspec
+
+from pipeline.engine.seen import RuleMatch, Seen
+from pipeline.record import Position
+
 
 class ForwardedCache:
     """A bounded memory of observation keys and the latest effective time forwarded for each.
@@ -17,9 +22,13 @@ class ForwardedCache:
     would be covered for as long as it takes to catch up, and its rows would leave the state, or
     a term that was forgotten on request would not be told, while it goes on being seen.
 
+    What was forwarded may still be lost: its record is dropped before it is handled, because its
+    partition was let go or sought anew. Then that record is read again, and so it must not be
+    covered by itself, nor by what follows it in its partition. Any other record may be left out at
+    once: what it relies on is acknowledged, or will be read again, here or by another worker.
+
     It is a cache: forgetting an entry, or all of them in a crash, costs one more observation and
-    nothing else. The caller must not commit a record that was left out before the observation it
-    relied on is acknowledged.
+    nothing else.
 
     Args:
         max_entries: keys kept; the one not used for longest goes first.
@@ -29,44 +38,61 @@ class ForwardedCache:
     def __init__(self, max_entries: int = 100_000, granularity_ms: int = 60_000) -> None:
         self._max_entries = max_entries
         self._granularity_ms = granularity_ms
-        # The latest effective time forwarded, and the moment at which that was.
-        self._times: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
 
-    def applies_to(self, window_ms: int) -> bool:
-        """Whether sightings in a history of this length may be left out at all."""
-        return window_ms > self._granularity_ms
-
-    def covers(self, key: bytes, time_ms: int, now_ms: int) -> bool:
-        """Return whether a sighting is covered by one forwarded before.
-
-        Args:
-            key: its tuple's.
-            time_ms: its effective time.
-            now_ms: the wall clock.
-        """
-        known = self._times.get(key)
-        if known is None:
+    def covers(self, seen: Seen) -> bool:
+        """Return whether a sighting is covered by one forwarded before."""
+        entry = self._entries.get(seen.key)
+        if entry is None:
             return False
-        self._times.move_to_end(key)
-        latest_ms, at_ms = known
-        granularity = self._granularity_ms
-        return time_ms <= latest_ms + granularity and 0 <= now_ms - at_ms <= granularity
+        self._entries.move_to_end(seen.key)
+        match, granularity_ms = seen.match, self._granularity_ms
+        return (
+            # A history no longer than the granularity could end between two sightings.
+            match.window_ms > granularity_ms
+            and match.time_ms <= entry.latest_ms + granularity_ms
+            and 0 <= match.record.read_ms - entry.read_ms <= granularity_ms
+            and not entry.may_be_read_again_after(match)
+        )
 
-    def remember(self, key: bytes, time_ms: int, now_ms: int) -> None:
-        """Note that a sighting was forwarded; the arguments are those of `covers`."""
-        known = self._times.get(key)
-        self._times[key] = (time_ms if known is None else max(known[0], time_ms), now_ms)
-        self._times.move_to_end(key)
-        if len(self._times) > self._max_entries:
-            self._times.popitem(last=False)
-
-    def forget(self, key: bytes) -> None:
-        """Drop a key, for instance because its observation was not acknowledged."""
-        self._times.pop(key, None)
-
-    def clear(self) -> None:
-        """Drop everything."""
-        self._times.clear()
+    def remember(self, seen: Seen) -> None:
+        """Note that a sighting is forwarded."""
+        match = seen.match
+        known = self._entries.get(seen.key)
+        self._entries[seen.key] = _Entry(
+            latest_ms=match.time_ms if known is None else max(known.latest_ms, match.time_ms),
+            read_ms=match.record.read_ms,
+            position=match.record.position,
+            index=match.document.index,
+        )
+        self._entries.move_to_end(seen.key)
+        if len(self._entries) > self._max_entries:
+            self._entries.popitem(last=False)
 
     def __len__(self) -> int:
-        return len(self._times)
+        return len(self._entries)
+
+
+class _Entry(msgspec.Struct, frozen=True, gc=False):
+    """What covers later sightings.
+
+    Attributes:
+        latest_ms: the latest effective time forwarded.
+        read_ms: when its event was read last.
+        position: where the event stands that was forwarded last, and
+        index: the number of its document.
+    """
+
+    latest_ms: int
+    read_ms: int
+    position: Position
+    index: int
+
+    def may_be_read_again_after(self, match: RuleMatch) -> bool:
+        """Whether the event that was forwarded is this one, or follows it in its partition."""
+        own, other = self.position, match.record.position
+        return (
+            own.partition == other.partition
+            and (own.offset, self.index) >= (other.offset, match.document.index)
+            and own.topic == other.topic
+        )

@@ -8,24 +8,25 @@ patterns take the event in. Records that match nothing share two constant outcom
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from itertools import islice
+from itertools import islice, product
 from typing import Final
 
 import msgspec
 
 from pipeline.engine.alert import Carried, build_match_alert
 from pipeline.engine.decode import DecodeLimits, Document, decode
-from pipeline.engine.identity import alert_id, event_identity, portable
+from pipeline.engine.identity import portable_terms, term_key
 from pipeline.engine.index import index_of
-from pipeline.engine.paths import text
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.rule_index import RuleIndex
+from pipeline.engine.seen import RuleMatch, Seen
 from pipeline.engine.timestamp import MAX_MS, EffectiveTime, effective_time, is_usable
-from pipeline.engine.wire import NewTerm, Observation, RuleRef, Source
+from pipeline.engine.wire import NewTerm, Observation, RuleRef
 from pipeline.errors import RecordError, TimestampError, TooCostlyError
 from pipeline.kql import Budget, Memo
 from pipeline.record import Record
@@ -95,9 +96,9 @@ class Outcome(msgspec.Struct, frozen=True):
     """The one result of one record.
 
     Attributes:
-        disposition: how it ended. A dead letter may have observations all the same: of its other
+        disposition: how it ended. A dead letter may have sightings all the same: of its other
             documents, or of other rules.
-        observations: sightings by `new_terms` rules, to be judged by first seen.
+        seen: sightings by `new_terms` rules, to be judged by first seen.
         new_terms: alerts of `query` rules, which go straight to the quota.
         matches: (rule id, document number) for each match.
         error: why it is a dead letter; the first reason, if there are several.
@@ -111,7 +112,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """
 
     disposition: Disposition
-    observations: tuple[Observation, ...] = ()
+    seen: tuple[Seen, ...] = ()
     new_terms: tuple[NewTerm, ...] = ()
     matches: tuple[tuple[str, int], ...] = ()
     error: RecordError | None = None
@@ -121,6 +122,11 @@ class Outcome(msgspec.Struct, frozen=True):
     future_capped: int = 0
     untimed: tuple[str, ...] = ()
     without_tuple: int = 0
+
+    @property
+    def observations(self) -> tuple[Observation, ...]:
+        """What was seen, spelled out."""
+        return tuple(each.observation() for each in self.seen)
 
 
 SKIPPED: Final = Outcome(Disposition.SKIPPED)
@@ -145,7 +151,7 @@ class _Runnable:
 class _Findings:
     """What gathers while a record's events are judged."""
 
-    observations: list[Observation] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
     new_terms: list[NewTerm] = field(default_factory=list)
     matches: list[tuple[str, int]] = field(default_factory=list)
     failures: list[RuleFailure] = field(default_factory=list)
@@ -164,7 +170,7 @@ class _Findings:
             disposition = Disposition.MATCHED if self.matches else Disposition.NO_MATCH
         return Outcome(
             disposition=disposition,
-            observations=tuple(self.observations),
+            seen=tuple(self.seen),
             new_terms=tuple(self.new_terms),
             matches=tuple(self.matches),
             error=self.error,
@@ -312,15 +318,26 @@ class MatchStage:
         capped = time_ms > latest_ms
         findings.future_capped += capped
         time_ms = min(time_ms, latest_ms)
-        observe = _observer(matched, judged, time_ms, time_source, capped=capped)
+        match = RuleMatch(
+            rule=matched.ref,
+            history=matched.compiled.history_id,
+            window_ms=matched.window_ms,
+            document=judged.document,
+            record=judged.record,
+            time_ms=time_ms,
+            time_source=time_source,
+            capped=capped,
+        )
         if rule.type is RuleType.QUERY:
             # The event stands in it as a text, and in parts.
             findings.budget.spend(_ALERT_NS + 2 * _COPIED_NS * len(judged.document.raw))
-            findings.new_terms.append(self._alert(matched, observe(()), judged))
+            findings.new_terms.append(self._alert(matched, match.observation(()), judged))
             return
-        before = len(findings.observations)
-        findings.observations.extend(map(observe, self._tuples(matched, judged, findings)))
-        findings.without_tuple += len(findings.observations) == before
+        values = matched.compiled.values(judged.document.event, judged.memo)
+        if not values:
+            findings.without_tuple += 1
+        for terms in self._tuples(match, values, judged, findings):
+            findings.seen.append(Seen(term_key(match.history, terms), terms, match))
 
     def _time(self, rule: Rule, judged: _Judged, findings: _Findings) -> EffectiveTime:
         """Return an event's effective time: its own, else its record's.
@@ -344,24 +361,25 @@ class MatchStage:
             raise
 
     def _tuples(
-        self, matched: _Runnable, judged: _Judged, findings: _Findings
+        self,
+        match: RuleMatch,
+        values: Sequence[tuple[Term, ...]],
+        judged: _Judged,
+        findings: _Findings,
     ) -> Iterator[tuple[Term, ...]]:
-        document = judged.document
-        all_rules = min(MAX_TUPLES, MAX_COPIED_BYTES // len(document.raw))
-        limit = max(1, all_rules // judged.share)
-        tuples = matched.compiled.tuples(document.event, judged.memo)
-        cost = _OBSERVATION_NS + _COPIED_NS * len(document.raw)
-        for one in islice(tuples, limit):
+        size = len(judged.document.raw)
+        limit = max(1, min(MAX_TUPLES, MAX_COPIED_BYTES // size) // judged.share)
+        cost = _OBSERVATION_NS + _COPIED_NS * size
+        for terms in islice(product(*values), limit) if values else ():
             findings.budget.spend(cost)
-            yield one
-        if next(tuples, None) is not None:
+            yield portable_terms(terms)
+        if math.prod(map(len, values)) > limit:
             message = (
-                f"the event has {len(document.raw)} bytes and more than {limit} term tuples: "
+                f"the event has {size} bytes and more than {limit} term tuples: "
                 "the rest is not judged"
             )
-            findings.failures.append(
-                RuleFailure(matched.ref.id, "too_many_tuples", message, document.index)
-            )
+            index = judged.document.index
+            findings.failures.append(RuleFailure(match.rule.id, "too_many_tuples", message, index))
 
     def _alert(self, matched: _Runnable, observation: Observation, judged: _Judged) -> NewTerm:
         """Return the alert of a `query` rule, dated by its record so that a replay agrees."""
@@ -377,44 +395,3 @@ class MatchStage:
             include_event=self._include_event,
             carried=carried,
         )
-
-
-def _observer(
-    matched: _Runnable,
-    judged: _Judged,
-    time_ms: int,
-    time_source: str,
-    *,
-    capped: bool,
-) -> Callable[[tuple[Term, ...]], Observation]:
-    """Return the maker of a match's observations: they differ in their tuple only."""
-    document, record = judged.document, judged.record
-    position = record.position
-    rule, history, window_ms = matched.ref, matched.compiled.history_id, matched.window_ms
-    identity = event_identity(text(document.event, "event.id"), position, document.index)
-    event = msgspec.Raw(document.raw)
-    source = Source(
-        topic=position.topic,
-        partition=position.partition,
-        offset=position.offset,
-        timestamp_ms=record.timestamp_ms,
-        index=document.index,
-    )
-
-    def observe(terms: tuple[Term, ...]) -> Observation:
-        terms = tuple(portable(term) for term in terms)
-        return Observation(
-            rule=rule,
-            history=history,
-            window_ms=window_ms,
-            terms=terms,
-            time_ms=time_ms,
-            event_id=identity,
-            alert_id=alert_id(rule.id, rule.version, terms, identity),
-            source=source,
-            event=event,
-            capped=capped,
-            time_source=time_source,
-        )
-
-    return observe

@@ -10,21 +10,27 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from pipeline.kql import Memo
 from pipeline.kql.fields import as_dict, as_list, scalar_reader
 from pipeline.types import Event
 
 
-def leaves(event: Event, path: str) -> list[Any]:
-    """Return the values at a path; null is no value.
+def values(event: Event, path: str, memo: Memo | None = None) -> Any:
+    """Return the values at a path, as `pipeline.kql.fields.Read` does; null is no value.
 
     Objects are no values, so a path that leads to an object has none.
     """
-    return as_list(_reader(path)(as_dict(event)))
+    return _reader(path)(as_dict(event), memo)
+
+
+def leaves(event: Event, path: str) -> list[Any]:
+    """Return the `values` at a path as a list."""
+    return as_list(values(event, path))
 
 
 def text(event: Event, path: str) -> str | None:
     """Return the one text at a path, or None when there is none, another type or several."""
-    value = _reader(path)(as_dict(event))
+    value = values(event, path)
     return value if type(value) is str else None
 
 

@@ -97,8 +97,12 @@ class Prefilter:
             for database in self._anchored:
                 database.scan(data, match_event_handler=_stop)
         except hyperscan.ScanTerminated:
-            return self._clauses.answered(data)
+            return self.answers(data)
         return False
+
+    def answers(self, data: bytes | bytearray | memoryview) -> bool:
+        """Return what `may_match` does, sooner where one of the `positions` lies in `data`."""
+        return not self.enabled or self._clauses.answered(data)
 
     def positions(self, data: bytes | bytearray | memoryview) -> list[int]:
         """Return where in `data` something stands that makes `may_match` true, or might.

@@ -14,9 +14,10 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from pipeline.engine.paths import leaves
+from pipeline.engine.paths import values
 from pipeline.errors import TimestampError
 from pipeline.kql import Memo
+from pipeline.kql.fields import as_list
 from pipeline.types import Event
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -99,40 +100,38 @@ def effective_time(
             ``invalid_timestamp`` when what it has is no time, or one before `EARLIEST_MS`.
     """
     name = override or _TIMESTAMP
-    values, found = _times(event, name, memo)
+    raw, found = _times(event, name, memo)
     if found is None and fallback and name != _TIMESTAMP:
-        name, first = _TIMESTAMP, values
-        values, found = _times(event, name, memo)
-        values = values or first
+        name, first = _TIMESTAMP, raw
+        raw, found = _times(event, name, memo)
+        raw = first if raw is None else raw
     if found is not None:
         return EffectiveTime(found, name)
-    if values:
-        shown = str(values[0])[:200]
+    if raw is not None:
+        shown = str(as_list(raw)[0])[:200]
         raise TimestampError("invalid_timestamp", f"not the time of an event: {shown!r}")
     raise TimestampError("missing_timestamp", f"the event has no {name}")
 
 
-def _times(event: Event, name: str, memo: Memo | None) -> tuple[list[Any], int | None]:
-    """Return the values of a field, and the earliest that can be the time of an event."""
+def _times(event: Event, name: str, memo: Memo | None) -> tuple[Any, int | None]:
+    """Return what a field holds, and the earliest of it that can be the time of an event."""
+    raw = values(event, name, memo)
+    if type(raw) is not list:
+        return raw, None if raw is None else _usable(raw)
     key = "times", name
-    if memo and key in memo:
-        known: tuple[list[Any], int | None] = memo[key]
-        return known
-    values = leaves(event, name)
-    found = values, _earliest(values)
-    if memo is not None and len(values) > 1:
-        memo[key] = found
-    return found
+    known: tuple[Any, int | None] | None = None if memo is None else memo.get(key)
+    if known is None:
+        usable = [time_ms for value in raw if (time_ms := _usable(value)) is not None]
+        known = raw, min(usable, default=None)
+        if memo is not None:
+            memo[key] = known
+    return known
 
 
-def _earliest(values: list[Any]) -> int | None:
-    """Return the earliest of the values that can be the time of an event, if there is one."""
-    earliest = None
-    for value in values:
-        time_ms = parse_timestamp(value)
-        if time_ms is not None and is_usable(time_ms):
-            earliest = time_ms if earliest is None else min(earliest, time_ms)
-    return earliest
+def _usable(value: Any) -> int | None:
+    """Return the time that a value stands for, if it can be that of an event."""
+    time_ms = parse_timestamp(value)
+    return time_ms if time_ms is not None and is_usable(time_ms) else None
 
 
 def _usual(value: str) -> int | None:

@@ -11,7 +11,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 from pipeline.config import Settings
 from pipeline.config.match_stage import match_stage
 from pipeline.engine.prefilter import Prefilter
-from pipeline.engine.wire import Observation
+from pipeline.engine.seen import Seen
 from pipeline.record import Position, Record
 from pipeline.rules import CompiledRule, RuleSet
 
@@ -34,7 +34,7 @@ class LogJudge:
         self._stage = match_stage(settings, ruleset)
         self.skipped: Counter[str] = Counter()
 
-    def observations(self, messages: Iterable[Message]) -> Iterable[Observation]:
+    def seen(self, messages: Iterable[Message]) -> Iterable[Seen]:
         """Yield the sightings in these records, in order."""
         may_match = self._prefilter.may_match
         for message in messages:
@@ -45,7 +45,7 @@ class LogJudge:
                     self.skipped[outcome.error.reason] += 1
                 for failure in outcome.failures:
                     self.skipped[failure.code] += 1
-                yield from outcome.observations
+                yield from outcome.seen
 
 
 def _record(message: Message) -> Record:

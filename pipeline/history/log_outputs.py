@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -49,17 +48,17 @@ class Learning:
         return len(self._gathered) >= GATHERED
 
     def take(self, messages: Sequence[Message]) -> None:
-        for seen in self._judge.observations(messages):
-            key = seen.key()
+        for seen in self._judge.seen(messages):
+            match = seen.match
             learned = Learn(
-                rule_id=seen.rule.id,
-                history=seen.history,
-                window_ms=seen.window_ms,
+                rule_id=match.rule.id,
+                history=match.history,
+                window_ms=match.window_ms,
                 terms=seen.terms,
-                first_ms=seen.time_ms,
-                last_ms=seen.time_ms,
+                first_ms=match.time_ms,
+                last_ms=match.time_ms,
             )
-            self._gathered[key] = together(self._gathered.get(key), learned)
+            self._gathered[seen.key] = together(self._gathered.get(seen.key), learned)
 
     def settle(self) -> int:
         for learned in self._gathered.values():
@@ -86,19 +85,16 @@ class Telling:
         self._sent = 0
 
     def take(self, messages: Sequence[Message]) -> None:
-        now_ms = time.time_ns() // 1_000_000
-        for seen in self._judge.observations(messages):
-            key = seen.key()
-            cached = self._forwarded.applies_to(seen.window_ms)
-            if cached and self._forwarded.covers(key, seen.time_ms, now_ms):
+        for seen in self._judge.seen(messages):
+            if self._forwarded.covers(seen):
                 continue
-            value = encode(seen)
+            value = encode(seen.observation())
             if len(value) > self._max_bytes:
                 self._judge.skipped["output_too_large"] += 1
                 continue
-            self._sender.observe(key, value)
+            self._sender.observe(seen.key, value)
             self._sent += 1
-            self._forwarded.remember(key, seen.time_ms, now_ms)
+            self._forwarded.remember(seen)
 
     def settle(self) -> int:
         self._sender.flush()

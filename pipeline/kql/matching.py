@@ -187,7 +187,11 @@ def _general_test(read: Read, field: FieldType, quick: Sequence[Fits], several: 
             kind = type(raw)
             if kind is not list and (kind is not str or len(raw) <= longest):
                 value = index(raw)
-                return value is not None and any(fits(value) for fits in quick)
+                if value is not None:
+                    for fits in quick:
+                        if fits(value):
+                            return True
+                return False
             found = memo[key] = Indexed(raw, values)
         return several(found, memo.budget)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.kql import Clause, FieldTable, Memo, MemoMatcher, ReadTerms, Searches
 from pipeline.kql.nodes import Node
-from pipeline.rules.history import term_tuples
+from pipeline.rules.history import term_tuples, term_values
 from pipeline.rules.model import Rule
 from pipeline.types import Event, Term
 
@@ -53,4 +53,8 @@ class CompiledRule:
 
     def tuples(self, event: Event, memo: Memo | None = None) -> Iterator[tuple[Term, ...]]:
         """The event's new-terms tuples; none for a rule of another type."""
-        return term_tuples(self.terms, event, memo) if self.terms else iter(())
+        return term_tuples(self.terms, event, memo)
+
+    def values(self, event: Event, memo: Memo | None = None) -> list[tuple[Term, ...]]:
+        """The distinct values of each new-terms field; empty if the event has no tuple."""
+        return term_values(self.terms, event, memo)

@@ -28,18 +28,26 @@ def is_new(last_seen_ms: int | None, t_ms: int, window_ms: int) -> bool:
     return last_seen_ms is None or last_seen_ms < t_ms - window_ms
 
 
-def term_tuples(
+def term_values(
     readers: Sequence[ReadTerms], event: Event, memo: Memo | None = None
-) -> Iterator[tuple[Term, ...]]:
-    """The tuples of an event: the cartesian product of the distinct values of each field.
+) -> list[tuple[Term, ...]]:
+    """The distinct values of each field, whose cartesian product is the tuples of an event.
 
-    An event without a value in one of the fields has none, as in Elasticsearch's composite and
-    terms aggregations. The order is that of the fields and of first occurrence.
+    An event without a value in one of the fields has no tuple, as in Elasticsearch's composite and
+    terms aggregations: the list is empty.
     """
     values = []
     for reader in readers:
         found = reader(event, memo)
         if not found:
-            return iter(())
+            return []
         values.append(found)
-    return product(*values)
+    return values
+
+
+def term_tuples(
+    readers: Sequence[ReadTerms], event: Event, memo: Memo | None = None
+) -> Iterator[tuple[Term, ...]]:
+    """The tuples of an event, in the order of the fields and of first occurrence."""
+    values = term_values(readers, event, memo)
+    return product(*values) if values else iter(())

@@ -96,7 +96,7 @@ class Agents:
         or sought anew, after the record had been queued.
         """
         if not self._app.reading.bundles(message.topic):
-            return ((record_of(message), None),)
+            return (record_of(message),)
         position = Position(message.topic, message.partition, message.offset)
         bundle = self._shelf.take(position)
         return None if bundle is None else bundle.items

@@ -1,26 +1,33 @@
-"""The match stage below Faust: drops what no rule can match, keeps the rest with its outcome."""
+"""The match stage below Faust: drops what needs nothing more, keeps the rest as it was judged."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from pipeline.config import Settings
 from pipeline.config.match_stage import match_stage
-from pipeline.engine.match import Disposition, Outcome
+from pipeline.engine.match import Disposition
 from pipeline.engine.prefilter import Prefilter
-from pipeline.engine.timestamp import is_usable
 from pipeline.errors import DecodeError
-from pipeline.record import Record
 from pipeline.rules import RuleSet
+from pipeline.stream.counts import RecordCounts
+from pipeline.stream.judging import Judge, Judged
 from pipeline.stream.records import record_of_consumer
 from pipeline.telemetry.metrics import Metrics
+
+_GAINS: Final = {Disposition.MATCHED: 2.0, Disposition.SKIPPED: -15.0}
+"""What it gains to judge a record that ends so before it is searched, in microseconds."""
+
+_LATELY: Final = 64
+"""Over so many records it is averaged."""
 
 
 class MatchFilter:
     """A `pipeline.stream.transport.RecordFilter` that runs the match stage.
 
-    It works in the consumer's thread. What it keeps goes on with its outcome, so no record is
-    decoded twice. What it drops, it counts.
+    It works in the consumer's thread. What it keeps goes on as it was judged, so no record is
+    decoded twice. What it drops, it counts: what no rule matches, and what tells nothing new.
     """
 
     def __init__(self, settings: Settings, ruleset: RuleSet, metrics: Metrics) -> None:
@@ -29,37 +36,48 @@ class MatchFilter:
         self.searches = prefilter.enabled
         self.may_match = prefilter.may_match
         self.positions = prefilter.positions
-        self._stage = match_stage(settings, ruleset)
-        self._metrics = metrics
+        self._answers = prefilter.answers
+        self._judge = Judge(settings, match_stage(settings, ruleset), metrics)
+        self._gain = 0.0
+        self._counts = RecordCounts(metrics)
         self.dropped = 0
-        """Records dropped so far, unread or not matching: good ones, all of them."""
+        """Records dropped so far: good ones, all of them."""
 
-    def judge(self, record: Any) -> tuple[Record, Outcome] | None:
-        judged = record_of_consumer(record)
-        outcome = self._stage.process(judged)
-        if outcome.disposition is Disposition.NO_MATCH and not outcome.failures:
-            self._count(judged.position.topic, Disposition.NO_MATCH, 1)
-            self._metrics.events_decoded.labels(judged.position.topic).inc(outcome.documents)
-            self._stamp(judged.position.topic, judged.position.partition, judged.timestamp_ms)
-            return None
-        return judged, outcome
+    def judge(self, record: Any) -> Judged | None:
+        return self._keep(self._judge.judge(record_of_consumer(record)))
 
-    def refuse(self, record: Any, reason: str, records: int) -> tuple[Record, Outcome]:
+    def examine(self, record: Any) -> Judged | None:
+        # What matches is known to answer all clauses of some rule. Where nearly everything does, it
+        # is cheaper to judge at once and to search only what matches nothing.
+        judges_first = self._gain > 0
+        value = record.value or b""
+        if not judges_first and not self._answers(value):
+            judged = Judged(record_of_consumer(record), Disposition.SKIPPED)
+        else:
+            answers = partial(self._answers, value) if judges_first else None
+            judged = self._judge.judge(record_of_consumer(record), answers)
+        gain = _GAINS.get(judged.disposition, 0.0)
+        self._gain += (gain - self._gain) / _LATELY
+        return self._keep(judged)
+
+    def _keep(self, judged: Judged) -> Judged | None:
+        if not judged.is_done:
+            return judged
+        self._drop(judged.record.position.topic, judged.disposition, 1)
+        return None
+
+    def refuse(self, record: Any, reason: str, records: int) -> Judged:
         error = DecodeError("unreadable_batch", f"a batch of {records} records: {reason}"[:500])
-        outcome = Outcome(Disposition.DEAD_LETTER, error=error, documents=0, records=records)
-        return record_of_consumer(record), outcome
+        refused = record_of_consumer(record)
+        return Judged(refused, Disposition.DEAD_LETTER, error=error, records=records)
 
     def passed_over(self, tp: Any, records: int, timestamp_ms: int) -> None:
-        self._count(tp.topic, Disposition.SKIPPED, records)
-        self._stamp(tp.topic, tp.partition, timestamp_ms)
+        if records:
+            self._drop(tp.topic, Disposition.SKIPPED, records)
+        self._counts.read_until(tp.topic, tp.partition, timestamp_ms)
+        self._counts.export()
+        self._judge.counts.export()
 
-    def _count(self, topic: str, disposition: Disposition, records: int) -> None:
+    def _drop(self, topic: str, disposition: Disposition, records: int) -> None:
         self.dropped += records
-        self._metrics.records_consumed.labels(topic).inc(records)
-        self._metrics.records_processed.labels(topic, disposition).inc(records)
-
-    def _stamp(self, topic: str, partition: int, timestamp_ms: int) -> None:
-        if not is_usable(timestamp_ms):
-            return
-        last = self._metrics.last_record_timestamp.labels(topic, str(partition))
-        last.set(timestamp_ms / 1000)
+        self._counts.ended(topic, disposition, records)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
-from pipeline.record import NO_TIMESTAMP, Position, Record
+from pipeline.record import NO_TIMESTAMP, Headers, Position, Record
 
 LOG_APPEND_TIME = 1
 """Kafka's timestamp type of a topic whose broker stamps the arrival."""
@@ -17,6 +18,10 @@ RECORD_OVERHEAD_BYTES = 1024
 def now_ms() -> int:
     """Return the wall clock in epoch milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def _headers(headers: Iterable[tuple[str, bytes | None]] | None) -> Headers:
+    return tuple((name, value or b"") for name, value in headers) if headers else ()
 
 
 def record_of(message: Any) -> Record:
@@ -33,7 +38,7 @@ def record_of(message: Any) -> Record:
         position=Position(message.topic, message.partition, message.offset),
         key=message.key,
         value=message.value,
-        headers=tuple((name, value or b"") for name, value in message.headers or ()),
+        headers=_headers(message.headers),
         timestamp_ms=timestamp_ms,
         arrival_ms=timestamp_ms if stamped else read_ms,
         read_ms=read_ms,
@@ -48,7 +53,7 @@ def record_of_consumer(record: Any) -> Record:
         position=Position(record.topic, record.partition, record.offset),
         key=record.key,
         value=record.value,
-        headers=tuple((name, value or b"") for name, value in record.headers),
+        headers=_headers(record.headers),
         timestamp_ms=timestamp_ms,
         arrival_ms=timestamp_ms if record.timestamp_type == LOG_APPEND_TIME else read_ms,
         read_ms=read_ms,

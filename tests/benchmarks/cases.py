@@ -74,7 +74,10 @@ FULL = Extent(
     loads=(0.1, 0.5, 0.8),
     load_seconds=30,
     seconds=3 * 3600,
-    sections=("main", "rules", "depths", "codecs", "shares", "sizes", "scale", "state", "latency"),
+    sections=(
+        *("main", "rules", "depths", "codecs", "shares", "broad", "sizes", "scale"),
+        *("state", "latency"),
+    ),
 )
 MAIN = Corpus(count=0)
 """The topic of the figures that are quoted: 2.4 KB, zstd, 0.1 % candidates."""
@@ -114,6 +117,7 @@ class Cases:
             "depths": self._depths,
             "codecs": self._codecs,
             "shares": self._shares,
+            "broad": self._broad,
             "sizes": self._sizes,
             "scale": self._scale,
         }[section]()
@@ -150,6 +154,12 @@ class Cases:
             for share in (0.0001, 0.01, 0.1)
             for c in (FIRSTSEEN, peers.KAFKA_STREAMS, peers.QUIX_STREAMS)
         ]
+
+    def _broad(self) -> list[Case]:
+        """A rule that matches five events of a hundred, with ten thousand terms that it knows."""
+        narrow = self._case(FIRSTSEEN, "@narrow")
+        broad = self._case(FIRSTSEEN, "@broad", share=0.05, terms=10_000)
+        return [replace(case, frozen=True) for case in (narrow, broad)]
 
     def _sizes(self) -> list[Case]:
         return [self._case(c, f"@{size:g}KB", size=size) for size in (1.0, 4.0) for c in _FEW]

@@ -79,6 +79,8 @@ class Firstseen:
     def measure_frozen(self, ground: Ground, corpus: Corpus, partitions: int) -> Measurement:
         """Run the workers once over a topic that is filled while they are frozen.
 
+        What the corpus says about its terms first is done before that.
+
         Raises:
             UnavailableError: they did not get ready, or did not finish.
         """
@@ -86,8 +88,11 @@ class Firstseen:
         with self.deployed(ground, topic.name, PATIENT) as deployment:
             watch = Watch(ground, deployment, topic, self.start(ground, deployment))
             watch.until_ready()
+            if corpus.terms:
+                ground.produce(topic, end=corpus.terms)
+                watch.until_done(corpus.terms)
             with watch.frozen():
-                ground.produce(topic)
+                ground.produce(topic, first=corpus.terms)
                 begin = watch.sample()
             return self.result(watch, begin, watch.until_done())
 

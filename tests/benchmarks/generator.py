@@ -58,6 +58,8 @@ class Corpus:
         share: share of candidates, 0 to 1.
         distinct: if not 0, every event is a match: the first `distinct` events bring a new term
             each, of the rest one in ten does and the others repeat an earlier one (state benchmark).
+        terms: if not 0, a rule is broad: the first `terms` events bring a term each, then every
+            candidate matches with one of these terms; and the fleet is a large one.
         codec: compression of the topic.
     """
 
@@ -66,12 +68,14 @@ class Corpus:
     size: float = 2.4
     share: float = 0.001
     distinct: int = 0
+    terms: int = 0
     codec: str = "zstd"
 
     @property
     def name(self) -> str:
         """Return a topic name that says what is in it."""
         kind = f"distinct{self.distinct}" if self.distinct else f"share{self.share:g}"
+        kind += f"-terms{self.terms}" if self.terms else ""
         return f"bench-{self.codec}-{self.size:g}k-{kind}-{self.count}-{self.seed}"
 
 
@@ -116,6 +120,11 @@ def choices(corpus: Corpus) -> Iterator[Choice]:
             else:
                 term = rng.randrange(terms)
             yield Choice(candidate=True, matching=True, term=term)
+        elif number < corpus.terms:
+            yield Choice(candidate=True, matching=True, term=number)
+        elif corpus.terms:
+            hit = rng.random() < corpus.share
+            yield Choice(candidate=hit, matching=hit, term=rng.randrange(corpus.terms))
         elif rng.random() < corpus.share:
             matching = rng.random() < 0.5
             yield Choice(candidate=True, matching=matching, term=rng.randrange(5000))
@@ -145,7 +154,7 @@ def distinct_terms(corpus: Corpus) -> int:
 def events(corpus: Corpus) -> Iterator[bytes]:
     """Yield the events, in order."""
     fleet = _Fleet(random.Random(f"bytes {corpus.seed} {corpus.size}"), corpus.size)
-    step = 0.9 if corpus.distinct else 0.005
+    step = 0.9 if corpus.distinct else 0.000_01 if corpus.terms else 0.005
     for number, choice in enumerate(choices(corpus)):
         yield fleet.event(number, START_SECONDS + number * step, choice)
 
@@ -428,6 +437,7 @@ def main() -> int:
     parser.add_argument("--size", type=float, default=2.4, choices=SIZES, help="kilobytes")
     parser.add_argument("--share", type=float, default=0.001, help="share of candidates")
     parser.add_argument("--distinct", type=int, default=0, help="every event matches: terms first")
+    parser.add_argument("--terms", type=int, default=0, help="terms of a broad rule")
     parser.add_argument("--codec", default="zstd", choices=(*CODECS, "none"))
     parser.add_argument("--bootstrap", help="produce into this cluster instead of printing")
     parser.add_argument("--topic", help="default: named after the corpus")
@@ -441,6 +451,7 @@ def main() -> int:
         size=arguments.size,
         share=arguments.share,
         distinct=arguments.distinct,
+        terms=arguments.terms,
         codec=arguments.codec,
     )
     if arguments.bootstrap:

@@ -9,6 +9,7 @@ times that of the first number. Beside them, what decompressing alone takes.
 from __future__ import annotations
 
 import argparse
+import itertools
 import struct
 import sys
 import tempfile
@@ -36,14 +37,19 @@ from tests.benchmarks.generator import BATCH_RECORDS, Corpus, events
 from tests.benchmarks.rules import write_rules
 
 _ZSTD = 4
-_PARTITION = TopicPartition("events", 0)
+_TOPIC = "events"
 _MATCHED = 1 << 30
 
 
-def fetched(corpus: Corpus) -> bytes:
-    """Return a corpus as the bytes of a fetch: record batches, one after the other."""
+def fetched(corpus: Corpus, first: int = 0) -> bytes:
+    """Return a corpus as the bytes of a fetch: record batches, one after the other.
+
+    Args:
+        corpus: the events.
+        first: so many of them are left out.
+    """
     data = bytearray()
-    for number, value in enumerate(events(corpus)):
+    for number, value in enumerate(itertools.islice(events(corpus), first, None)):
         if number % BATCH_RECORDS == 0:
             builder = DefaultRecordBatchBuilder(
                 magic=2,
@@ -55,7 +61,7 @@ def fetched(corpus: Corpus) -> bytes:
                 batch_size=8 << 20,
             )
         builder.append(number % BATCH_RECORDS, 1_772_438_400_000 + number, None, value, [])
-        if number % BATCH_RECORDS == BATCH_RECORDS - 1 or number == corpus.count - 1:
+        if number % BATCH_RECORDS == BATCH_RECORDS - 1 or number == corpus.count - first - 1:
             batch = bytearray(builder.build())
             struct.pack_into(">q", batch, 0, number - number % BATCH_RECORDS)
             data += batch
@@ -74,12 +80,14 @@ def rule_set(count: int, *, indices: str = "every") -> RuleSet:
     return ruleset
 
 
-def passed(data: bytes, record_filter: MatchFilter, depth: Depth) -> int:
-    """Read a fetch through a filter, and return how many records it lets through."""
+def passed(data: bytes, record_filter: MatchFilter, depth: Depth, partition: int = 0) -> int:
+    """Read a fetch through a filter, and return how many records it lets through.
+
+    What was forwarded of a partition and is read again is forwarded again: see `ForwardedCache`.
+    """
     shelf = Shelf(_MATCHED)
-    records = PartitionRecords(
-        _PARTITION, MemoryRecords(data), [], 0, None, None, True, READ_UNCOMMITTED
-    )
+    tp = TopicPartition(_TOPIC, partition)
+    records = PartitionRecords(tp, MemoryRecords(data), [], 0, None, None, True, READ_UNCOMMITTED)
     FilteredRecords.adopt_filtered(
         records,
         shelf,
@@ -88,9 +96,7 @@ def passed(data: bytes, record_filter: MatchFilter, depth: Depth) -> int:
         data=memoryview(data),
         decompressor=Decompressor(),
     )
-    return sum(
-        len(shelf.take(Position(*_PARTITION, first.offset)).items) for first in iter(records)
-    )
+    return sum(len(shelf.take(Position(*tp, first.offset)).items) for first in iter(records))
 
 
 def _decompressed(data: bytes) -> int:
@@ -125,17 +131,27 @@ def main() -> int:
     parser.add_argument("--indices", choices=("every", "mixed"), default="every")
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--share", type=float, default=0.001, help="share of candidates")
+    parser.add_argument(
+        "--terms", type=int, default=0, help="terms of a broad rule, which it knows"
+    )
     parser.add_argument("--size", type=float, default=2.4, help="kilobytes of an event")
     parser.add_argument("--depth", choices=("batch", "record", "event"), default="batch")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    data = fetched(Corpus(count=arguments.events, share=arguments.share, size=arguments.size))
+    corpus = Corpus(
+        count=arguments.terms + arguments.events,
+        share=arguments.share,
+        terms=arguments.terms,
+        size=arguments.size,
+    )
+    data = fetched(corpus, first=arguments.terms)
     depth = Depth[arguments.depth.upper()]
     work: dict[str, Callable[[], int]] = {"decompression": lambda: _decompressed(data)}
     for count in arguments.rules:
         rules = rule_set(count, indices=arguments.indices)
         record_filter = MatchFilter(Settings(), rules, Metrics())
-        work[f"{count} rules"] = lambda f=record_filter: passed(data, f, depth)
+        numbers = itertools.count()
+        work[f"{count} rules"] = lambda f=record_filter, n=numbers: passed(data, f, depth, next(n))
     first = 0.0
     for name, seconds, found in measured(work, arguments.rounds):
         first = first or (seconds if name != "decompression" else 0.0)

@@ -22,6 +22,8 @@ MEANING = {
         "firstseen's events per CPU-second over the peer's: more is better for firstseen",
     ),
     "rules_241_over_1": "CPU time of an event with 241 rules over that with one: less is better",
+    "broad_over_narrow": "events per CPU-second where a rule matches five of a hundred, over those "
+    "where one of two thousand matches",
     "state_quix_streams": "firstseen's durable decisions per CPU-second over the peer's",
     "state_kafka_streams": "firstseen's durable decisions per CPU-second over the peer's",
 }
@@ -32,6 +34,7 @@ GOALS = {
     "librdkafka_loop": 1.8,
     "decompression_limit": 0.55,
     "rules_241_over_1": 1.5,
+    "broad_over_narrow": 0.5,
     "state_quix_streams": 2.0,
     "state_kafka_streams": 1.0,
 }
@@ -60,6 +63,10 @@ def ratios(throughput: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str,
     ours = _median(main, "firstseen")
     found = {name: _over(ours, _median(main, name)) for name in RATIOS_OF_PEERS}
     found["rules_241_over_1"] = _over(ours, _median(main, "firstseen_rules_241"))
+    broad = throughput.get("broad", {})
+    found["broad_over_narrow"] = _over(
+        _median(broad, "firstseen@broad"), _median(broad, "firstseen@narrow")
+    )
     medians = state.get("medians", {})
     for peer in ("quix_streams", "kafka_streams"):
         found[f"state_{peer}"] = _over(medians.get("firstseen"), medians.get(peer))

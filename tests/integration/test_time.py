@@ -139,7 +139,8 @@ def assert_a_backfill_reads_the_same_times(
     """Its client is another one; only what counts with the moment of reading may differ."""
     (compiled,) = RuleSet.compile(load_rules().rules, FieldTable.builtin())[0].runnable
     judge = LogJudge(Settings(), compiled)
-    observations = list(judge.observations(read_all(stack.broker.bootstrap, stack.input)))
+    messages = read_all(stack.broker.bootstrap, stack.input)
+    observations = [seen.observation() for seen in judge.seen(messages)]
     found = {str(each.terms[1]).removesuffix(".exe"): each.time_ms for each in observations}
 
     assert found.keys() == times.keys()

@@ -11,7 +11,7 @@ What cannot be read here is an `UnreadableBatchError`, never an endless loop.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import google_crc32c
@@ -28,6 +28,9 @@ LENGTH_OFFSET: Final = 8
 LENGTH_OVERHEAD: Final = 12  # base offset and length itself are not part of the length
 ATTRIBUTES_OFFSET: Final = 21
 _RECORDS_OFFSET: Final = 57
+
+_LONGEST_SHIFT: Final = 28
+"""A length has 32 bits: five groups."""
 
 _CODEC_MASK: Final = 0x07
 _TRANSACTIONAL: Final = 0x10
@@ -130,38 +133,58 @@ def parse(data: memoryview, header: BatchHeader, payload: bytes | memoryview) ->
     return DefaultRecordBatch(b"".join((_plain_header(data, header), payload)))
 
 
-def record_spans(payload: bytes | memoryview, records: int) -> Iterator[tuple[int, int]]:
-    """Yield where each record of a decompressed records section starts and ends.
+def record_spans(
+    payload: bytes | memoryview, records: int, until: int | None = None
+) -> list[tuple[int, int]]:
+    """Return where each record of a decompressed records section starts and ends.
+
+    Args:
+        payload: the section.
+        records: how many records it has.
+        until: a position in it; what follows the record there is left out, and not looked at.
 
     Raises:
         UnreadableBatchError: the lengths do not add up.
     """
+    spans = []
     start, size = 0, len(payload)
-    for _ in range(records):
-        # The length: a variable-length integer in zigzag form, low groups of seven bits first.
-        position, shift, length, byte = start, 0, 0, 0x80
-        while byte & 0x80 and position < size:
-            byte = payload[position]
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            position += 1
-        end = position + (length >> 1)
-        if length & 1 or end > size:
-            raise UnreadableBatchError(f"a record at byte {start} of {size} has a wrong length")
-        yield start, end
-        start = end
+    last = size if until is None else until
+    try:
+        for _ in range(records):
+            # The length: an integer in zigzag form, low groups of seven bits first.
+            byte = payload[start]
+            position, shift, length = start + 1, 7, byte & 0x7F
+            while byte >= 0x80 and shift <= _LONGEST_SHIFT:
+                byte = payload[position]
+                position += 1
+                length |= (byte & 0x7F) << shift
+                shift += 7
+            end = position + (length >> 1)
+            if byte >= 0x80 or length & 1 or end > size:
+                raise UnreadableBatchError(f"a record at byte {start} of {size} has a wrong length")
+            spans.append((start, end))
+            start = end
+            if end > last:
+                return spans
+    except IndexError as error:
+        raise UnreadableBatchError(f"a record at byte {start} of {size} has no length") from error
     if start != size:
         raise UnreadableBatchError(f"{size - start} bytes follow the last record of a batch")
+    return spans
 
 
-def parse_one(
-    data: memoryview, header: BatchHeader, payload: bytes | memoryview, span: tuple[int, int]
-) -> Any:
-    """Return the record of this span."""
+def parse_some(
+    data: memoryview,
+    header: BatchHeader,
+    payload: bytes | memoryview,
+    spans: Sequence[tuple[int, int]],
+) -> list[Any]:
+    """Return the records of these spans."""
     plain = _plain_header(data, header)
-    struct.pack_into(">i", plain, _RECORDS_OFFSET, 1)
-    plain += payload[span[0] : span[1]]
-    return next(DefaultRecordBatch(bytes(plain)))
+    struct.pack_into(">i", plain, _RECORDS_OFFSET, len(spans))
+    for start, end in spans:
+        plain += payload[start:end]
+    return list(DefaultRecordBatch(bytes(plain)))
 
 
 def _plain_header(data: memoryview, header: BatchHeader) -> bytearray:

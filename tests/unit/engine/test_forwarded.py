@@ -1,19 +1,55 @@
+"""What is left out because it was forwarded lately, and what must not be."""
+
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from pipeline.engine.decode import Document
 from pipeline.engine.forwarded import ForwardedCache
+from pipeline.engine.seen import RuleMatch, Seen
+from pipeline.engine.wire import RuleRef
+from pipeline.record import Position, Record
+
+RULE = RuleRef("r", "n", 1, "low", 1, 100, 300_000, ("process.name",))
+
+
+def seen(
+    key: bytes = b"a",
+    time_ms: int = 0,
+    read_ms: int = 0,
+    *,
+    place: tuple[str, int, int, int] = ("events", 0, 1_000, 0),
+    window_ms: int = 1_000_000,
+) -> Seen:
+    topic, partition, offset, index = place
+    match = RuleMatch(
+        rule=RULE,
+        history="00" * 8,
+        window_ms=window_ms,
+        document=Document({}, b"{}", index),
+        record=Record(Position(topic, partition, offset), None, b"{}", (), 0, read_ms, read_ms),
+        time_ms=time_ms,
+        time_source="@timestamp",
+        capped=False,
+    )
+    return Seen(key, ("t",), match)
+
+
+def later(*arguments: object, offset: int = 2_000, **keywords: object) -> Seen:
+    """A sighting that follows those of `seen` in their partition."""
+    return seen(*arguments, place=("events", 0, offset, 0), **keywords)
 
 
 def test_a_sighting_is_covered_up_to_the_granularity_after_the_latest_forwarded() -> None:
     cache = ForwardedCache(granularity_ms=60)
-    cache.remember(b"a", 100, 0)
-    cache.remember(b"a", 50, 0)
+    cache.remember(seen(time_ms=100))
+    cache.remember(seen(time_ms=50))
 
-    assert cache.covers(b"a", 160, 0)
-    assert cache.covers(b"a", 0, 0)
-    assert not cache.covers(b"a", 161, 0)
-    assert not cache.covers(b"b", 0, 0)
+    assert cache.covers(later(time_ms=160))
+    assert cache.covers(later(time_ms=0))
+    assert not cache.covers(later(time_ms=161))
+    assert not cache.covers(later(b"b"))
 
 
 @pytest.mark.parametrize(("later_ms", "covered"), [(0, True), (60, True), (61, False), (-1, False)])
@@ -22,34 +58,67 @@ def test_a_sighting_is_covered_for_the_granularity_whatever_its_date(
 ) -> None:
     """#wrong-clocks: one that stands still is heard of once in a granularity, as all others are."""
     cache = ForwardedCache(granularity_ms=60)
-    cache.remember(b"a", 100, 1_000)
+    cache.remember(seen(time_ms=100, read_ms=1_000))
 
-    assert covered == cache.covers(b"a", 100, 1_000 + later_ms)
+    assert covered == cache.covers(later(time_ms=100, read_ms=1_000 + later_ms))
 
 
 def test_the_key_not_used_for_longest_is_forgotten_first() -> None:
     cache = ForwardedCache(max_entries=2)
-    cache.remember(b"a", 0, 0)
-    cache.remember(b"b", 0, 0)
-    cache.covers(b"a", 0, 0)
-    cache.remember(b"c", 0, 0)
+    cache.remember(seen(b"a"))
+    cache.remember(seen(b"b"))
+    cache.covers(later(b"a"))
+    cache.remember(seen(b"c"))
 
-    assert [True, False, True] == [cache.covers(key, 0, 0) for key in (b"a", b"b", b"c")]
+    assert [True, False, True] == [cache.covers(later(key)) for key in (b"a", b"b", b"c")]
     assert 2 == len(cache)
 
 
-def test_a_history_within_the_granularity_is_not_for_the_cache() -> None:
+@pytest.mark.parametrize(("window_ms", "covered"), [(60, False), (61, True)])
+def test_a_history_within_the_granularity_is_not_for_the_cache(
+    window_ms: int, covered: bool
+) -> None:
     cache = ForwardedCache(granularity_ms=60)
+    cache.remember(seen(window_ms=window_ms))
 
-    assert (False, True) == (cache.applies_to(60), cache.applies_to(61))
+    assert covered == cache.covers(later(window_ms=window_ms))
 
 
-def test_what_is_forgotten_is_not_covered() -> None:
+@pytest.mark.parametrize(
+    ("place", "covered"),
+    [
+        (("events", 0, 1_000, 3), False),
+        (("events", 0, 1_000, 2), False),
+        (("events", 0, 999, 9), False),
+        (("events", 0, 1_000, 4), True),
+        (("events", 0, 1_001, 0), True),
+        (("events", 1, 5, 0), True),
+        (("others", 0, 5, 0), True),
+    ],
+    ids=repr,
+)
+def test_what_is_read_again_is_not_covered_by_itself_nor_by_what_followed_it(
+    place: tuple[str, int, int, int], covered: bool
+) -> None:
+    """It was forwarded, and may have been lost with the bundle it was in."""
     cache = ForwardedCache()
-    cache.remember(b"a", 0, 0)
-    cache.remember(b"b", 0, 0)
+    cache.remember(seen(place=("events", 0, 1_000, 3)))
 
-    cache.forget(b"a")
-    assert (False, True) == (cache.covers(b"a", 0, 0), cache.covers(b"b", 0, 0))
-    cache.clear()
-    assert 0 == len(cache)
+    assert covered == cache.covers(seen(place=place))
+
+
+def test_what_is_forwarded_again_covers_what_follows_it() -> None:
+    cache = ForwardedCache()
+    cache.remember(seen(place=("events", 0, 1_000, 0)))
+    cache.remember(seen(place=("events", 0, 500, 0)))
+
+    assert cache.covers(seen(place=("events", 0, 501, 0)))
+    assert not cache.covers(seen(place=("events", 0, 500, 0)))
+
+
+def test_an_entry_holds_nothing_of_its_event() -> None:
+    cache = ForwardedCache()
+    cache.remember(seen())
+
+    (entry,) = cache._entries.values()
+    assert {"latest_ms", "read_ms", "position", "index"} == set(msgspec.structs.asdict(entry))

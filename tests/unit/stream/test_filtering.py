@@ -49,6 +49,12 @@ class NeedleFilter:
         self.judged.append(record.offset)
         return (record, "judged") if matches(record.value) else None
 
+    def examine(self, record):
+        if self.may_match(record.value or b""):
+            return self.judge(record)
+        self.unread += 1
+        return None
+
     def refuse(self, record, reason, records):
         self.refused.append((record.offset, record.value, reason, records))
         return (record, "refused")

@@ -1,0 +1,89 @@
+"""What a rule saw in an event: enough to know whether it has to be told, and how to tell it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pipeline.engine.decode import Document
+from pipeline.engine.identity import alert_id, event_identity
+from pipeline.engine.paths import text
+from pipeline.engine.wire import Observation, RuleRef, Source
+from pipeline.record import Record
+from pipeline.types import Term
+
+
+class RuleMatch(msgspec.Struct):
+    """An event that a rule matched: what its observations have in common.
+
+    Attributes:
+        rule: the rule.
+        history: id of the rule's history.
+        window_ms: length of the history.
+        document: the event.
+        record: where it is from.
+        time_ms: its effective time.
+        time_source: the field that the time is from.
+        capped: whether its own time was too far in the future.
+    """
+
+    rule: RuleRef
+    history: str
+    window_ms: int
+    document: Document
+    record: Record
+    time_ms: int
+    time_source: str
+    capped: bool
+    _identity: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What tells the event from all others."""
+        if not self._identity:
+            event_id = text(self.document.event, "event.id")
+            position, index = self.record.position, self.document.index
+            self._identity = event_identity(event_id, position, index)
+        return self._identity
+
+    def observation(self, terms: tuple[Term, ...]) -> Observation:
+        """Return the sighting of a tuple."""
+        position = self.record.position
+        return Observation(
+            rule=self.rule,
+            history=self.history,
+            window_ms=self.window_ms,
+            terms=terms,
+            time_ms=self.time_ms,
+            event_id=self.identity,
+            alert_id=alert_id(self.rule.id, self.rule.version, terms, self.identity),
+            source=Source(
+                topic=position.topic,
+                partition=position.partition,
+                offset=position.offset,
+                timestamp_ms=self.record.timestamp_ms,
+                index=self.document.index,
+            ),
+            event=msgspec.Raw(self.document.raw),
+            capped=self.capped,
+            time_source=self.time_source,
+        )
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A term tuple that a rule saw in an event.
+
+    Most of what a broad rule sees was told a moment ago, and nothing more is made of it.
+
+    Attributes:
+        key: the key of its observation.
+        terms: the tuple.
+        match: the event, and the rule that matched it.
+    """
+
+    key: bytes
+    terms: tuple[Term, ...]
+    match: RuleMatch
+
+    def observation(self) -> Observation:
+        """Return what first seen is to judge."""
+        return self.match.observation(self.terms)

@@ -1,0 +1,125 @@
+"""What the match stage makes of a record in the stream.
+
+It is the same in the consumer's thread, below Faust, as in the agent at `Depth.AGENT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from pipeline.config import Settings
+from pipeline.engine.forwarded import ForwardedCache
+from pipeline.engine.match import SKIPPED, Disposition, MatchStage, Outcome
+from pipeline.engine.seen import Seen
+from pipeline.engine.wire import encode
+from pipeline.errors import RecordError
+from pipeline.record import Record
+from pipeline.stream.counts import MatchCounts
+from pipeline.stream.outbox import Outgoing
+from pipeline.stream.records import RECORD_OVERHEAD_BYTES
+from pipeline.telemetry.metrics import Metrics
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """A record, and what it gives rise to.
+
+    Attributes:
+        record: the record.
+        disposition: how it ends.
+        observations: what goes to first seen.
+        new_terms: what goes to the quota.
+        error: why it is a dead letter; the first reason, if there are several.
+        records: how many records it stands for.
+    """
+
+    record: Record
+    disposition: Disposition
+    observations: tuple[Outgoing, ...] = ()
+    new_terms: tuple[Outgoing, ...] = ()
+    error: RecordError | None = None
+    records: int = 1
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do for it but to count it."""
+        return not (self.observations or self.new_terms or self.error)
+
+
+class Judge:
+    """Runs the match stage and spells out what is to be sent. Not for two threads at once.
+
+    Sightings that the forwarded cache covers are left out.
+
+    Attributes:
+        counts: what was found.
+    """
+
+    def __init__(self, settings: Settings, stage: MatchStage, metrics: Metrics) -> None:
+        self._stage = stage
+        self._metrics = metrics
+        self._max_bytes = settings.kafka.message_max_bytes - RECORD_OVERHEAD_BYTES
+        self._forwarded = ForwardedCache(
+            max_entries=settings.state.forwarded_entries,
+            granularity_ms=round(settings.state.granularity.total_seconds() * 1000),
+        )
+        self.counts = MatchCounts(metrics)
+
+    def judge(self, record: Record, answers: Callable[[], bool] | None = None) -> Judged:
+        """Judge a record, and count what was found in it.
+
+        Args:
+            record: the record.
+            answers: whether the search on raw bytes lets it through, asked only if nothing matches:
+                else it counts as skipped, as if that had been asked before.
+        """
+        outcome = self._stage.process(record)
+        if answers is not None and not outcome.matches and not answers():
+            outcome = SKIPPED
+        self.counts.add(record.position.topic, outcome)
+        if not (outcome.matches or outcome.error):
+            return Judged(record, outcome.disposition)
+        return self._spelled(record, outcome)
+
+    def _spelled(self, record: Record, outcome: Outcome) -> Judged:
+        """Spell out what is to be sent; what the broker would refuse becomes a dead letter."""
+        error = outcome.error
+        observations, new_terms = [], []
+        for seen in outcome.seen:
+            if self._forwarded.covers(seen):
+                self.counts.observations["covered"] += 1
+                continue
+            outgoing = Outgoing(seen.key, encode(seen.observation()))
+            refused = self._refused(outgoing)
+            error = error or refused
+            if refused is None:
+                observations.append(outgoing)
+                self._forward(seen)
+        for new_term in outcome.new_terms:
+            outgoing = Outgoing(new_term.rule.id.encode(), encode(new_term))
+            refused = self._refused(outgoing)
+            error = error or refused
+            if refused is None:
+                new_terms.append(outgoing)
+        return Judged(
+            record=record,
+            disposition=outcome.disposition if error is None else Disposition.DEAD_LETTER,
+            observations=tuple(observations),
+            new_terms=tuple(new_terms),
+            error=error,
+        )
+
+    def _forward(self, seen: Seen) -> None:
+        self._forwarded.remember(seen)
+        self.counts.observations["forwarded"] += 1
+        age_ms = max(0, seen.match.record.arrival_ms - seen.match.time_ms)
+        self._metrics.event_age.observe(age_ms / 1000)
+
+    def _refused(self, outgoing: Outgoing) -> RecordError | None:
+        """Return why the broker would refuse a record, if it would."""
+        size = len(outgoing.value or b"")
+        if size <= self._max_bytes:
+            return None
+        text = f"a record of {size} bytes; raise kafka.message_max_bytes"
+        return RecordError("output_too_large", text)
