@@ -54,6 +54,7 @@ from pipeline.record import Record
 from pipeline.stream import app as stream_app
 from pipeline.stream import backfills, health, worker
 from pipeline.stream.first_seen import FirstSeenAgent
+from pipeline.stream.judging import Judged
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.quota import QuotaAgent
@@ -328,10 +329,8 @@ def _configure_app(**faust_settings: Any) -> None:
 
 def _place(item: Any) -> tuple[str, int, int]:
     """Return topic, partition and offset of what a stage is given: see `Agents._items`."""
-    if isinstance(item, tuple):
-        record: Record = item[0]
-        return record.position.topic, record.position.partition, record.position.offset
-    return item.topic, item.partition, item.offset
+    place = item.position if isinstance(item, Record | Judged) else item
+    return place.topic, place.partition, place.offset
 
 
 def _before_each_bundle(

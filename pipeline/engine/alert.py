@@ -233,6 +233,7 @@ def _document(
     include_event: bool,
 ) -> dict[str, Any]:
     ref = observation.rule
+    parts = _rule_parts(ref, rule, "query" if detection["kind"] == "match" else "new_terms")
     fields = _event_fields(ref, observation.alert_id, reason, created_ms)
     fields |= carried.event_fields
     if include_event:
@@ -242,13 +243,10 @@ def _document(
         "ecs": {"version": ECS_VERSION},
         "message": reason,
         "event": fields,
-        "rule": _rule_fields(ref, rule, "query" if detection["kind"] == "match" else "new_terms"),
+        "rule": parts["rule"],
         "labels": {"severity": ref.severity, "alert_kind": detection["kind"]},
     }
-    if rule is not None:
-        document |= _threat_fields(rule)
-        if rule.tags:
-            document["tags"] = list(rule.tags)
+    document |= parts
     document |= carried.entities
     document["detection"] = detection | _provenance(observation, ruleset_digest)
     return document
@@ -266,6 +264,26 @@ def _event_fields(rule: RuleRef, alert_id: str, reason: str, created_ms: int) ->
         "risk_score": rule.risk_score,
         "reason": reason,
     }
+
+
+_parts: dict[tuple[RuleRef, str], tuple[Rule | None, dict[str, orjson.Fragment]]] = {}
+_REMEMBERED: Final = 4096
+
+
+def _rule_parts(ref: RuleRef, rule: Rule | None, category: str) -> dict[str, orjson.Fragment]:
+    """Return what the alerts of a rule have in common; it is made once."""
+    known = _parts.get((ref, category))
+    if known is None or known[0] is not rule:
+        parts: dict[str, Any] = {"rule": _rule_fields(ref, rule, category)}
+        if rule is not None:
+            parts |= _threat_fields(rule)
+            if rule.tags:
+                parts["tags"] = list(rule.tags)
+        if len(_parts) >= _REMEMBERED:
+            _parts.clear()
+        fragments = {name: orjson.Fragment(_dump(value)) for name, value in parts.items()}
+        known = _parts[ref, category] = rule, fragments
+    return known[1]
 
 
 def _rule_fields(ref: RuleRef, rule: Rule | None, category: str) -> dict[str, Any]:

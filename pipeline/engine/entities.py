@@ -74,7 +74,9 @@ def related(event: Event) -> dict[str, Any]:
     """Return ECS ``related``: every host, user, address and hash of the event, each once."""
     found: dict[str, list[Any]] = {}
     for name, paths in _RELATED.items():
-        values = list(dict.fromkeys(value for path in paths for value in leaves(event, path)))
+        values: list[Any] = []
+        for path in paths:
+            values += leaves(event, path)
         if values:
-            found[name] = values
+            found[name] = list(dict.fromkeys(values))
     return {"related": found} if found else {}

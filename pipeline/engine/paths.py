@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from pipeline.kql import Memo
-from pipeline.kql.fields import as_dict, as_list, scalar_reader
+from pipeline.kql.fields import as_dict, scalar_reader
 from pipeline.types import Event
 
 
@@ -25,12 +25,15 @@ def values(event: Event, path: str, memo: Memo | None = None) -> Any:
 
 def leaves(event: Event, path: str) -> list[Any]:
     """Return the `values` at a path as a list."""
-    return as_list(values(event, path))
+    found = _reader(path)(as_dict(event))
+    if found is None:
+        return []
+    return found if type(found) is list else [found]
 
 
 def text(event: Event, path: str) -> str | None:
     """Return the one text at a path, or None when there is none, another type or several."""
-    value = values(event, path)
+    value = _reader(path)(as_dict(event))
     return value if type(value) is str else None
 
 

@@ -78,8 +78,13 @@ def is_usable(time_ms: int) -> bool:
 
 def format_timestamp(time_ms: int) -> str:
     """Return epoch milliseconds as ``2024-05-01T12:00:00.000Z``."""
-    moment = EPOCH + timedelta(milliseconds=min(max(time_ms, MIN_MS), MAX_MS))
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, milliseconds = divmod(min(max(time_ms, MIN_MS), MAX_MS), 1000)
+    return f"{_second(second)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    return (EPOCH + timedelta(seconds=seconds)).isoformat().removesuffix("+00:00")
 
 
 def effective_time(

@@ -15,7 +15,7 @@ from pipeline.engine.match import SKIPPED, Disposition, MatchStage, Outcome
 from pipeline.engine.seen import Seen
 from pipeline.engine.wire import encode
 from pipeline.errors import RecordError
-from pipeline.record import Record
+from pipeline.record import Position, Record
 from pipeline.stream.counts import MatchCounts
 from pipeline.stream.outbox import Outgoing
 from pipeline.stream.records import RECORD_OVERHEAD_BYTES
@@ -23,28 +23,54 @@ from pipeline.telemetry.metrics import Metrics
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """A record, and what it gives rise to.
+    """What a record gives rise to.
 
     Attributes:
-        record: the record.
+        position: where the record stands.
+        timestamp_ms: its timestamp.
         disposition: how it ends.
         observations: what goes to first seen.
         new_terms: what goes to the quota.
-        error: why it is a dead letter; the first reason, if there are several.
+        dead: the record, if it is a dead letter, and why; the first reason, if there are several.
         records: how many records it stands for.
     """
 
-    record: Record
+    position: Position
+    timestamp_ms: int
     disposition: Disposition
     observations: tuple[Outgoing, ...] = ()
     new_terms: tuple[Outgoing, ...] = ()
-    error: RecordError | None = None
+    dead: tuple[Record, RecordError] | None = None
     records: int = 1
 
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to do for it but to count it."""
-        return not (self.observations or self.new_terms or self.error)
+        return not (self.observations or self.new_terms or self.dead)
+
+    @property
+    def size(self) -> int:
+        """How many bytes wait with it."""
+        sizes = [each.size for each in (*self.observations, *self.new_terms)]
+        if self.dead is not None:
+            sizes.append(len(self.dead[0].key or b"") + len(self.dead[0].value or b""))
+        return sum(sizes)
+
+
+def nothing(record: Record, disposition: Disposition) -> Judged:
+    """Return what a record gives rise to that matches nothing."""
+    return Judged(record.position, record.timestamp_ms, disposition)
+
+
+def dead_letter(record: Record, error: RecordError, records: int = 1) -> Judged:
+    """Return what a record gives rise to that cannot be judged, or one that stands for many."""
+    return Judged(
+        position=record.position,
+        timestamp_ms=record.timestamp_ms,
+        disposition=Disposition.DEAD_LETTER,
+        dead=(record, error),
+        records=records,
+    )
 
 
 class Judge:
@@ -79,7 +105,7 @@ class Judge:
             outcome = SKIPPED
         self.counts.add(record.position.topic, outcome)
         if not (outcome.matches or outcome.error):
-            return Judged(record, outcome.disposition)
+            return nothing(record, outcome.disposition)
         return self._spelled(record, outcome)
 
     def _spelled(self, record: Record, outcome: Outcome) -> Judged:
@@ -103,11 +129,12 @@ class Judge:
             if refused is None:
                 new_terms.append(outgoing)
         return Judged(
-            record=record,
+            position=record.position,
+            timestamp_ms=record.timestamp_ms,
             disposition=outcome.disposition if error is None else Disposition.DEAD_LETTER,
             observations=tuple(observations),
             new_terms=tuple(new_terms),
-            error=error,
+            dead=None if error is None else (record, error),
         )
 
     def _forward(self, seen: Seen) -> None:

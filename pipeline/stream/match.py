@@ -52,14 +52,14 @@ class MatchAgent:
 
     async def _take(self, judged: Judged) -> None:
         """Count a record, and write its dead letter if it is one."""
-        record, error = judged.record, judged.error
-        if error is not None:
+        if judged.dead is not None:
+            record, error = judged.dead
             await self._dead_letters.write(record, code=error.reason, stage=STAGE, text=str(error))
-        position = record.position
+        position = judged.position
         self._counts.ended(position.topic, judged.disposition, judged.records)
-        self._counts.read_until(position.topic, position.partition, record.timestamp_ms)
+        self._counts.read_until(position.topic, position.partition, judged.timestamp_ms)
         # Those that the filter dropped before it were good.
         dropped = self._filter.dropped
         self._dead_letters.judge_good(dropped - self._dropped)
         self._dropped = dropped
-        self._dead_letters.judge(bad=error is not None)
+        self._dead_letters.judge(bad=judged.dead is not None)

@@ -12,7 +12,7 @@ from pipeline.engine.prefilter import Prefilter
 from pipeline.errors import DecodeError
 from pipeline.rules import RuleSet
 from pipeline.stream.counts import RecordCounts
-from pipeline.stream.judging import Judge, Judged
+from pipeline.stream.judging import Judge, Judged, dead_letter, nothing
 from pipeline.stream.records import record_of_consumer
 from pipeline.telemetry.metrics import Metrics
 
@@ -52,7 +52,7 @@ class MatchFilter:
         judges_first = self._gain > 0
         value = record.value or b""
         if not judges_first and not self._answers(value):
-            judged = Judged(record_of_consumer(record), Disposition.SKIPPED)
+            judged = nothing(record_of_consumer(record), Disposition.SKIPPED)
         else:
             answers = partial(self._answers, value) if judges_first else None
             judged = self._judge.judge(record_of_consumer(record), answers)
@@ -63,13 +63,12 @@ class MatchFilter:
     def _keep(self, judged: Judged) -> Judged | None:
         if not judged.is_done:
             return judged
-        self._drop(judged.record.position.topic, judged.disposition, 1)
+        self._drop(judged.position.topic, judged.disposition, 1)
         return None
 
     def refuse(self, record: Any, reason: str, records: int) -> Judged:
         error = DecodeError("unreadable_batch", f"a batch of {records} records: {reason}"[:500])
-        refused = record_of_consumer(record)
-        return Judged(refused, Disposition.DEAD_LETTER, error=error, records=records)
+        return dead_letter(record_of_consumer(record), error, records)
 
     def passed_over(self, tp: Any, records: int, timestamp_ms: int) -> None:
         if records:

@@ -122,17 +122,19 @@ def test_integers_beyond_64_bits_become_doubles(number: int) -> None:
     assert [expected] == [document.event["n"] for document in surrogate.documents]
 
 
-@given(objects, st.sampled_from(["a", '"', "é", "😀", "\\", ":"]), values, values)
+@given(objects, st.sampled_from(["a", '"', "é", "😀", "\\", ":"]), values, values, st.booleans())
 def test_a_key_given_twice_is_found_wherever_it_stands(
-    event: dict[str, Any], key: str, first: Any, second: Any
+    event: dict[str, Any], key: str, first: Any, second: Any, compact: bool
 ) -> None:
-    inner = "{%s:%s, %s:%s}" % (  # noqa: UP031 -- braces
-        json.dumps(key),
-        json.dumps(first),
-        json.dumps(key, ensure_ascii=False),
-        json.dumps(second),
+    def spelled(value: Any) -> str:
+        return orjson.dumps(value).decode() if compact else json.dumps(value)
+
+    space = "" if compact else " "
+    inner = (
+        f"{{{spelled(key)}:{spelled(first)},{space}"
+        f"{json.dumps(key, ensure_ascii=False)}:{spelled(second)}}}"
     )
-    text = f'{{"outer": {json.dumps(event)}, "x": {inner}}}'
+    text = f'{{"outer":{space}{spelled(event)},{space}"x":{space}{inner}}}'
 
     decoded = decode(text.encode(), deep)
 

@@ -48,6 +48,11 @@ class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
     checksum: ClassVar[None] = None
 
     @property
+    def size(self) -> int:
+        """How many bytes of it wait in memory."""
+        return len(self.key or b"") + len(self.value or b"")
+
+    @property
     def serialized_key_size(self) -> int:
         return -1 if self.key is None else len(self.key)
 

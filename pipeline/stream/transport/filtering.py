@@ -49,6 +49,14 @@ _TOGETHER_BYTES: Final = 1 << 20
 """So many records, or so many bytes of them, are gathered before they are judged."""
 
 
+class Item(Protocol):
+    """What reaches an agent: a record, or what the filter made of one."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes of it wait in memory."""
+
+
 class RecordFilter(Protocol):
     """Decides about the records of the input topics, in the consumer's thread; must not raise."""
 
@@ -66,16 +74,16 @@ class RecordFilter(Protocol):
     def positions(self, data: bytes | memoryview) -> Sequence[int]:
         """Return where something stands that a match needs; a record without any cannot match."""
 
-    def judge(self, record: FetchedRecord) -> Any | None:
+    def judge(self, record: FetchedRecord) -> Item | None:
         """Judge one record whole; what is returned goes on to the agent, None drops the record."""
 
-    def examine(self, record: FetchedRecord) -> Any | None:
+    def examine(self, record: FetchedRecord) -> Item | None:
         """Do what `judge` does if the record `may_match`, else drop it as unread.
 
         Asked where one of the `positions` lies in the record.
         """
 
-    def refuse(self, record: FetchedRecord, reason: str, records: int) -> Any:
+    def refuse(self, record: FetchedRecord, reason: str, records: int) -> Item:
         """Return what goes on to the agent for a batch that cannot be read.
 
         Args:
@@ -112,18 +120,20 @@ class BundledRecords(PartitionRecords):
             tuple(record.headers) if record.headers else (),
         )
 
-    def _bundle(self, items: Iterator[tuple[FetchedRecord, Any | None]]) -> Iterator[FetchedRecord]:
+    def _bundle(
+        self, items: Iterator[tuple[FetchedRecord, Item | None]]
+    ) -> Iterator[FetchedRecord]:
         """Gather items; a record with None was judged and dropped."""
         first: FetchedRecord | None = None
         record: FetchedRecord | None = None
-        bundle: list[Any] = []
+        bundle: list[Item] = []
         size = 0
         deadline = monotonic() + MAX_BUNDLE_SECONDS
         for record, item in items:
             if item is not None:
                 first = first or record
                 bundle.append(item)
-                size += len(record.value or b"") + len(record.key or b"")
+                size += item.size
             full = len(bundle) >= MAX_BUNDLE_RECORDS or size >= MAX_BUNDLE_BYTES
             if full or monotonic() > deadline:
                 yield self._hand_over(first or record, record, Bundle(tuple(bundle), size))
@@ -210,7 +220,7 @@ class FilteredRecords(BundledRecords):
         records.decompressor = decompressor
         records._records_iterator = records._bundle(records._read())  # noqa: SLF001
 
-    def _read(self) -> Iterator[tuple[FetchedRecord, Any | None]]:
+    def _read(self) -> Iterator[tuple[FetchedRecord, Item | None]]:
         """Search batch after batch, and judge what was found in several of them together.
 
         With each batch, a quarter of a megabyte goes through the processor's caches. Where records
@@ -250,7 +260,7 @@ class FilteredRecords(BundledRecords):
                 return True
         return header.is_control or header.next_offset <= self._searched_to
 
-    def _judge_all(self, found: Iterable[_Found]) -> Iterator[tuple[FetchedRecord, Any | None]]:
+    def _judge_all(self, found: Iterable[_Found]) -> Iterator[tuple[FetchedRecord, Item | None]]:
         """Judge what was found, in order: the last of what has been searched."""
         for record, judge in found:
             self.next_fetch_offset = record.offset + 1
@@ -332,7 +342,7 @@ class FilteredRecords(BundledRecords):
         records = min(max(1, header.records), header.next_offset - header.base_offset)
         return record, lambda record: self.record_filter.refuse(record, reason, records)
 
-    def _read_old_format(self) -> Iterator[tuple[FetchedRecord, Any | None]]:
+    def _read_old_format(self) -> Iterator[tuple[FetchedRecord, Item | None]]:
         """Read message sets of format 0 and 1 with aiokafka's reader; it skips what was read."""
         self._records = MemoryRecords(bytes(self.data))
         for record in self._unpack_records():
@@ -344,7 +354,7 @@ class FilteredRecords(BundledRecords):
         self._searched_to = self.next_fetch_offset
 
 
-_Judge: TypeAlias = Callable[[FetchedRecord], Any | None]
+_Judge: TypeAlias = Callable[[FetchedRecord], Item | None]
 _Found: TypeAlias = tuple[FetchedRecord, _Judge]
 """A record, or one that stands for a batch that cannot be read, and what to do with it."""
 

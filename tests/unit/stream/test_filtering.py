@@ -3,6 +3,7 @@
 import re
 import struct
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pytest
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, PartitionRecords
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from pipeline.record import Position
 from pipeline.stream.transport import batches
 from pipeline.stream.transport.batches import UnreadableBatchError
-from pipeline.stream.transport.bundles import MAX_BUNDLE_RECORDS, Shelf
+from pipeline.stream.transport.bundles import MAX_BUNDLE_RECORDS, FetchedRecord, Shelf
 from pipeline.stream.transport.decompression import Decompressor
 from pipeline.stream.transport.filtering import BundledRecords, ChangelogRecords, FilteredRecords
 from pipeline.stream.transport.options import Depth
@@ -26,6 +27,15 @@ from pipeline.stream.transport.options import Depth
 TP = TopicPartition("events", 3)
 NEEDLE = b"needle"
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+
+class Kept(NamedTuple):
+    record: FetchedRecord
+    how: str
+
+    @property
+    def size(self) -> int:
+        return self.record.size
 
 
 @dataclass
@@ -47,7 +57,7 @@ class NeedleFilter:
 
     def judge(self, record):
         self.judged.append(record.offset)
-        return (record, "judged") if matches(record.value) else None
+        return Kept(record, "judged") if matches(record.value) else None
 
     def examine(self, record):
         if self.may_match(record.value or b""):
@@ -57,7 +67,7 @@ class NeedleFilter:
 
     def refuse(self, record, reason, records):
         self.refused.append((record.offset, record.value, reason, records))
-        return (record, "refused")
+        return Kept(record, "refused")
 
     def passed_over(self, tp, records, timestamp_ms) -> None:
         self.unread += records
@@ -309,8 +319,23 @@ def test_message_sets_of_the_old_formats_go_the_long_way(magic, codec):
 def test_records_whose_lengths_do_not_add_up_are_refused():
     for payload, records in ((b"\x04ab\x04", 2), (b"\x04abc", 1), (b"\x03abc", 1)):
         with pytest.raises(UnreadableBatchError):
-            list(batches.record_spans(payload, records))
-    assert list(batches.record_spans(b"\x04ab\x02c", 2)) == [(0, 3), (3, 5)]
+            batches.record_spans(payload, records)
+    assert batches.record_spans(b"\x04ab\x02c", 2) == [(0, 3), (3, 5)]
+
+
+def test_a_length_of_more_than_32_bits_is_refused_at_once():
+    """A megabyte of it would otherwise be one integer of a megabyte, made a million times."""
+    with pytest.raises(UnreadableBatchError):
+        batches.record_spans(b"\x80" * (1 << 20), 1)
+
+
+def test_records_behind_a_place_are_not_looked_at():
+    payload = b"\x04ab\x02c\x07broken"
+
+    assert batches.record_spans(payload, 3, until=1) == [(0, 3)]
+    assert batches.record_spans(payload, 3, until=3) == [(0, 3), (3, 5)]
+    with pytest.raises(UnreadableBatchError):
+        batches.record_spans(payload, 3, until=5)
 
 
 def test_a_bundle_is_delivered_as_its_first_record_and_positions_go_past_its_last():

@@ -1,0 +1,208 @@
+"""What the match stage sends, leaves out and counts in the stream, in either thread."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from pipeline.config import Settings
+from pipeline.config.match_stage import match_stage
+from pipeline.engine.match import Disposition
+from pipeline.engine.wire import decode_sighting
+from pipeline.kql import FieldTable
+from pipeline.record import Position, Record
+from pipeline.rules.model import NewTerms, Rule, RuleType, Severity
+from pipeline.rules.ruleset import RuleSet
+from pipeline.stream.judging import Judge
+from pipeline.stream.match_filter import MatchFilter
+from pipeline.stream.transport.bundles import FetchedRecord
+from pipeline.telemetry.metrics import Metrics
+
+NOW_MS = 1_772_438_400_000
+SEEN_BEFORE = Rule(
+    rule_id="r",
+    name="n",
+    description="",
+    type=RuleType.NEW_TERMS,
+    version=1,
+    severity=Severity.LOW,
+    risk_score=1,
+    query="process.name:(a.exe or b.exe)",
+    new_terms=NewTerms(("process.name",), 86_400_000, "now-1d"),
+)
+QUERY = dataclasses.replace(SEEN_BEFORE, rule_id="q", type=RuleType.QUERY, new_terms=None)
+
+
+def rule_set(*rules: Rule) -> RuleSet:
+    return RuleSet.compile(rules or [SEEN_BEFORE], FieldTable.builtin())[0]
+
+
+def event(name: str = "a.exe", **more: object) -> bytes:
+    told = {"@timestamp": "2026-03-02T08:00:00.000Z", "process": {"name": name}, **more}
+    return json.dumps(told, separators=(",", ":")).encode()
+
+
+def record(value: bytes, offset: int, partition: int = 0) -> Record:
+    position = Position("events", partition, offset)
+    return Record(position, None, value, (), NOW_MS, NOW_MS, NOW_MS)
+
+
+def fetched(value: bytes, offset: int) -> FetchedRecord:
+    return FetchedRecord("events", 0, offset, NOW_MS, 0, None, value, ())
+
+
+def judge_of(*rules: Rule, metrics: Metrics | None = None) -> Judge:
+    settings = Settings()
+    return Judge(settings, match_stage(settings, rule_set(*rules)), metrics or Metrics())
+
+
+def count(metrics: Metrics, name: str, **labels: str) -> float:
+    return metrics.registry.get_sample_value(f"firstseen_{name}", labels) or 0.0
+
+
+def test_what_was_forwarded_a_moment_ago_leaves_nothing_to_do() -> None:
+    metrics = Metrics()
+    judge = judge_of(metrics=metrics)
+
+    first, again, other = (
+        judge.judge(record(event(name), offset))
+        for offset, name in enumerate(("a.exe", "a.exe", "b.exe"))
+    )
+    judge.counts.export()
+
+    assert (1, 0, 1) == tuple(len(each.observations) for each in (first, again, other))
+    assert (False, True, False) == tuple(each.is_done for each in (first, again, other))
+    assert Disposition.MATCHED == again.disposition
+    assert 3 == count(metrics, "rule_matches_total", rule_id="r")
+    assert 2 == count(metrics, "observations_total", result="forwarded")
+    assert 1 == count(metrics, "observations_total", result="covered")
+
+
+def test_what_goes_on_is_what_the_engine_saw_under_its_key() -> None:
+    judged = judge_of().judge(record(event(), 7))
+
+    (outgoing,) = judged.observations
+    observation = decode_sighting(outgoing.value or b"")
+    assert observation.key() == outgoing.key
+    assert ("a.exe",) == observation.terms
+    assert 7 == observation.source.offset
+    assert judged.dead is None
+    assert len(outgoing.key) + len(outgoing.value or b"") == judged.size
+
+
+def test_a_record_that_is_read_again_is_forwarded_again() -> None:
+    """Its bundle may have been dropped with its partition, and nobody else tells of it."""
+    judge = judge_of()
+    whole = [record(event(), offset) for offset in (10, 11, 12)]
+
+    assert [1, 0, 0] == [len(judge.judge(each).observations) for each in whole]
+    assert [1, 0, 0] == [len(judge.judge(each).observations) for each in whole]
+    assert [1, 0] == [len(judge.judge(each).observations) for each in whole[:2]]
+
+
+def test_documents_of_one_record_cover_each_other() -> None:
+    judge = judge_of()
+    lines = record(b"\n".join([event(), event("b.exe"), event(), event()]), 3)
+
+    assert 2 == len(judge.judge(lines).observations)
+    assert 2 == len(judge.judge(lines).observations)
+
+
+def test_what_is_too_large_to_be_sent_is_a_dead_letter_and_covers_nothing() -> None:
+    judge = judge_of()
+    judge._max_bytes = 2_000  # no event that is read makes an observation beyond the real limit
+    large = record(event(message="x" * 2_000), 1)
+
+    refused = judge.judge(large)
+    assert ((), Disposition.DEAD_LETTER) == (refused.observations, refused.disposition)
+    assert refused.dead is not None
+    assert (large, "output_too_large") == (refused.dead[0], refused.dead[1].reason)
+    assert len(large.value or b"") == refused.size
+    assert 1 == len(judge.judge(record(event(), 2)).observations)
+
+
+def test_of_a_record_with_one_bad_document_the_good_ones_go_on() -> None:
+    judged = judge_of().judge(record(b"\n".join([event(), b"{broken}"]), 1))
+
+    assert Disposition.DEAD_LETTER == judged.disposition
+    assert judged.dead is not None
+    assert 1 == len(judged.observations)
+
+
+def test_a_match_of_a_query_rule_is_never_covered() -> None:
+    judge = judge_of(QUERY)
+
+    sent = [judge.judge(record(event(), offset)).new_terms for offset in range(3)]
+
+    assert [1, 1, 1] == [len(each) for each in sent]
+    assert {b"q"} == {outgoing.key for each in sent for outgoing in each}
+
+
+def test_what_matches_nothing_holds_nothing_of_its_record() -> None:
+    judged = judge_of().judge(record(event("other.exe"), 1))
+
+    assert (Disposition.NO_MATCH, True, 0) == (judged.disposition, judged.is_done, judged.size)
+
+
+BROKEN = b'{"process":{"name":"a.exe"}'
+KINDS = {
+    "matches": (event(), Disposition.MATCHED),
+    "answers and does not match": (event("other.exe", note="a.exe"), Disposition.NO_MATCH),
+    "does not answer": (event("other.exe", note='b"a'), Disposition.SKIPPED),
+    "is no JSON, and answers": (BROKEN, Disposition.DEAD_LETTER),
+    "is no JSON, and does not answer": (b"{", Disposition.SKIPPED),
+}
+
+
+@pytest.mark.parametrize("before", [event(), event("other.exe")], ids=["match", "do not answer"])
+def test_what_came_before_does_not_decide_how_a_record_ends(before: bytes) -> None:
+    """Whether a record is searched before it is judged follows the traffic; verdicts do not."""
+    for value, disposition in KINDS.values():
+        metrics = Metrics()
+        match_filter = MatchFilter(Settings(), rule_set(), metrics)
+        for offset in range(100):
+            match_filter.examine(fetched(before, offset))
+        _export(match_filter)
+        counted = _counts(metrics)
+
+        kept = match_filter.examine(fetched(value, 1_000))
+        _export(match_filter)
+
+        ended = [d for d, n in _counts(metrics).items() if n > counted[d]]
+        told = [disposition] if kept is None else [kept.disposition]
+        assert [disposition] == told
+        assert ended == ([] if kept is not None else [disposition])
+
+
+def test_a_search_comes_first_where_most_records_do_not_answer_and_last_where_most_match() -> None:
+    def asked(values: Sequence[bytes]) -> int:
+        match_filter = MatchFilter(Settings(), rule_set(), Metrics())
+        calls = 0
+        search = match_filter._answers
+
+        def counted(value: bytes) -> bool:
+            nonlocal calls
+            calls += 1
+            return search(value)
+
+        match_filter._answers = counted
+        for offset, value in enumerate(values):
+            match_filter.examine(fetched(value, offset))
+        return calls
+
+    assert 1 == asked([event()] * 100)
+    assert 100 == asked([event("other.exe")] * 100)
+
+
+def _export(match_filter: MatchFilter) -> None:
+    match_filter.passed_over(Position("events", 0, 0), 0, -1)
+
+
+def _counts(metrics: Metrics) -> dict[Disposition, float]:
+    return {
+        each: count(metrics, "records_processed_total", topic="events", outcome=each)
+        for each in Disposition
+    }
