@@ -75,6 +75,9 @@ class Disposition(StrEnum):
     MATCHED = "matched"
     DEAD_LETTER = "dead_letter"
 
+    # Enum's own is a function of Python, and these are counted for each record.
+    __hash__ = str.__hash__
+
 
 class RuleFailure(msgspec.Struct, frozen=True, gc=False):
     """A rule that could not give its full answer on one event; other rules went on.

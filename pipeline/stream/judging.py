@@ -104,14 +104,13 @@ class Judge:
         if answers is not None and not outcome.matches and not answers():
             outcome = SKIPPED
         self.counts.add(record.position.topic, outcome)
-        if not (outcome.matches or outcome.error):
-            return nothing(record, outcome.disposition)
         return self._spelled(record, outcome)
 
     def _spelled(self, record: Record, outcome: Outcome) -> Judged:
         """Spell out what is to be sent; what the broker would refuse becomes a dead letter."""
         error = outcome.error
-        observations, new_terms = [], []
+        observations: list[Outgoing] = []
+        new_terms: list[Outgoing] = []
         for seen in outcome.seen:
             if self._forwarded.covers(seen):
                 self.counts.observations["covered"] += 1
@@ -128,6 +127,8 @@ class Judge:
             error = error or refused
             if refused is None:
                 new_terms.append(outgoing)
+        if not (observations or new_terms or error):
+            return nothing(record, outcome.disposition)
         return Judged(
             position=record.position,
             timestamp_ms=record.timestamp_ms,

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.benchmarks import contestants as peers
 from tests.benchmarks.contestants import PEERS_IN_ORDER, Peer
 from tests.benchmarks.firstseen import FIRSTSEEN, Firstseen
-from tests.benchmarks.generator import PARTITIONS, Corpus
+from tests.benchmarks.generator import PARTITIONS, Corpus, events_until_known
 from tests.benchmarks.rules import write_rules
 
 
@@ -159,6 +159,8 @@ class Cases:
         """A rule that matches five events of a hundred, with ten thousand terms that it knows."""
         narrow = self._case(FIRSTSEEN, "@narrow")
         broad = self._case(FIRSTSEEN, "@broad", share=0.05, terms=10_000)
+        known = events_until_known(replace(broad.corpus, count=1_000_000))
+        broad = replace(broad, corpus=replace(broad.corpus, count=broad.corpus.count + known))
         return [replace(case, frozen=True) for case in (narrow, broad)]
 
     def _sizes(self) -> list[Case]:

@@ -22,7 +22,7 @@ from confluent_kafka import Consumer, TopicPartition
 from pipeline.config import Settings
 from pipeline.kafka.groups import GroupOffsets
 from pipeline.rules import builtin_path
-from tests.benchmarks.generator import Corpus
+from tests.benchmarks.generator import Corpus, events_until_known
 from tests.benchmarks.ground import Ground, Topic
 from tests.benchmarks.machine import placed_on
 from tests.benchmarks.measurement import Measurement, UnavailableError
@@ -88,11 +88,12 @@ class Firstseen:
         with self.deployed(ground, topic.name, PATIENT) as deployment:
             watch = Watch(ground, deployment, topic, self.start(ground, deployment))
             watch.until_ready()
-            if corpus.terms:
-                ground.produce(topic, end=corpus.terms)
-                watch.until_done(corpus.terms)
+            known = events_until_known(corpus)
+            if known:
+                ground.produce(topic, end=known)
+                watch.until_done(known)
             with watch.frozen():
-                ground.produce(topic, first=corpus.terms)
+                ground.produce(topic, first=known)
                 begin = watch.sample()
             return self.result(watch, begin, watch.until_done())
 

@@ -58,8 +58,8 @@ class Corpus:
         share: share of candidates, 0 to 1.
         distinct: if not 0, every event is a match: the first `distinct` events bring a new term
             each, of the rest one in ten does and the others repeat an earlier one (state benchmark).
-        terms: if not 0, a rule is broad: the first `terms` events bring a term each, then every
-            candidate matches with one of these terms; and the fleet is a large one.
+        terms: if not 0, a rule is broad: every candidate matches, the first `terms` of them with a
+            new term each and the others with one of these; and the fleet is a large one.
         codec: compression of the topic.
     """
 
@@ -120,11 +120,11 @@ def choices(corpus: Corpus) -> Iterator[Choice]:
             else:
                 term = rng.randrange(terms)
             yield Choice(candidate=True, matching=True, term=term)
-        elif number < corpus.terms:
-            yield Choice(candidate=True, matching=True, term=number)
         elif corpus.terms:
-            hit = rng.random() < corpus.share
-            yield Choice(candidate=hit, matching=hit, term=rng.randrange(corpus.terms))
+            hit, term = rng.random() < corpus.share, rng.randrange(corpus.terms)
+            if hit and terms < corpus.terms:
+                term, terms = terms, terms + 1
+            yield Choice(candidate=hit, matching=hit, term=term)
         elif rng.random() < corpus.share:
             matching = rng.random() < 0.5
             yield Choice(candidate=True, matching=matching, term=rng.randrange(5000))
@@ -144,6 +144,14 @@ def truth(corpus: Corpus, partitions: int = PARTITIONS) -> Truth:
         [list(accumulate(flags, initial=0)) for flags in candidates],
         [list(accumulate(flags, initial=0)) for flags in matches],
     )
+
+
+def events_until_known(corpus: Corpus) -> int:
+    """Return after how many events the `terms` of a broad rule are known."""
+    if not corpus.terms:
+        return 0
+    matching = (number for number, choice in enumerate(choices(corpus), 1) if choice.matching)
+    return next(islice(matching, corpus.terms - 1, None))
 
 
 def distinct_terms(corpus: Corpus) -> int:

@@ -41,15 +41,10 @@ _TOPIC = "events"
 _MATCHED = 1 << 30
 
 
-def fetched(corpus: Corpus, first: int = 0) -> bytes:
-    """Return a corpus as the bytes of a fetch: record batches, one after the other.
-
-    Args:
-        corpus: the events.
-        first: so many of them are left out.
-    """
+def fetched(corpus: Corpus) -> bytes:
+    """Return a corpus as the bytes of a fetch: record batches, one after the other."""
     data = bytearray()
-    for number, value in enumerate(itertools.islice(events(corpus), first, None)):
+    for number, value in enumerate(events(corpus)):
         if number % BATCH_RECORDS == 0:
             builder = DefaultRecordBatchBuilder(
                 magic=2,
@@ -61,7 +56,7 @@ def fetched(corpus: Corpus, first: int = 0) -> bytes:
                 batch_size=8 << 20,
             )
         builder.append(number % BATCH_RECORDS, 1_772_438_400_000 + number, None, value, [])
-        if number % BATCH_RECORDS == BATCH_RECORDS - 1 or number == corpus.count - first - 1:
+        if number % BATCH_RECORDS == BATCH_RECORDS - 1 or number == corpus.count - 1:
             batch = bytearray(builder.build())
             struct.pack_into(">q", batch, 0, number - number % BATCH_RECORDS)
             data += batch
@@ -131,20 +126,18 @@ def main() -> int:
     parser.add_argument("--indices", choices=("every", "mixed"), default="every")
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--share", type=float, default=0.001, help="share of candidates")
-    parser.add_argument(
-        "--terms", type=int, default=0, help="terms of a broad rule, which it knows"
-    )
+    parser.add_argument("--terms", type=int, default=0, help="terms of a broad rule")
     parser.add_argument("--size", type=float, default=2.4, help="kilobytes of an event")
     parser.add_argument("--depth", choices=("batch", "record", "event"), default="batch")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     corpus = Corpus(
-        count=arguments.terms + arguments.events,
+        count=arguments.events,
         share=arguments.share,
         terms=arguments.terms,
         size=arguments.size,
     )
-    data = fetched(corpus, first=arguments.terms)
+    data = fetched(corpus)
     depth = Depth[arguments.depth.upper()]
     work: dict[str, Callable[[], int]] = {"decompression": lambda: _decompressed(data)}
     for count in arguments.rules:

@@ -26,8 +26,11 @@ class KeywordType(ValueType):
     ignore_above: int | None = None
 
     def index(self, raw: Any) -> str | None:
-        text = scalar_text(raw)
-        if text is None or (self.ignore_above is not None and is_longer(text, self.ignore_above)):
+        text = raw if type(raw) is str else scalar_text(raw)
+        if text is None:
+            return None
+        limit = self.ignore_above
+        if limit is not None and len(text) > limit >> 1 and is_longer(text, limit):
             return None
         return lower(text) if self.caseless else text
 

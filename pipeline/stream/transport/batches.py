@@ -133,10 +133,8 @@ def parse(data: memoryview, header: BatchHeader, payload: bytes | memoryview) ->
     return DefaultRecordBatch(b"".join((_plain_header(data, header), payload)))
 
 
-def record_spans(
-    payload: bytes | memoryview, records: int, until: int | None = None
-) -> list[tuple[int, int]]:
-    """Return where each record of a decompressed records section starts and ends.
+def record_ends(payload: bytes | memoryview, records: int, until: int | None = None) -> list[int]:
+    """Return where each record of a decompressed records section ends.
 
     Args:
         payload: the section.
@@ -146,12 +144,12 @@ def record_spans(
     Raises:
         UnreadableBatchError: the lengths do not add up.
     """
-    spans = []
+    ends = []
     start, size = 0, len(payload)
     last = size if until is None else until
     try:
         for _ in range(records):
-            # The length: an integer in zigzag form, low groups of seven bits first.
+            # The length: an integer in zigzag form, low groups of seven bits first; mostly two.
             byte = payload[start]
             position, shift, length = start + 1, 7, byte & 0x7F
             while byte >= 0x80 and shift <= _LONGEST_SHIFT:
@@ -162,15 +160,20 @@ def record_spans(
             end = position + (length >> 1)
             if byte >= 0x80 or length & 1 or end > size:
                 raise UnreadableBatchError(f"a record at byte {start} of {size} has a wrong length")
-            spans.append((start, end))
+            ends.append(end)
             start = end
             if end > last:
-                return spans
+                return ends
     except IndexError as error:
         raise UnreadableBatchError(f"a record at byte {start} of {size} has no length") from error
     if start != size:
         raise UnreadableBatchError(f"{size - start} bytes follow the last record of a batch")
-    return spans
+    return ends
+
+
+def span(ends: Sequence[int], number: int) -> tuple[int, int]:
+    """Return where a record starts and ends."""
+    return ends[number - 1] if number else 0, ends[number]
 
 
 def parse_some(

@@ -238,9 +238,9 @@ class FilteredRecords(BundledRecords):
             if self._check_crcs:
                 batches.check_crc(self.data, header)
             if not self._is_skipped(header):
-                for each in self._find(header):
-                    found.append(each)
-                    size += len(each[0].value or b"")
+                new = self._find(header)
+                found += new
+                size += sum([len(record.value or b"") for record, _ in new])
             self._searched_to = max(header.next_offset, self._searched_to)
             if len(found) >= _TOGETHER or size >= _TOGETHER_BYTES:
                 yield from self._judge_all(found)
@@ -308,23 +308,24 @@ class FilteredRecords(BundledRecords):
         self, header: BatchHeader, payload: bytes | memoryview, positions: Sequence[int]
     ) -> list[Any]:
         """Read only the records in which one of these positions lies."""
-        spans = batches.record_spans(payload, header.records, max(positions))
-        ends = [end for _, end in spans]
+        ends = batches.record_ends(payload, header.records, max(positions))
         wanted = sorted({bisect_right(ends, position) for position in positions})
         if len(wanted) * _FEW > header.records:
             read = self._read_all(header, payload)
             return [read[number] for number in wanted]
-        wanted_spans = [spans[number] for number in wanted]
+        spans = [batches.span(ends, number) for number in wanted]
         try:
-            return batches.parse_some(self.data, header, payload, wanted_spans)
+            return batches.parse_some(self.data, header, payload, spans)
         except Exception:  # noqa: BLE001 - whatever aiokafka raises
-            return _read_unusual(header, payload, wanted_spans)
+            return _read_unusual(header, payload, spans)
 
     def _read_all(self, header: BatchHeader, payload: bytes | memoryview) -> list[Any]:
         try:
             return list(batches.parse(self.data, header, payload))
         except Exception:  # noqa: BLE001 - whatever aiokafka raises
-            return _read_unusual(header, payload, batches.record_spans(payload, header.records))
+            ends = batches.record_ends(payload, header.records)
+            spans = [batches.span(ends, number) for number in range(len(ends))]
+            return _read_unusual(header, payload, spans)
 
     def _refuse(self, header: BatchHeader, reason: str) -> _Found:
         """Let the whole batch go on, as it was fetched, in the place of its records."""

@@ -319,23 +319,23 @@ def test_message_sets_of_the_old_formats_go_the_long_way(magic, codec):
 def test_records_whose_lengths_do_not_add_up_are_refused():
     for payload, records in ((b"\x04ab\x04", 2), (b"\x04abc", 1), (b"\x03abc", 1)):
         with pytest.raises(UnreadableBatchError):
-            batches.record_spans(payload, records)
-    assert batches.record_spans(b"\x04ab\x02c", 2) == [(0, 3), (3, 5)]
+            batches.record_ends(payload, records)
+    assert batches.record_ends(b"\x04ab\x02c", 2) == [3, 5]
 
 
 def test_a_length_of_more_than_32_bits_is_refused_at_once():
     """A megabyte of it would otherwise be one integer of a megabyte, made a million times."""
     with pytest.raises(UnreadableBatchError):
-        batches.record_spans(b"\x80" * (1 << 20), 1)
+        batches.record_ends(b"\x80" * (1 << 20), 1)
 
 
 def test_records_behind_a_place_are_not_looked_at():
     payload = b"\x04ab\x02c\x07broken"
 
-    assert batches.record_spans(payload, 3, until=1) == [(0, 3)]
-    assert batches.record_spans(payload, 3, until=3) == [(0, 3), (3, 5)]
+    assert batches.record_ends(payload, 3, until=1) == [3]
+    assert batches.record_ends(payload, 3, until=3) == [3, 5]
     with pytest.raises(UnreadableBatchError):
-        batches.record_spans(payload, 3, until=5)
+        batches.record_ends(payload, 3, until=5)
 
 
 def test_a_bundle_is_delivered_as_its_first_record_and_positions_go_past_its_last():
