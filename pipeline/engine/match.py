@@ -211,8 +211,7 @@ class _Findings:
                 self.failures.append(RuleFailure(rule_id, "evaluation", message, index))
 
 
-@dataclass(slots=True)
-class _Judged:
+class _Judged(msgspec.Struct):
     """An event that rules match.
 
     Attributes:

@@ -36,6 +36,10 @@ _ISO = re.compile(
     r"(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?([Zz]|[+-]\d\d(?::?\d\d)?)?)?",
     re.ASCII,
 )
+# The last two groups of a time are read apart.
+_SECOND = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):([0-5]\d)()\.()", re.ASCII
+)
 _EPOCH_MS = re.compile(r"-?\d{5,15}", re.ASCII)
 
 
@@ -105,10 +109,12 @@ def effective_time(
             ``invalid_timestamp`` when what it has is no time, or one before `EARLIEST_MS`.
     """
     name = override or _TIMESTAMP
-    raw, found = _times(event, name, memo)
+    raw = values(event, name, memo)
+    found = None if raw is None else _earliest(raw, name, memo)
     if found is None and fallback and name != _TIMESTAMP:
         name, first = _TIMESTAMP, raw
-        raw, found = _times(event, name, memo)
+        raw = values(event, name, memo)
+        found = None if raw is None else _earliest(raw, name, memo)
         raw = first if raw is None else raw
     if found is not None:
         return EffectiveTime(found, name)
@@ -118,19 +124,19 @@ def effective_time(
     raise TimestampError("missing_timestamp", f"the event has no {name}")
 
 
-def _times(event: Event, name: str, memo: Memo | None) -> tuple[Any, int | None]:
-    """Return what a field holds, and the earliest of it that can be the time of an event."""
-    raw = values(event, name, memo)
+def _earliest(raw: Any, name: str, memo: Memo | None) -> int | None:
+    """Return the earliest of what a field holds that can be the time of an event."""
     if type(raw) is not list:
-        return raw, None if raw is None else _usable(raw)
+        return _usable(raw)
     key = "times", name
-    known: tuple[Any, int | None] | None = None if memo is None else memo.get(key)
-    if known is None:
-        usable = [time_ms for value in raw if (time_ms := _usable(value)) is not None]
-        known = raw, min(usable, default=None)
-        if memo is not None:
-            memo[key] = known
-    return known
+    if memo is not None and key in memo:
+        known: int | None = memo[key]
+        return known
+    usable = [time_ms for value in raw if (time_ms := _usable(value)) is not None]
+    found = min(usable, default=None)
+    if memo is not None:
+        memo[key] = found
+    return found
 
 
 def _usable(value: Any) -> int | None:
@@ -142,28 +148,24 @@ def _usable(value: Any) -> int | None:
 def _usual(value: str) -> int | None:
     """Return what ``2024-05-01T12:00:00.123456789Z`` stands for, None if it is written otherwise.
 
-    Nearly all events spell it so, and one after the other in the same minute.
+    Nearly all events spell it so, and one after the other in the same second.
     """
-    seconds, fraction = value[17:19], value[20:-1]
+    fraction = value[20:-1]
     if (
-        value[16:17] != ":"
-        or value[19:20] != "."
-        or value[-1] != "Z"
+        value[-1:] != "Z"
         or not 3 <= len(fraction) <= 9
-        or not (seconds + fraction).isdecimal()
+        or not fraction.isdecimal()
         or not value.isascii()
-        or seconds > "59"
-        or len(seconds) != 2
     ):
         return None
-    minute = _minute(value[:16])
-    return None if minute is None else minute + 1000 * int(seconds) + int(fraction[:3])
+    second_ms = _second_ms(value[:20])
+    return None if second_ms is None else second_ms + int(fraction[:3])
 
 
 @lru_cache(maxsize=256)
-def _minute(value: str) -> int | None:
-    found = _ISO.fullmatch(value)
-    return None if found is None or len(value) != 16 else _from_parts(found)
+def _second_ms(text: str) -> int | None:
+    found = _SECOND.fullmatch(text)
+    return None if found is None else _from_parts(found)
 
 
 def _from_parts(found: re.Match[str]) -> int | None:

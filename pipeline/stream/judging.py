@@ -92,16 +92,16 @@ class Judge:
         )
         self.counts = MatchCounts(metrics)
 
-    def judge(self, record: Record, answers: Callable[[], bool] | None = None) -> Judged:
+    def judge(self, record: Record, answers: Callable[[bytes], bool] | None = None) -> Judged:
         """Judge a record, and count what was found in it.
 
         Args:
             record: the record.
-            answers: whether the search on raw bytes lets it through, asked only if nothing matches:
-                else it counts as skipped, as if that had been asked before.
+            answers: whether the search on raw bytes lets a value through, asked only if nothing
+                matches: else the record counts as skipped, as if that had been asked before.
         """
         outcome = self._stage.process(record)
-        if answers is not None and not outcome.matches and not answers():
+        if answers is not None and not outcome.matches and not answers(record.value or b""):
             outcome = SKIPPED
         self.counts.add(record.position.topic, outcome)
         return self._spelled(record, outcome)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Final
 
 from pipeline.config import Settings
@@ -54,7 +53,7 @@ class MatchFilter:
         if not judges_first and not self._answers(value):
             judged = nothing(record_of_consumer(record), Disposition.SKIPPED)
         else:
-            answers = partial(self._answers, value) if judges_first else None
+            answers = self._answers if judges_first else None
             judged = self._judge.judge(record_of_consumer(record), answers)
         gain = _GAINS.get(judged.disposition, 0.0)
         self._gain += (gain - self._gain) / _LATELY

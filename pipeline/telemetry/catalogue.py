@@ -81,7 +81,8 @@ EVENTS_DECODED = _counter(
     "events_decoded_total", "Events decoded, after the shortcuts on raw bytes.", "topic"
 )
 EVENT_AGE = _histogram(
-    "event_age_seconds", "Age of a matching event when it was matched: the shipper's delay.",
+    "event_age_seconds", "Age of a matching event when its sighting was forwarded: the shipper's "
+    "delay.",
     AGE_BUCKETS,
 )  # fmt: skip
 EVENTS_FUTURE = _counter(

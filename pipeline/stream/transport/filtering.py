@@ -44,6 +44,9 @@ from pipeline.stream.transport.unusual import read_record
 _FEW: Final = 4
 """At most one record in so many is parsed alone; of more, parsing the whole batch is cheaper."""
 
+_UNSAID: Final = 16
+"""At most so many records are dropped before that is said, and time is looked at."""
+
 _TOGETHER: Final = 256
 _TOGETHER_BYTES: Final = 1 << 20
 """So many records, or so many bytes of them, are gathered before they are judged."""
@@ -262,9 +265,11 @@ class FilteredRecords(BundledRecords):
 
     def _judge_all(self, found: Iterable[_Found]) -> Iterator[tuple[FetchedRecord, Item | None]]:
         """Judge what was found, in order: the last of what has been searched."""
-        for record, judge in found:
-            self.next_fetch_offset = record.offset + 1
-            yield record, judge(record)
+        for number, (record, judge) in enumerate(found):
+            item = judge(record)
+            if item is not None or not number % _UNSAID:
+                self.next_fetch_offset = record.offset + 1
+                yield record, item
         self.next_fetch_offset = self._searched_to
 
     def _find(self, header: BatchHeader) -> Sequence[_Found]:
