@@ -15,17 +15,19 @@ class ForwardedCache:
 
     A broad rule may match millions of events with the same few terms. Once a sighting at time T
     is on its way, one at ``t <= T + granularity`` can be left out: the term is known at T, so it
-    is not new at t, and the last seen time falls behind by the granularity at most. That holds
-    for histories longer than the granularity; see `applies_to`.
+    is not new at t, and the last seen time falls behind by the granularity at most. That holds only
+    for histories longer than the granularity.
 
     One that came within the granularity, that is: a host whose clock was set back, or stands still,
     would be covered for as long as it takes to catch up, and its rows would leave the state, or
     a term that was forgotten on request would not be told, while it goes on being seen.
 
-    What was forwarded may still be lost: its record is dropped before it is handled, because its
-    partition was let go or sought anew. Then that record is read again, and so it must not be
-    covered by itself, nor by what follows it in its partition. Any other record may be left out at
-    once: what it relies on is acknowledged, or will be read again, here or by another worker.
+    A record may be left out at once, and committed before what it relies on is acknowledged: that
+    will be read again, here or by another worker, should it be lost on its way. But then it must
+    be forwarded again, whoever reads it. So it is not covered by itself, nor by what follows it in
+    its partition; and where partitions may have been lost, or are to be read again, nothing is
+    covered by what was forwarded before (`clear`). Else two records of two partitions could rely on
+    one another, each in the worker that has lost the other one.
 
     It is a cache: forgetting an entry, or all of them in a crash, costs one more observation and
     nothing else.
@@ -68,6 +70,10 @@ class ForwardedCache:
         self._entries.move_to_end(seen.key)
         if len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything, because what was forwarded may not have been handled."""
+        self._entries.clear()
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -37,9 +37,7 @@ _ISO = re.compile(
     re.ASCII,
 )
 # The last two groups of a time are read apart.
-_SECOND = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):([0-5]\d)()\.()", re.ASCII
-)
+_SECOND = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):([0-5]\d)()\.()", re.ASCII)
 _EPOCH_MS = re.compile(r"-?\d{5,15}", re.ASCII)
 
 

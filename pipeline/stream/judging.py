@@ -106,6 +106,10 @@ class Judge:
         self.counts.add(record.position.topic, outcome)
         return self._spelled(record, outcome)
 
+    def forget(self) -> None:
+        """Leave nothing out because of what was judged so far: it may be lost on its way."""
+        self._forwarded.clear()
+
     def _spelled(self, record: Record, outcome: Outcome) -> Judged:
         """Spell out what is to be sent; what the broker would refuse becomes a dead letter."""
         error = outcome.error

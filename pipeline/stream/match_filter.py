@@ -76,6 +76,9 @@ class MatchFilter:
         self._counts.export()
         self._judge.counts.export()
 
+    def forget(self) -> None:
+        self._judge.forget()
+
     def _drop(self, topic: str, disposition: Disposition, records: int) -> None:
         self.dropped += records
         self._counts.ended(topic, disposition, records)

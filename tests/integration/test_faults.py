@@ -582,6 +582,33 @@ def test_joins_and_leaves_without_a_timed_commit_do_nothing_twice(
     assert sorted(set(produced)) == sorted(told(stack))
 
 
+def test_a_term_is_told_though_its_first_sighting_was_dropped_and_others_relied_on_it(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    """What is covered by a sighting is dropped at once; the sighting waits, and may be dropped."""
+    revocations = tmp_path / "revocations"
+    revocations.touch()
+    stack = kafka_deployment(
+        settings={
+            **few_partitions(tmp_path / "topics", 4),
+            "TEST_REVOCATIONS": str(revocations),
+            "TEST_BUNDLE_RECORDS": "2",
+            "TEST_BUNDLE_DELAY": "0.5",
+            "TEST_DELAYED_STAGE": "match",
+        }
+    )
+    first = stack.start_worker("a", module=FAILING)
+    first.wait_ready()
+    stack.produce(program(number, f"{number // 5}.exe") for number in range(200))
+    wait_for(lambda: first.metric("firstseen_observations_total", result="covered") > 100)
+
+    stack.start_worker("b", module=FAILING).wait_ready()
+    wait_for(lambda: all_committed(stack))
+
+    assert any(int(waiting) > 0 for waiting in revocations.read_text().split())
+    assert sorted(f"{term}.exe" for term in range(40)) == sorted(told(stack))
+
+
 def test_a_worker_told_to_stop_commits_everything_and_ends_within_ten_seconds(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):

@@ -102,6 +102,32 @@ def test_a_restart_without_local_state_finds_no_old_term_new(new_deployment: New
     assert again.metric("firstseen_sightings_total", result="new") == 0
 
 
+def test_of_a_term_that_is_seen_again_and_again_one_sighting_a_minute_goes_to_the_table(
+    new_deployment: NewDeployment,
+):
+    stack = new_deployment(input_partitions=2)
+    worker = stack.start_worker()
+    worker.wait_ready()
+
+    stack.produce(
+        encode(library_event(number=n, executable=rf"C:\tools\{n % 10}.exe")) for n in range(2_000)
+    )
+    stack.wait_drained()
+
+    def observations(result: str) -> int:
+        return worker.metric("firstseen_observations_total", result=result)
+
+    assert {rf"C:\tools\{n}.exe" for n in range(10)} == {
+        value for _, terms in new_terms(stack.alerts()) for value in terms if ".exe" in value
+    }
+    assert 10 == len(stack.alerts())
+    assert 2_000 == worker.metric("firstseen_records_processed_total", outcome="matched")
+    assert 2_000 == worker.metric("firstseen_rule_matches_total", rule_id=RULE)
+    assert 2_000 == observations("forwarded") + observations("covered")
+    assert 10 <= observations("forwarded") <= 100
+    assert observations("forwarded") == worker.metric("firstseen_sightings_total")
+
+
 def test_the_quota_lets_100_through_and_keeps_the_rest_in_full(new_deployment: NewDeployment):
     stack = new_deployment()
     workers = [stack.start_worker("a"), stack.start_worker("b")]

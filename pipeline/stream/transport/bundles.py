@@ -126,6 +126,14 @@ class Shelf:
                 if (position.topic, position.partition) in gone:
                     self._remove(position)
 
+    def forget_from(self, start: Position) -> None:
+        """Drop the bundles of a partition from an offset on: nobody was told of them."""
+        with self._lock:
+            for position in list(self._bundles):
+                same = (position.topic, position.partition) == (start.topic, start.partition)
+                if same and position.offset >= start.offset:
+                    self._remove(position)
+
     def _remove(self, position: Position) -> Bundle | None:
         bundle = self._bundles.pop(position, None)
         if bundle is not None:

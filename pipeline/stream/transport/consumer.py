@@ -155,6 +155,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         asked = list(consumer.assignment())
         answer = await consumer._coordinator.fetch_committed_offsets(asked)  # noqa: SLF001
         committed: dict[TP, Any] = {}
+        if self.transport.reading.record_filter is not None:
+            self.transport.reading.record_filter.forget()
         for tp in asked:
             if not consumer._subscription.is_assigned(tp):  # noqa: SLF001
                 continue

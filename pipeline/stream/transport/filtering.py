@@ -104,6 +104,9 @@ class RecordFilter(Protocol):
             timestamp_ms: of the latest record of the fetch, read or not (-1: none).
         """
 
+    def forget(self) -> None:
+        """Rely on nothing that was let through: it may not have reached its agent."""
+
 
 class BundledRecords(PartitionRecords):
     """Yields the first record of each bundle and puts the bundle on the shelf."""
@@ -155,11 +158,16 @@ class BundledRecords(PartitionRecords):
         self.shelf.put(Position(first.topic, first.partition, first.offset), bundle)
         return first
 
+    def _put_on(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        # Where a fetch ended with an error, aiokafka delivers nothing of it, and it is read again.
+        shelf.forget_from(Position(self._tp.topic, self._tp.partition, self.next_fetch_offset))
+
     @classmethod
     def adopt(cls, records: PartitionRecords, shelf: Shelf) -> None:
         """Turn the iterator of aiokafka, which nobody has read from yet, into one of ours."""
         records.__class__ = cls
-        records.shelf = shelf
+        records._put_on(shelf)  # noqa: SLF001
         unpacked = records._unpack_records()  # noqa: SLF001
         records._records_iterator = records._bundle((r, r) for r in unpacked)  # noqa: SLF001
 
@@ -216,7 +224,7 @@ class FilteredRecords(BundledRecords):
             decompressor: of the thread that reads.
         """
         records.__class__ = cls
-        records.shelf = shelf
+        records._put_on(shelf)  # noqa: SLF001
         records.record_filter = record_filter
         records.depth = depth
         records.data = data

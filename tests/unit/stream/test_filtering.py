@@ -72,6 +72,9 @@ class NeedleFilter:
     def passed_over(self, tp, records, timestamp_ms) -> None:
         self.unread += records
 
+    def forget(self) -> None:
+        pass
+
 
 def matches(value: bytes | None) -> bool:
     return value is not None and NEEDLE in value and value.endswith(b"!")
