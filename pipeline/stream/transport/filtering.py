@@ -240,7 +240,7 @@ class FilteredRecords(BundledRecords):
         self._searched_to = self.next_fetch_offset
         self._unread, self._latest_ms = 0, NO_TIMESTAMP
         found: list[_Found] = []
-        size = 0
+        size, deadline = 0, monotonic() + MAX_BUNDLE_SECONDS
         for header in batches.batch_headers(self.data):
             if header is None:
                 yield from self._judge_all(found)
@@ -253,9 +253,10 @@ class FilteredRecords(BundledRecords):
                 found += new
                 size += sum([len(record.value or b"") for record, _ in new])
             self._searched_to = max(header.next_offset, self._searched_to)
-            if len(found) >= _TOGETHER or size >= _TOGETHER_BYTES:
+            enough = len(found) >= _TOGETHER or size >= _TOGETHER_BYTES
+            if enough or monotonic() > deadline:
                 yield from self._judge_all(found)
-                found, size = [], 0
+                found, size, deadline = [], 0, monotonic() + MAX_BUNDLE_SECONDS
         yield from self._judge_all(found)
         self.record_filter.passed_over(self._tp, self._unread, self._latest_ms)
 
