@@ -9,7 +9,7 @@ patterns take the event in. Records that match nothing share two constant outcom
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -335,11 +335,9 @@ class MatchStage:
             findings.budget.spend(_ALERT_NS + 2 * _COPIED_NS * len(judged.document.raw))
             findings.new_terms.append(self._alert(matched, match.observation(()), judged))
             return
-        values = matched.compiled.values(judged.document.event, judged.memo)
-        if not values:
-            findings.without_tuple += 1
-        for terms in self._tuples(match, values, judged, findings):
-            findings.seen.append(Seen(term_key(match.history, terms), terms, match))
+        self._see(
+            match, matched.compiled.values(judged.document.event, judged.memo), judged, findings
+        )
 
     def _time(self, rule: Rule, judged: _Judged, findings: _Findings) -> EffectiveTime:
         """Return an event's effective time: its own, else its record's.
@@ -362,26 +360,31 @@ class MatchStage:
                     return EffectiveTime(time_ms, RECORD_TIME)
             raise
 
-    def _tuples(
+    def _see(
         self,
         match: RuleMatch,
         values: Sequence[tuple[Term, ...]],
         judged: _Judged,
         findings: _Findings,
-    ) -> Iterator[tuple[Term, ...]]:
+    ) -> None:
+        """Add the tuples of a match: the cartesian product of what its fields hold."""
+        if not values:
+            findings.without_tuple += 1
+            return
         size = len(judged.document.raw)
         limit = max(1, min(MAX_TUPLES, MAX_COPIED_BYTES // size) // judged.share)
         cost = _OBSERVATION_NS + _COPIED_NS * size
-        for terms in islice(product(*values), limit) if values else ():
+        for terms in map(portable_terms, islice(product(*values), limit)):
             findings.budget.spend(cost)
-            yield portable_terms(terms)
+            findings.seen.append(Seen(term_key(match.history, terms), terms, match))
         if math.prod(map(len, values)) > limit:
             message = (
                 f"the event has {size} bytes and more than {limit} term tuples: "
                 "the rest is not judged"
             )
-            index = judged.document.index
-            findings.failures.append(RuleFailure(match.rule.id, "too_many_tuples", message, index))
+            findings.failures.append(
+                RuleFailure(match.rule.id, "too_many_tuples", message, judged.document.index)
+            )
 
     def _alert(self, matched: _Runnable, observation: Observation, judged: _Judged) -> NewTerm:
         """Return the alert of a `query` rule, dated by its record so that a replay agrees."""

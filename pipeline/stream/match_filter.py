@@ -12,7 +12,7 @@ from pipeline.errors import DecodeError
 from pipeline.rules import RuleSet
 from pipeline.stream.counts import RecordCounts
 from pipeline.stream.judging import Judge, Judged, dead_letter, nothing
-from pipeline.stream.records import record_of_consumer
+from pipeline.stream.records import record_of_batch
 from pipeline.telemetry.metrics import Metrics
 
 _GAINS: Final = {Disposition.MATCHED: 2.0, Disposition.SKIPPED: -15.0}
@@ -42,19 +42,19 @@ class MatchFilter:
         self.dropped = 0
         """Records dropped so far: good ones, all of them."""
 
-    def judge(self, record: Any) -> Judged | None:
-        return self._keep(self._judge.judge(record_of_consumer(record)))
+    def judge(self, tp: Any, record: Any) -> Judged | None:
+        return self._keep(self._judge.judge(record_of_batch(tp, record)))
 
-    def examine(self, record: Any) -> Judged | None:
+    def examine(self, tp: Any, record: Any) -> Judged | None:
         # What matches is known to answer all clauses of some rule. Where nearly everything does, it
         # is cheaper to judge at once and to search only what matches nothing.
         judges_first = self._gain > 0
         value = record.value or b""
         if not judges_first and not self._answers(value):
-            judged = nothing(record_of_consumer(record), Disposition.SKIPPED)
+            judged = nothing(record_of_batch(tp, record), Disposition.SKIPPED)
         else:
             answers = self._answers if judges_first else None
-            judged = self._judge.judge(record_of_consumer(record), answers)
+            judged = self._judge.judge(record_of_batch(tp, record), answers)
         gain = _GAINS.get(judged.disposition, 0.0)
         self._gain += (gain - self._gain) / _LATELY
         return self._keep(judged)
@@ -65,9 +65,9 @@ class MatchFilter:
         self._drop(judged.position.topic, judged.disposition, 1)
         return None
 
-    def refuse(self, record: Any, reason: str, records: int) -> Judged:
+    def refuse(self, tp: Any, record: Any, reason: str, records: int) -> Judged:
         error = DecodeError("unreadable_batch", f"a batch of {records} records: {reason}"[:500])
-        return dead_letter(record_of_consumer(record), error, records)
+        return dead_letter(record_of_batch(tp, record), error, records)
 
     def passed_over(self, tp: Any, records: int, timestamp_ms: int) -> None:
         if records:

@@ -47,10 +47,15 @@ def record_of(message: Any) -> Record:
 
 def record_of_consumer(record: Any) -> Record:
     """Return the record of an aiokafka ``ConsumerRecord``; see `record_of`."""
+    return record_of_batch(record, record)
+
+
+def record_of_batch(tp: Any, record: Any) -> Record:
+    """Return the record of a batch of a partition; see `record_of`."""
     timestamp_ms = NO_TIMESTAMP if record.timestamp is None else record.timestamp
     read_ms = now_ms()
     return Record(
-        position=Position(record.topic, record.partition, record.offset),
+        position=Position(tp.topic, tp.partition, record.offset),
         key=record.key,
         value=record.value,
         headers=_headers(record.headers),

@@ -60,6 +60,23 @@ class Item(Protocol):
         """How many bytes of it wait in memory."""
 
 
+class BatchRecord(Protocol):
+    """A record as it was read from its batch, by aiokafka or by `unusual.read_record`."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int | None: ...
+    @property
+    def timestamp_type(self) -> int | None: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Iterable[tuple[str, bytes | None]]: ...
+
+
 class RecordFilter(Protocol):
     """Decides about the records of the input topics, in the consumer's thread; must not raise."""
 
@@ -77,19 +94,20 @@ class RecordFilter(Protocol):
     def positions(self, data: bytes | memoryview) -> Sequence[int]:
         """Return where something stands that a match needs; a record without any cannot match."""
 
-    def judge(self, record: FetchedRecord) -> Item | None:
+    def judge(self, tp: TopicPartition, record: BatchRecord) -> Item | None:
         """Judge one record whole; what is returned goes on to the agent, None drops the record."""
 
-    def examine(self, record: FetchedRecord) -> Item | None:
+    def examine(self, tp: TopicPartition, record: BatchRecord) -> Item | None:
         """Do what `judge` does if the record `may_match`, else drop it as unread.
 
         Asked where one of the `positions` lies in the record.
         """
 
-    def refuse(self, record: FetchedRecord, reason: str, records: int) -> Item:
+    def refuse(self, tp: TopicPartition, record: BatchRecord, reason: str, records: int) -> Item:
         """Return what goes on to the agent for a batch that cannot be read.
 
         Args:
+            tp: its partition.
             record: stands for the batch; its value is the batch as it was fetched.
             reason: why.
             records: how many the batch holds, as its header says.
@@ -275,10 +293,10 @@ class FilteredRecords(BundledRecords):
     def _judge_all(self, found: Iterable[_Found]) -> Iterator[tuple[FetchedRecord, Item | None]]:
         """Judge what was found, in order: the last of what has been searched."""
         for number, (record, judge) in enumerate(found):
-            item = judge(record)
+            item = judge(self._tp, record)
             if item is not None or not number % _UNSAID:
                 self.next_fetch_offset = record.offset + 1
-                yield record, item
+                yield self._consumer_record(self._tp, record), item
         self.next_fetch_offset = self._searched_to
 
     def _find(self, header: BatchHeader) -> Sequence[_Found]:
@@ -289,7 +307,7 @@ class FilteredRecords(BundledRecords):
             wanted, judge = self._wanted(header)
         except UnreadableBatchError as error:
             return (self._refuse(header, str(error)),)
-        return [(self._consumer_record(self._tp, record), judge) for record in wanted]
+        return [(record, judge) for record in wanted]
 
     def _wanted(self, header: BatchHeader) -> tuple[Sequence[Any], _Judge]:
         """Return the records to judge, and how; the others are counted.
@@ -355,7 +373,8 @@ class FilteredRecords(BundledRecords):
         )
         # At most as many as it has offsets, whatever its header says.
         records = min(max(1, header.records), header.next_offset - header.base_offset)
-        return record, lambda record: self.record_filter.refuse(record, reason, records)
+        refuse = self.record_filter.refuse
+        return record, lambda tp, record: refuse(tp, record, reason, records)
 
     def _read_old_format(self) -> Iterator[tuple[FetchedRecord, Item | None]]:
         """Read message sets of format 0 and 1 with aiokafka's reader; it skips what was read."""
@@ -365,12 +384,12 @@ class FilteredRecords(BundledRecords):
             if self.depth >= Depth.RECORD and not self.record_filter.may_match(record.value or b""):
                 self._unread += 1
             else:
-                yield record, self.record_filter.judge(record)
+                yield record, self.record_filter.judge(self._tp, record)
         self._searched_to = self.next_fetch_offset
 
 
-_Judge: TypeAlias = Callable[[FetchedRecord], Item | None]
-_Found: TypeAlias = tuple[FetchedRecord, _Judge]
+_Judge: TypeAlias = Callable[[TopicPartition, BatchRecord], Item | None]
+_Found: TypeAlias = tuple[BatchRecord, _Judge]
 """A record, or one that stands for a batch that cannot be read, and what to do with it."""
 
 

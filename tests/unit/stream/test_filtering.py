@@ -29,6 +29,11 @@ NEEDLE = b"needle"
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 
 
+def consumed(tp, record) -> FetchedRecord:
+    fields = (record.offset, record.timestamp, record.timestamp_type, record.key, record.value)
+    return FetchedRecord(*tp, *fields, tuple(record.headers))
+
+
 class Kept(NamedTuple):
     record: FetchedRecord
     how: str
@@ -55,19 +60,19 @@ class NeedleFilter:
         found = [match.end() - 1 for match in re.finditer(NEEDLE, bytes(data))]
         return found[::-1]  # in any order
 
-    def judge(self, record):
+    def judge(self, tp, record):
         self.judged.append(record.offset)
-        return Kept(record, "judged") if matches(record.value) else None
+        return Kept(consumed(tp, record), "judged") if matches(record.value) else None
 
-    def examine(self, record):
+    def examine(self, tp, record):
         if self.may_match(record.value or b""):
-            return self.judge(record)
+            return self.judge(tp, record)
         self.unread += 1
         return None
 
-    def refuse(self, record, reason, records):
+    def refuse(self, tp, record, reason, records):
         self.refused.append((record.offset, record.value, reason, records))
-        return Kept(record, "refused")
+        return Kept(consumed(tp, record), "refused")
 
     def passed_over(self, tp, records, timestamp_ms) -> None:
         self.unread += records

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 
 import pytest
+from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
 from pipeline.config.match_stage import match_stage
@@ -21,6 +22,7 @@ from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.transport.bundles import FetchedRecord
 from pipeline.telemetry.metrics import Metrics
 
+TP = TopicPartition("events", 0)
 NOW_MS = 1_772_438_400_000
 SEEN_BEFORE = Rule(
     rule_id="r",
@@ -164,11 +166,11 @@ def test_what_came_before_does_not_decide_how_a_record_ends(before: bytes) -> No
         metrics = Metrics()
         match_filter = MatchFilter(Settings(), rule_set(), metrics)
         for offset in range(100):
-            match_filter.examine(fetched(before, offset))
+            match_filter.examine(TP, fetched(before, offset))
         _export(match_filter)
         counted = _counts(metrics)
 
-        kept = match_filter.examine(fetched(value, 1_000))
+        kept = match_filter.examine(TP, fetched(value, 1_000))
         _export(match_filter)
 
         ended = [d for d, n in _counts(metrics).items() if n > counted[d]]
@@ -190,7 +192,7 @@ def test_a_search_comes_first_where_most_records_do_not_answer_and_last_where_mo
 
         match_filter._answers = counted
         for offset, value in enumerate(values):
-            match_filter.examine(fetched(value, offset))
+            match_filter.examine(TP, fetched(value, offset))
         return calls
 
     assert 1 == asked([event()] * 100)
