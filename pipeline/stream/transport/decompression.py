@@ -1,4 +1,4 @@
-"""Decompression of record batches, of zstd into memory that is used again for the next batch.
+"""Decompression of record batches, of zstd and lz4 into memory that is used again for the next one.
 
 Brokers limit the compressed size of a batch alone: 20 KB may decompress to a gigabyte. What is done
 here takes never more memory than a small multiple of `MAX_BATCH_BYTES`.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import cramjam
@@ -40,7 +41,7 @@ class Decompressor:
             0: _plain,
             1: _gzip,
             2: _snappy,
-            3: _lz4,
+            3: self._lz4,
             4: self._zstd,
         }
 
@@ -60,6 +61,13 @@ class Decompressor:
             return decoder(data[header.start + HEADER_BYTES : header.end])
         except Exception as exc:
             raise UnreadableBatchError(f"it does not decompress: {exc}") from exc
+
+    def _lz4(self, section: memoryview) -> bytes | memoryview:
+        with suppress(cramjam.DecompressionError):  # too little room, or broken: known below
+            size = cramjam.lz4.decompress_into(section, self._buffer)
+            if size < len(self._buffer):
+                return memoryview(self._buffer)[:size]
+        return _lz4(section)
 
     def _zstd(self, section: memoryview) -> memoryview:
         # Neither librdkafka nor Java writes the size of the content, so room is made by trying.
