@@ -259,11 +259,14 @@ class FilteredRecords(BundledRecords):
         self._unread, self._latest_ms = 0, NO_TIMESTAMP
         found: list[_Found] = []
         size, deadline = 0, monotonic() + MAX_BUNDLE_SECONDS
+        end = 0
         for header in batches.batch_headers(self.data):
             if header is None:
                 yield from self._judge_all(found)
-                yield from self._read_old_format()
+                found = []
+                yield from self._read_old_format(self.data[end:])
                 break
+            end = header.end
             if self._check_crcs:
                 batches.check_crc(self.data, header)
             if not self._is_skipped(header):
@@ -376,9 +379,9 @@ class FilteredRecords(BundledRecords):
         refuse = self.record_filter.refuse
         return record, lambda tp, record: refuse(tp, record, reason, records)
 
-    def _read_old_format(self) -> Iterator[tuple[FetchedRecord, Item | None]]:
+    def _read_old_format(self, data: memoryview) -> Iterator[tuple[FetchedRecord, Item | None]]:
         """Read message sets of format 0 and 1 with aiokafka's reader; it skips what was read."""
-        self._records = MemoryRecords(bytes(self.data))
+        self._records = MemoryRecords(bytes(data))
         for record in self._unpack_records():
             self._latest_ms = max(self._latest_ms, record.timestamp or NO_TIMESTAMP)
             if self.depth >= Depth.RECORD and not self.record_filter.may_match(record.value or b""):

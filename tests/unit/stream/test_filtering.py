@@ -324,6 +324,27 @@ def test_message_sets_of_the_old_formats_go_the_long_way(magic, codec):
     assert len(needle_filter.judged) + needle_filter.unread == 4
 
 
+def test_a_message_set_of_an_old_format_behind_a_batch_is_read_and_the_batch_once():
+    data, _ = encode([Batch((b"hay", b"needle!"))])
+    builder = LegacyRecordBatchBuilder(magic=1, compression_type=0, batch_size=1 << 20)
+    for offset, value in ((2, b"hay"), (3, b"a needle!")):
+        builder.append(offset, timestamp=1_700_000_000_000, key=None, value=value)
+    needle_filter = NeedleFilter()
+
+    filtered = read_filtered(
+        data + bytes(builder.build()),
+        [],
+        position=0,
+        isolation=READ_COMMITTED,
+        depth=Depth.BATCH,
+        needle_filter=needle_filter,
+    )
+
+    assert [record.value for record, _ in items(filtered)] == [b"needle!", b"a needle!"]
+    assert [1, 3] == needle_filter.judged
+    assert (filtered.next_fetch_offset, needle_filter.unread) == (4, 2)
+
+
 def test_records_whose_lengths_do_not_add_up_are_refused():
     for payload, records in ((b"\x04ab\x04", 2), (b"\x04abc", 1), (b"\x03abc", 1)):
         with pytest.raises(UnreadableBatchError):
