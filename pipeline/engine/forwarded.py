@@ -54,10 +54,7 @@ class ForwardedCache:
             match.window_ms > granularity_ms
             and match.time_ms <= entry.latest_ms + granularity_ms
             and 0 <= match.record.read_ms - entry.read_ms <= granularity_ms
-            and (
-                entry.position.partition != match.record.position.partition
-                or not entry.may_be_read_again_after(match)
-            )
+            and not entry.may_be_read_again_after(match)
         )
 
     def remember(self, seen: Seen) -> None:

@@ -52,38 +52,30 @@ def canonical_json(value: Any) -> bytes:
     return _encoder.encode(value).encode()
 
 
-def _has_long(terms: Sequence[Term]) -> bool:
-    for term in terms:  # noqa: SIM110  (a generator takes longer than the loop)
-        if type(term) is str and len(term) >= _LONG_TERM:
-            return True
-    return False
-
-
 def _canonical_terms(terms: Sequence[Term]) -> bytes:
     """Return the canonical JSON of a tuple; a long term of many tuples is spelled once."""
-    if not _has_long(terms):
+    if _are_plain(terms):
+        return orjson.dumps(terms)
+    if not any(map(_is_long, terms)):
         return canonical_json(list(terms))
     return b"[%b]" % b",".join(
-        _canonical_text(term)
-        if type(term) is str and len(term) >= _LONG_TERM
-        else canonical_json(term)
-        for term in terms
+        _canonical_text(term) if _is_long(term) else canonical_json(term) for term in terms
     )
 
 
-def _plain_terms(terms: Sequence[Term]) -> bytes | None:
-    """Return the canonical JSON of a tuple of ASCII texts, which is that of a faster encoder.
+def _are_plain(terms: Sequence[Term]) -> bool:
+    """Whether all are texts of which a faster encoder writes canonical JSON.
 
-    Numbers are spelled in two ways, and so are characters outside of ASCII and DEL: then None.
+    It spells some numbers otherwise, and characters outside of ASCII and DEL.
     """
-    return orjson.dumps(list(terms)) if _are_plain(terms) else None
-
-
-def _are_plain(texts: Sequence[Term]) -> bool:
-    for text in texts:
-        if type(text) is not str or not text.isascii() or "\x7f" in text:
+    for term in terms:
+        if type(term) is not str or not term.isascii() or "\x7f" in term:
             return False
     return True
+
+
+def _is_long(term: Term) -> bool:
+    return type(term) is str and len(term) >= _LONG_TERM
 
 
 @lru_cache(maxsize=2)
@@ -101,7 +93,7 @@ def term_key(history: str, terms: Sequence[Term]) -> bytes:
         history: the history id, 16 hexadecimal digits.
         terms: the tuple, one term for each new-terms field.
     """
-    digest = hashlib.sha256(_plain_terms(terms) or _canonical_terms(terms)).digest()
+    digest = hashlib.sha256(_canonical_terms(terms)).digest()
     return bytes.fromhex(history)[:HISTORY_BYTES] + digest[: KEY_BYTES - HISTORY_BYTES]
 
 
@@ -128,8 +120,6 @@ def alert_id(rule_id: str, rule_version: int, terms: Sequence[Term], identity: s
     """
     if _are_plain(terms) and _are_plain((rule_id, identity)):
         return _hashed(orjson.dumps([rule_id, rule_version, terms, identity]))
-    if not _has_long(terms):
-        return _hashed(canonical_json([rule_id, rule_version, list(terms), identity]))
     # The same text, but for the time that it takes to spell a long term for each tuple.
     rule = canonical_json([rule_id, rule_version])
     text = b"%b,%b,%b]" % (rule[:-1], _canonical_terms(terms), canonical_json(identity))

@@ -13,28 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engine.decode import Document
 from pipeline.engine.forwarded import ForwardedCache
-from pipeline.engine.seen import RuleMatch, Seen
-from pipeline.engine.wire import RuleRef
-from pipeline.record import Position, Record
+from tests.sightings import seen
 
 PARTITIONS, WORKERS, GRANULARITY_MS = 3, 2, 60
-RULE = RuleRef("r", "n", 1, "low", 1, 100, 300_000, ("process.name",))
-
-
-def seen(partition: int, offset: int, term: str, time_ms: int) -> Seen:
-    match = RuleMatch(
-        rule=RULE,
-        history="00" * 8,
-        window_ms=1_000_000,
-        document=Document({}, b"{}", 0),
-        record=Record(Position("events", partition, offset), None, b"{}", (), 0, 0, 0),
-        time_ms=time_ms,
-        time_source="@timestamp",
-        capped=False,
-    )
-    return Seen(term.encode(), (term,), match)
 
 
 class Model:
@@ -54,7 +36,8 @@ class Model:
         if offset == len(self._logs[partition]):
             return
         self._next[partition] += 1
-        one = seen(partition, offset, *self._logs[partition][offset])
+        term, time_ms = self._logs[partition][offset]
+        one = seen(term.encode(), time_ms, place=("events", partition, offset, 0))
         cache = self._caches[self._owners[partition]]
         if not cache.covers(one):
             cache.remember(one)

@@ -18,22 +18,14 @@ from pipeline.kql import FieldTable, Needle, format_query
 from pipeline.kql.nodes import And, Is, Or, Text
 from pipeline.kql.values.folding import lower
 from pipeline.record import Position, Record
-from pipeline.rules.model import NewTerms, Rule, RuleType, Severity
+from pipeline.rules.model import NewTerms, RuleType
 from pipeline.rules.ruleset import RuleSet
 from tests.json_spellings import json_texts, strings
+from tests.rules import new_terms_rule
 from tests.strategies import FIELDS, events, queries, selective_queries, wordy_events
 
 TABLE = FieldTable.builtin()
-BASE = Rule(
-    rule_id="",
-    name="n",
-    description="",
-    type=RuleType.NEW_TERMS,
-    version=1,
-    severity=Severity.LOW,
-    risk_score=1,
-    new_terms=NewTerms(("process.name",), 86_400_000, "now-1d"),
-)
+BASE = new_terms_rule(new_terms=NewTerms(("process.name",), 86_400_000, "now-1d"))
 QUERIES = (
     'dll.name:("System.Core.dll" or "Engine.ni.dll") and not process.name:"trusted.exe"',
     "process.name.caseless:(kiosk.exe or *skin?hollow*)",

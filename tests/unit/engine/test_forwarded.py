@@ -5,35 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from pipeline.engine.decode import Document
 from pipeline.engine.forwarded import ForwardedCache
-from pipeline.engine.seen import RuleMatch, Seen
-from pipeline.engine.wire import RuleRef
-from pipeline.record import Position, Record
-
-RULE = RuleRef("r", "n", 1, "low", 1, 100, 300_000, ("process.name",))
-
-
-def seen(
-    key: bytes = b"a",
-    time_ms: int = 0,
-    read_ms: int = 0,
-    *,
-    place: tuple[str, int, int, int] = ("events", 0, 1_000, 0),
-    window_ms: int = 1_000_000,
-) -> Seen:
-    topic, partition, offset, index = place
-    match = RuleMatch(
-        rule=RULE,
-        history="00" * 8,
-        window_ms=window_ms,
-        document=Document({}, b"{}", index),
-        record=Record(Position(topic, partition, offset), None, b"{}", (), 0, read_ms, read_ms),
-        time_ms=time_ms,
-        time_source="@timestamp",
-        capped=False,
-    )
-    return Seen(key, ("t",), match)
+from pipeline.engine.seen import Seen
+from tests.sightings import seen
 
 
 def later(*arguments: object, offset: int = 2_000, **keywords: object) -> Seen:

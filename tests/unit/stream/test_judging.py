@@ -15,23 +15,18 @@ from pipeline.engine.match import Disposition
 from pipeline.engine.wire import decode_sighting
 from pipeline.kql import FieldTable
 from pipeline.record import Position, Record
-from pipeline.rules.model import NewTerms, Rule, RuleType, Severity
+from pipeline.rules.model import NewTerms, Rule, RuleType
 from pipeline.rules.ruleset import RuleSet
 from pipeline.stream.judging import Judge
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.transport.bundles import FetchedRecord
 from pipeline.telemetry.metrics import Metrics
+from tests.rules import new_terms_rule
 
 TP = TopicPartition("events", 0)
 NOW_MS = 1_772_438_400_000
-SEEN_BEFORE = Rule(
+SEEN_BEFORE = new_terms_rule(
     rule_id="r",
-    name="n",
-    description="",
-    type=RuleType.NEW_TERMS,
-    version=1,
-    severity=Severity.LOW,
-    risk_score=1,
     query="process.name:(a.exe or b.exe)",
     new_terms=NewTerms(("process.name",), 86_400_000, "now-1d"),
 )
