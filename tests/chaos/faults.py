@@ -12,14 +12,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -31,12 +32,13 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.corpus import RULES, rule_id
 from tests.chaos.fleet import Fleet, Slot
 from tests.chaos.schedule import Fault, Kind
-from tests.clients import SECONDS
 from tests.failing_worker import KILLS
 
 READY_SECONDS = 40.0
 GAP_SECONDS = 20.0
 BACKFILL_SECONDS = 120.0
+ANSWER_SECONDS = 4.0
+ADMIN_SECONDS = 60.0
 MAX_WORKERS = 4
 
 _SILENT: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -261,21 +263,43 @@ def _refuse_alerts(ground: Ground, rng: random.Random) -> None:
     _set_alerts(ground, "min.insync.replicas", "2")
 
 
-def _alerts(ground: Ground) -> tuple[AdminClient, str]:
-    return ground.cluster.admin, ground.fleet.deployment.topic("alerts")
-
-
 def _read_alerts_setting(ground: Ground, name: str) -> str:
-    admin, topic = _alerts(ground)
-    resource = ConfigResource(ResourceType.TOPIC, topic)
-    return str(admin.describe_configs([resource])[resource].result(SECONDS)[name].value)
+    resource = ConfigResource(ResourceType.TOPIC, ground.fleet.deployment.topic("alerts"))
+    configs = _answer(
+        ground, lambda admin, **timeout: admin.describe_configs([resource], **timeout)[resource]
+    )
+    return str(configs[name].value)
 
 
 def _set_alerts(ground: Ground, name: str, value: str) -> None:
-    admin, topic = _alerts(ground)
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    admin.incremental_alter_configs([resource])[resource].result(SECONDS)
+    resource = ConfigResource(
+        ResourceType.TOPIC, ground.fleet.deployment.topic("alerts"), incremental_configs=[entry]
+    )
+    _answer(
+        ground,
+        lambda admin, **timeout: admin.incremental_alter_configs([resource], **timeout)[resource],
+    )
+
+
+def _answer(ground: Ground, ask: Callable[..., Future[Any]]) -> Any:
+    """Return the brokers' answer, asking again as often as it takes.
+
+    librdkafka asks the controller it last read of, which in KRaft is any broker. Is that one dead,
+    it waits for it and does not look for another by itself.
+
+    Raises:
+        TimeoutError: no broker answers.
+    """
+    admin = ground.cluster.admin
+    deadline = time.monotonic() + ADMIN_SECONDS
+    while True:
+        try:
+            admin.list_topics(timeout=ANSWER_SECONDS)  # reads anew which brokers there are
+            return ask(admin, request_timeout=ANSWER_SECONDS).result(2 * ANSWER_SECONDS)
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no answer within {ADMIN_SECONDS:.0f} s") from error
 
 
 # -- what operators do
