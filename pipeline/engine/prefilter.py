@@ -16,8 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Final
 
-import hyperscan
-
 from pipeline.engine.anchors import Sightings, choose_anchors
 from pipeline.engine.spelling import (
     ESCAPE_MARK,
@@ -28,6 +26,7 @@ from pipeline.engine.spelling import (
     plain,
     spelling,
 )
+from pipeline.engine.text_search import TextSearch, text_searches
 from pipeline.kql import Clause, Needle
 from pipeline.kql.literal_search import literal_database
 from pipeline.rules.ruleset import RuleSet
@@ -45,10 +44,6 @@ _LONGEST_PAUSE_BYTES: Final = 256 << 20
 
 _WORTH_IT: Final = 0.02
 """Other anchors are taken if that saves so many hits an event."""
-
-_FEW_TEXTS: Final = 3
-"""So many texts are searched one after the other: for a single text, Hyperscan has a search that is
-three times as fast as the one for several."""
 
 _REMEMBERED: Final = 4096
 """Combinations of answered clauses whose verdict is remembered."""
@@ -76,8 +71,7 @@ class Prefilter:
             return
         self._requirements = tuple(dict.fromkeys(requirements.values()))
         self._clauses = _Clauses(self._requirements)
-        self._positions: list[int] = []
-        self._anchored: tuple[Any, ...] = ()
+        self._anchored: tuple[TextSearch, ...] = ()
         self._sightings = Sightings()
         self._sampled = 0
         self._pause = _FIRST_PAUSE_BYTES
@@ -93,12 +87,7 @@ class Prefilter:
         if not self.enabled:
             return True
         self._watch(data)
-        try:
-            for database in self._anchored:
-                database.scan(data, match_event_handler=_stop)
-        except hyperscan.ScanTerminated:
-            return self.answers(data)
-        return False
+        return any(search.finds(data) for search in self._anchored) and self.answers(data)
 
     def answers(self, data: bytes | bytearray | memoryview) -> bool:
         """Return what `may_match` does, sooner where one of the `positions` lies in `data`."""
@@ -111,15 +100,10 @@ class Prefilter:
         escape, or of what follows. Where none lies in an event's text, no rule can match it. A
         search that is not `enabled` has no positions to tell, so do not ask it.
         """
-        self._positions = []
-        if self.enabled:
-            self._watch(data)
-            for database in self._anchored:
-                database.scan(data, match_event_handler=self._found_at)
-        return self._positions
-
-    def _found_at(self, _number: int, _start: int, end: int, *_: object) -> None:
-        self._positions.append(end - 1)
+        if not self.enabled:
+            return []
+        self._watch(data)
+        return [position for search in self._anchored for position in search.positions(data)]
 
     def _watch(self, data: bytes | bytearray | memoryview) -> None:
         """Count a sample of the traffic from time to time, and choose the anchors by it."""
@@ -142,8 +126,7 @@ class Prefilter:
         if not self._anchored or price(self.anchors) > price(best) + _WORTH_IT:
             self.anchors = best
             texts = (*_anchor_texts(best, self._sightings), *self._clauses.marks)
-            together = [texts] if len(texts) > _FEW_TEXTS else [(text,) for text in texts]
-            self._anchored = tuple(map(literal_database, together))
+            self._anchored = text_searches(texts)
 
 
 class _Clauses:
@@ -256,7 +239,3 @@ def _common_start(one: bytes, other: bytes) -> bytes:
             break
         length += 1
     return one[:length]
-
-
-def _stop(*_: object) -> bool:
-    return True

@@ -15,7 +15,8 @@ from pipeline.cli.root import COMMANDS, firstseen
 
 HEAVY = {
     *("aiokafka", "confluent_kafka", "faust", "mode", "msgspec", "orjson", "prometheus_client"),
-    *("hyperscan", "pydantic", "rich", "rocksdict", "structlog", "yaml", "zstandard"),
+    *("hyperscan", "pydantic", "rich", "rocksdict", "stringzilla", "structlog", "yaml"),
+    "zstandard",
 }
 
 
