@@ -146,6 +146,8 @@ class Outbox:
         self._max_bytes = max_bytes
         self._on_failure = on_failure
         self._lines: dict[tuple[str, int], _Line] = {}
+        # Where something may wait that can go: most of the lines of a worker are empty.
+        self._stirred: dict[tuple[str, int], _Line] = {}
         self._pending: set[_Parcel] = set()
         self._records = 0
         self._bytes = 0
@@ -238,10 +240,11 @@ class Outbox:
         if line is None:
             line = self._lines[topic, partition] = _Line(topic, partition)
         line.waiting.extend((parcel, record) for record in records)
-        self._ship_soon()
+        self._ship_soon(line)
         return parcel.done
 
-    def _ship_soon(self) -> None:
+    def _ship_soon(self, line: _Line) -> None:
+        self._stirred[line.topic, line.partition] = line
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._linger, self._ship_now)
 
@@ -249,15 +252,16 @@ class Outbox:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self.failure is None and any(line.is_ready for line in self._lines.values()):
+        if self.failure is None and self._stirred:
             task = asyncio.get_running_loop().create_task(self._ship())
             self._shipping.add(task)
             task.add_done_callback(self._shipping.discard)
 
     async def _ship(self) -> None:
         """Send a batch to each partition that something waits for and nothing is on its way to."""
-        for line in list(self._lines.values()):
-            if line.is_ready:
+        stirred, self._stirred = self._stirred, {}
+        for line in stirred.values():
+            if line.is_ready:  # else a batch is on its way, and its arrival stirs the line again
                 line.on_its_way = True
                 try:
                     await self._send_batch(line)
@@ -291,7 +295,7 @@ class Outbox:
         if line is not None:
             line.on_its_way = False
             if line.waiting:
-                self._ship_soon()
+                self._ship_soon(line)
 
     async def _wait_for_room(self) -> None:
         while not self._room.is_set():
