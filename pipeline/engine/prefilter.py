@@ -3,8 +3,9 @@ r"""The search on raw bytes that spares decoding: no rule's needles, no match.
 Each rule's query demands that certain texts stand in the event (`pipeline.kql.needles`). They are
 looked for in two steps. Many records at once are searched for the `anchors`, a few needles of which
 at least one stands in everything that matches. What holds one is searched for all needles, and has
-to answer all clauses of some rule. Both are one pass of Hyperscan over the bytes, whether there is
-one rule or hundreds (docs/adr/0006-filter-below-faust.md and 0010-many-rules.md have the figures).
+to answer all clauses of some rule. The first is the search of `text_search`, the second one pass of
+Hyperscan over the record, whether there is one rule or hundreds
+(docs/adr/0006-filter-below-faust.md and 0010-many-rules.md have the figures).
 
 Escapes that spell a character of a needle otherwise are looked for too, and undone where they stand
 (`pipeline.engine.spelling`): a record is told from one that matches by what it means.
