@@ -62,8 +62,6 @@ MEMBERS: tuple[Member, ...] = (
     Member(f"{_CONSUMER}._wait_next_records", ("self", "timeout")),
     Member(f"{_CONSUMER}.flow_active"),
     Member(f"{_CONSUMER}.getmany", ("self", "timeout")),
-    Member(f"{_CONSUMER}.wait_first", ("self", "coros", "timeout")),
-    Member(f"{_CONSUMER}.should_stop"),
     Member(f"{_DRIVER}:Consumer._to_message", ("self", "tp", "record")),
     Member("aiokafka.consumer.group_coordinator:GroupCoordinator.close", ("self",)),
     Member(

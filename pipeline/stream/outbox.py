@@ -146,8 +146,6 @@ class Outbox:
         self._max_bytes = max_bytes
         self._on_failure = on_failure
         self._lines: dict[tuple[str, int], _Line] = {}
-        # Where something may wait that can go: most of the lines of a worker are empty.
-        self._stirred: dict[tuple[str, int], _Line] = {}
         self._pending: set[_Parcel] = set()
         self._records = 0
         self._bytes = 0
@@ -240,11 +238,10 @@ class Outbox:
         if line is None:
             line = self._lines[topic, partition] = _Line(topic, partition)
         line.waiting.extend((parcel, record) for record in records)
-        self._ship_soon(line)
+        self._ship_soon()
         return parcel.done
 
-    def _ship_soon(self, line: _Line) -> None:
-        self._stirred[line.topic, line.partition] = line
+    def _ship_soon(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._linger, self._ship_now)
 
@@ -252,16 +249,15 @@ class Outbox:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self.failure is None and self._stirred:
+        if self.failure is None and any(line.is_ready for line in self._lines.values()):
             task = asyncio.get_running_loop().create_task(self._ship())
             self._shipping.add(task)
             task.add_done_callback(self._shipping.discard)
 
     async def _ship(self) -> None:
         """Send a batch to each partition that something waits for and nothing is on its way to."""
-        stirred, self._stirred = self._stirred, {}
-        for line in stirred.values():
-            if line.is_ready:  # else a batch is on its way, and its arrival stirs the line again
+        for line in list(self._lines.values()):
+            if line.is_ready:
                 line.on_its_way = True
                 try:
                     await self._send_batch(line)
@@ -295,7 +291,7 @@ class Outbox:
         if line is not None:
             line.on_its_way = False
             if line.waiting:
-                self._ship_soon(line)
+                self._ship_soon()
 
     async def _wait_for_room(self) -> None:
         while not self._room.is_set():

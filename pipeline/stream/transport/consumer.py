@@ -23,13 +23,11 @@ from aiokafka.structs import TopicPartition
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
-from mode.services import WaitResults
 from mode.utils.futures import notify
 
 from pipeline.errors import DeliveryError
 from pipeline.stream.offsets import OffsetTracker
 from pipeline.stream.outbox import Outbox
-from pipeline.stream.transport.eager import Begun
 from pipeline.stream.transport.filtering import BundleRecord, FilteringFetcher
 from pipeline.stream.transport.options import TransportOptions
 
@@ -347,23 +345,6 @@ class Consumer(driver.Consumer):
         if isinstance(record, BundleRecord):
             message.bundle = record.bundle
         return message
-
-    async def wait_first(self, *awaited: Any, timeout: Any = None) -> WaitResults:  # noqa: ASYNC109
-        """Wait for the first of several, as a service does; sooner where that one need not wait.
-
-        Faust waits so for each record to be put into its queue, or the flow to be closed: four
-        tasks, three of which it cancels. There is nearly always room in the queue.
-        """
-        first, others = awaited[0], awaited[1:]
-        if not asyncio.iscoroutine(first) or self.should_stop:
-            return await super().wait_first(*awaited, timeout=timeout)
-        begun = Begun(first)
-        if not begun.is_done:
-            return await super().wait_first(begun.rest(), *others, timeout=timeout)
-        for other in others:
-            if asyncio.iscoroutine(other):
-                other.close()
-        return WaitResults([first], [begun.result], stopped=False)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109
         async for tp, message in super().getmany(timeout):
