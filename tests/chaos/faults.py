@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
+    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -264,26 +265,26 @@ def _refuse_alerts(ground: Ground, rng: random.Random) -> None:
 
 
 def _read_alerts_setting(ground: Ground, name: str) -> str:
-    resource = ConfigResource(ResourceType.TOPIC, ground.fleet.deployment.topic("alerts"))
-    configs = _answer(
-        ground, lambda admin, **timeout: admin.describe_configs([resource], **timeout)[resource]
-    )
+    configs = _answer(ground, AdminClient.describe_configs, _alerts(ground))
     return str(configs[name].value)
 
 
 def _set_alerts(ground: Ground, name: str, value: str) -> None:
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(
-        ResourceType.TOPIC, ground.fleet.deployment.topic("alerts"), incremental_configs=[entry]
-    )
-    _answer(
-        ground,
-        lambda admin, **timeout: admin.incremental_alter_configs([resource], **timeout)[resource],
-    )
+    _answer(ground, AdminClient.incremental_alter_configs, _alerts(ground, entry))
 
 
-def _answer(ground: Ground, ask: Callable[..., Future[Any]]) -> Any:
-    """Return the brokers' answer, asking again as often as it takes.
+def _alerts(ground: Ground, *entries: ConfigEntry) -> ConfigResource:
+    topic = ground.fleet.deployment.topic("alerts")
+    return ConfigResource(ResourceType.TOPIC, topic, incremental_configs=list(entries))
+
+
+def _answer(
+    ground: Ground,
+    ask: Callable[..., dict[ConfigResource, Future[Any]]],
+    resource: ConfigResource,
+) -> Any:
+    """Return the brokers' answer about a resource, asking again as often as it takes.
 
     librdkafka asks the controller it last read of, which in KRaft is any broker. Is that one dead,
     it waits for it and does not look for another by itself.
@@ -296,7 +297,8 @@ def _answer(ground: Ground, ask: Callable[..., Future[Any]]) -> Any:
     while True:
         try:
             admin.list_topics(timeout=ANSWER_SECONDS)  # reads anew which brokers there are
-            return ask(admin, request_timeout=ANSWER_SECONDS).result(2 * ANSWER_SECONDS)
+            asked = ask(admin, [resource], request_timeout=ANSWER_SECONDS)
+            return asked[resource].result(2 * ANSWER_SECONDS)
         except KafkaException as error:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no answer within {ADMIN_SECONDS:.0f} s") from error
