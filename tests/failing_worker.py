@@ -11,6 +11,7 @@ The product knows nothing of this: methods of the stages are wrapped before the 
     TEST_FAILPOINT_ARM   file whose existence arms it; from then on nothing is committed either
     TEST_BUNDLE_RECORDS  largest number of records in a bundle
     TEST_BUNDLE_DELAY    seconds that each stage waits before each bundle
+    TEST_BUNDLE_BLOCKED  file that each stage waits before each bundle to be gone
     TEST_DELAYED_STAGE   a name of `STAGES`: the only one that waits
     TEST_WAITING         file for a line "topic bytes" each time that records begin to wait for
                          their stage: how many bytes of this topic wait then
@@ -383,11 +384,23 @@ def _note_revocations(file: Path) -> None:
     Consumer.on_partitions_revoked = wrapped
 
 
-def _delay(seconds: float, stages: Iterable[str]) -> None:
+def _delay(seconds: float) -> None:
     async def wait(_message: Any, _items: Sequence[Any]) -> None:
         await asyncio.sleep(seconds)
 
-    _before_each_bundle(wait, stages)
+    _before_each_bundle(wait, _delayed_stages())
+
+
+def _block(file: Path) -> None:
+    async def wait(_message: Any, _items: Sequence[Any]) -> None:
+        assert await asyncio.to_thread(wait_until, lambda: not file.exists(), seconds=120.0)
+
+    _before_each_bundle(wait, _delayed_stages())
+
+
+def _delayed_stages() -> Iterable[str]:
+    stage = os.environ.get("TEST_DELAYED_STAGE")
+    return STAGES if stage is None else (stage,)
 
 
 def _note_waiting(file: Path) -> None:
@@ -459,11 +472,6 @@ def _install_failpoint(name: str, arm: Path) -> None:
         _configure_app(producer_max_batch_size=1)
 
 
-def _delay_as_asked(seconds: str) -> None:
-    stage = os.environ.get("TEST_DELAYED_STAGE")
-    _delay(float(seconds), STAGES if stage is None else (stage,))
-
-
 def _limit_bundles(records: str) -> None:
     filtering.MAX_BUNDLE_RECORDS = int(records)
 
@@ -515,7 +523,8 @@ def _die_at_a_checkpoint(where: str) -> None:
 WRAPPERS: dict[str, Callable[[str], None]] = {
     "TEST_FAILPOINT": lambda name: _install_failpoint(name, Path(os.environ["TEST_FAILPOINT_ARM"])),
     "TEST_BUNDLE_RECORDS": _limit_bundles,
-    "TEST_BUNDLE_DELAY": _delay_as_asked,
+    "TEST_BUNDLE_DELAY": lambda seconds: _delay(float(seconds)),
+    "TEST_BUNDLE_BLOCKED": lambda file: _block(Path(file)),
     "TEST_WAITING": lambda file: _note_waiting(Path(file)),
     "TEST_STALL_SECONDS": lambda seconds: _be_impatient(float(seconds)),
     "TEST_CLOSE": lambda file: _close_tables_after(Path(file)),

@@ -595,14 +595,16 @@ def test_a_term_is_told_though_its_first_sighting_was_dropped_and_others_relied_
     kafka_deployment: NewDeployment, tmp_path: Path
 ):
     """What is covered by a sighting is dropped at once; the sighting waits, and may be dropped."""
-    revocations = tmp_path / "revocations"
+    revocations, blocked = tmp_path / "revocations", tmp_path / "blocked"
     revocations.touch()
+    blocked.touch()
     stack = kafka_deployment(
         settings={
             **few_partitions(tmp_path / "topics", 4),
             "TEST_REVOCATIONS": str(revocations),
             "TEST_BUNDLE_RECORDS": "2",
             "TEST_BUNDLE_DELAY": "0.5",
+            "TEST_BUNDLE_BLOCKED": str(blocked),
             "TEST_DELAYED_STAGE": "match",
         }
     )
@@ -611,10 +613,12 @@ def test_a_term_is_told_though_its_first_sighting_was_dropped_and_others_relied_
     stack.produce(program(number, f"{number // 5}.exe") for number in range(200))
     wait_for(lambda: first.metric("firstseen_observations_total", result="covered") > 100)
 
-    stack.start_worker("b", module=FAILING).wait_ready()
+    second = stack.start_worker("b", module=FAILING)
+    wait_for(lambda: any(int(waiting) > 0 for waiting in revocations.read_text().split()))
+    blocked.unlink()
+    second.wait_ready()
     wait_for(lambda: all_committed(stack))
 
-    assert any(int(waiting) > 0 for waiting in revocations.read_text().split())
     assert sorted(f"{term}.exe" for term in range(40)) == sorted(told(stack))
 
 
