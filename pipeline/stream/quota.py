@@ -94,15 +94,22 @@ class QuotaAgent:
         await self._releases.put(Release(changelog, outputs, message))
 
     async def release_outputs(self) -> None:
-        """Send outputs in order, each after the rows it rests on; runs as long as the app."""
+        """Send outputs in order, each after the rows it rests on; runs as long as the app.
+
+        Where others have the partition by now, they decide again, with a clock of their own. If
+        they have read our rows they repeat our decision; else it must not leave.
+        """
         try:
             while True:
                 release = await self._releases.get()
                 if release.changelog:
                     await asyncio.gather(*release.changelog)
-                await self._send(release.outputs)
+                if await self._app.consumer.holds(release.message):
+                    await self._send(release.outputs)
+                    self._app.consumer.acknowledge(release.message)
+                else:
+                    self._app.consumer.abandon(release.message)
                 self._releases.sent(release)
-                self._app.consumer.acknowledge(release.message)
         except asyncio.CancelledError:
             raise
         except Exception as exc:  # noqa: BLE001 - an unacknowledged row or output: stop, replay
