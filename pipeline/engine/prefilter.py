@@ -13,7 +13,7 @@ Escapes that spell a character of a needle otherwise are looked for too, and und
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from pipeline.engine.spelling import (
     plain,
     spelling,
 )
-from pipeline.engine.text_search import TextSearch, text_searches
+from pipeline.engine.text_search import Data, Place, TextSearch, text_searches
 from pipeline.kql import Clause, Needle
 from pipeline.kql.literal_search import literal_database
 from pipeline.rules.ruleset import RuleSet
@@ -42,6 +42,9 @@ _SAMPLE_BYTES: Final = 256 << 10
 _FIRST_PAUSE_BYTES: Final = 1 << 20
 _LONGEST_PAUSE_BYTES: Final = 256 << 20
 """Samples are taken at the start, then after pauses that double from the first to the longest."""
+
+_WINDOW_BYTES: Final = 1 << 20
+"""So much is searched at once: what may be found in it takes forty times as much."""
 
 _WORTH_IT: Final = 0.02
 """Other anchors are taken if that saves so many hits an event."""
@@ -73,6 +76,7 @@ class Prefilter:
         self._requirements = tuple(dict.fromkeys(requirements.values()))
         self._clauses = _Clauses(self._requirements)
         self._anchored: tuple[TextSearch, ...] = ()
+        self._places: tuple[Callable[[Data], list[Place]], ...] = ()
         self._sightings = Sightings()
         self._sampled = 0
         self._pause = _FIRST_PAUSE_BYTES
@@ -83,18 +87,18 @@ class Prefilter:
         """Return the search for the rules of a set that are run."""
         return cls({each.rule.rule_id: each.clauses for each in ruleset.runnable})
 
-    def may_match(self, data: bytes | bytearray | memoryview) -> bool:
+    def may_match(self, data: Data) -> bool:
         """Return False only if no rule can match an event in `data`."""
         if not self.enabled:
             return True
         self._watch(data)
         return any(search.finds(data) for search in self._anchored) and self.answers(data)
 
-    def answers(self, data: bytes | bytearray | memoryview) -> bool:
+    def answers(self, data: Data) -> bool:
         """Return what `may_match` does, sooner where one of the `positions` lies in `data`."""
         return not self.enabled or self._clauses.answered(data)
 
-    def positions(self, data: bytes | bytearray | memoryview) -> list[int]:
+    def positions(self, data: Data) -> list[int]:
         """Return where in `data` something stands that makes `may_match` true, or might.
 
         They come in any order. Each is that of the last byte of a needle or of the beginning of an
@@ -104,13 +108,31 @@ class Prefilter:
         if not self.enabled:
             return []
         self._watch(data)
-        return [position for search in self._anchored for position in search.positions(data)]
+        if len(data) > _WINDOW_BYTES:
+            return self._positions_by_window(data)
+        found: list[Place] = []
+        for places in self._places:
+            found += places(data)
+        return [end - 1 for _, _, end in found] if found else []
 
-    def _watch(self, data: bytes | bytearray | memoryview) -> None:
+    def _positions_by_window(self, data: Data) -> list[int]:
+        """Return positions, some of them twice, in little more memory than they take themselves."""
+        overlap = max(search.longest for search in self._anchored) - 1
+        view, size = memoryview(data), _WINDOW_BYTES
+        return [
+            start + end - 1
+            for start in range(0, len(data), size)
+            for places in self._places
+            for _, _, end in places(view[start : start + size + overlap])
+        ]
+
+    def _watch(self, data: Data) -> None:
         """Count a sample of the traffic from time to time, and choose the anchors by it."""
         self._until_sample -= len(data)
-        if self._until_sample > 0 and self._anchored:
-            return
+        if self._until_sample <= 0:
+            self._sample(data)
+
+    def _sample(self, data: Data) -> None:
         self._clauses.count(data, self._sightings)
         self._sampled += len(data)
         if self._sampled >= _SAMPLE_BYTES or not self._anchored:
@@ -128,6 +150,7 @@ class Prefilter:
             self.anchors = best
             texts = (*_anchor_texts(best, self._sightings), *self._clauses.marks)
             self._anchored = text_searches(texts)
+            self._places = tuple(search.places for search in self._anchored)
 
 
 class _Clauses:
@@ -158,7 +181,7 @@ class _Clauses:
         self._answers = 0
         self._marked = False
 
-    def answered(self, data: bytes | bytearray | memoryview) -> bool:
+    def answered(self, data: Data) -> bool:
         """Whether `data` answers all clauses of some rule."""
         answers = self._search(data)
         if self._marked:
@@ -171,7 +194,7 @@ class _Clauses:
             self._verdicts[answers] = verdict
         return verdict
 
-    def count(self, data: bytes | bytearray | memoryview, sightings: Sightings) -> None:
+    def count(self, data: Data, sightings: Sightings) -> None:
         """Count the needles in `data`."""
 
         def found(number: int, _start: int, end: int, *_: object) -> None:
@@ -183,7 +206,7 @@ class _Clauses:
         self._database.scan(data, match_event_handler=found)
         sightings.bytes += len(data)
 
-    def _search(self, data: bytes | bytearray | memoryview) -> int:
+    def _search(self, data: Data) -> int:
         self._answers, self._marked = 0, False
         self._database.scan(data, match_event_handler=self._found, context=data)
         return self._answers

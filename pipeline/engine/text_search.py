@@ -1,38 +1,49 @@
 """Searches for a few texts in many raw bytes, of which nearly all hold none.
 
-A text whose case counts is searched by StringZilla, with AVX-512 three times as fast as Hyperscan
-searches a single one; texts without regard to case, or many, by Hyperscan in one pass
+A text whose case counts is searched by the substring search of Rust's memchr, which
+ahocorasick-rs uses for a single text: it looks for the two bytes of the text that are rarest. Texts
+without regard to case, or many, are searched by Hyperscan in one pass
 (docs/adr/0006-filter-below-faust.md has the figures).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol, TypeAlias
 
 import hyperscan
-import stringzilla
+from ahocorasick_rs import BytesAhoCorasick
 
 from pipeline.kql.literal_search import literal_database
 
 Data: TypeAlias = bytes | bytearray | memoryview
 
-FEW: Final = 16 if "skylake" in stringzilla.__capabilities__ else 4
-"""So many texts are searched one after the other, each in the fastest way. With AVX-512, which
-StringZilla calls by Intel's first processor that had it, that is faster for more of them."""
+FEW: Final = 8
+"""So many texts are searched one after the other, each in the fastest way; of more, one pass is
+cheaper."""
+
+
+Place: TypeAlias = tuple[int, int, int]
+"""A number that says nothing, where the place begins, and where it ends."""
 
 
 class TextSearch(Protocol):
-    """A search for certain texts. Not for two threads at once."""
+    """A search for certain texts. Not for two threads at once.
+
+    Attributes:
+        longest: bytes of the longest of them.
+    """
+
+    longest: int
 
     def finds(self, data: Data) -> bool:
         """Whether one of the texts stands in `data`."""
 
-    def positions(self, data: Data) -> list[int]:
-        """Return positions of last bytes, in any order.
+    @property
+    def places(self) -> Callable[[Data], list[Place]]:
+        """Returns places where one of the texts ends, in any order; they may begin elsewhere.
 
-        Each lies where one of the texts ends. Of places that overlap one may stand for all: its
-        position lies in each of them.
+        Of places that overlap one may stand for all: its last byte lies in each of them.
         """
 
 
@@ -53,25 +64,19 @@ def text_searches(texts: Iterable[tuple[bytes, bool]], *, few: int = FEW) -> tup
 
 class _Alone:
     def __init__(self, text: bytes) -> None:
-        self._text = text
+        self._text, self.longest = text, len(text)
+        self.places = BytesAhoCorasick([text]).find_matches_as_indexes
 
     def finds(self, data: Data) -> bool:
-        return bool(stringzilla.find(data, self._text) >= 0)
-
-    def positions(self, data: Data) -> list[int]:
-        text, find = self._text, stringzilla.find
-        found = []
-        start = find(data, text)
-        while start >= 0:
-            end = start + len(text)
-            found.append(end - 1)
-            start = find(data, text, end)
-        return found
+        # To tell all places would take long in a record that is made of them.
+        whole = bytes(data) if isinstance(data, memoryview) else data
+        return self._text in whole
 
 
 class _Together:
     def __init__(self, texts: Sequence[tuple[bytes, bool]]) -> None:
         self._database = literal_database(texts)
+        self.longest = max(len(text) for text, _ in texts)
 
     def finds(self, data: Data) -> bool:
         try:
@@ -80,14 +85,14 @@ class _Together:
             return True
         return False
 
-    def positions(self, data: Data) -> list[int]:
-        found: list[int] = []
+    def places(self, data: Data) -> list[Place]:
+        found: list[Place] = []
         self._database.scan(data, match_event_handler=_note, context=found)
         return found
 
 
-def _note(_number: int, _start: int, end: int, _flags: int, found: list[int]) -> None:
-    found.append(end - 1)
+def _note(number: int, start: int, end: int, _flags: int, found: list[Place]) -> None:
+    found.append((number, start, end))
 
 
 def _stop(*_: object) -> bool:

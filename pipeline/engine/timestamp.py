@@ -36,8 +36,7 @@ _ISO = re.compile(
     r"(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?([Zz]|[+-]\d\d(?::?\d\d)?)?)?",
     re.ASCII,
 )
-# The last two groups of a time are read apart.
-_SECOND = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):([0-5]\d)()\.()", re.ASCII)
+_SECOND = re.compile(r"\d{4}-\d\d-\d\d[Tt ](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.", re.ASCII)
 _EPOCH_MS = re.compile(r"-?\d{5,15}", re.ASCII)
 
 
@@ -162,8 +161,14 @@ def _usual(value: str) -> int | None:
 
 @lru_cache(maxsize=256)
 def _second_ms(text: str) -> int | None:
-    found = _SECOND.fullmatch(text)
-    return None if found is None else _from_parts(found)
+    """Return what ``2024-05-01T12:00:00.`` stands for, None if it is no such text."""
+    if not _SECOND.fullmatch(text):
+        return None
+    try:
+        since = datetime.fromisoformat(f"{text[:10]}T{text[11:19]}+00:00") - EPOCH
+    except ValueError:  # a day that does not exist
+        return None
+    return (since.days * 86_400 + since.seconds) * 1000
 
 
 def _from_parts(found: re.Match[str]) -> int | None:

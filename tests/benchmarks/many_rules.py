@@ -95,11 +95,11 @@ def passed(data: bytes, record_filter: MatchFilter, depth: Depth, partition: int
 
 
 def _decompressed(data: bytes) -> int:
-    decompressor, view = Decompressor(), memoryview(data)
-    for header in batches.batch_headers(view):
-        if header is not None:
-            batches.check_crc(view, header)
-            decompressor.decompress(view, header)
+    decompressor, view, at = Decompressor(), memoryview(data), 0
+    while (header := batches.batch_header(view, at)) is not None:
+        batches.check_crc(view, header)
+        decompressor.decompress(header.section(view), header.codec)
+        at = header.end
     return 0
 
 

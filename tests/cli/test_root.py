@@ -14,8 +14,8 @@ from pipeline import __version__
 from pipeline.cli.root import COMMANDS, firstseen
 
 HEAVY = {
-    *("aiokafka", "confluent_kafka", "faust", "mode", "msgspec", "orjson", "prometheus_client"),
-    *("hyperscan", "pydantic", "rich", "rocksdict", "stringzilla", "structlog", "yaml"),
+    *("ahocorasick_rs", "aiokafka", "confluent_kafka", "faust", "hyperscan", "mode", "msgspec"),
+    *("orjson", "prometheus_client", "pydantic", "rich", "rocksdict", "structlog", "yaml"),
     "zstandard",
 }
 

@@ -36,7 +36,7 @@ def test_every_place_is_found_and_nothing_else(
     for few in (0, 4, 8):
         searches = text_searches(texts, few=few)
         for given_as in (data, view):
-            found = [position for search in searches for position in search.positions(given_as)]
+            found = [end - 1 for search in searches for _, _, end in search.places(given_as)]
 
             assert any(search.finds(given_as) for search in searches) is bool(expected)
             assert set(found) <= {place[-1] for place in expected}

@@ -11,7 +11,7 @@ What cannot be read here is an `UnreadableBatchError`, never an endless loop.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import google_crc32c
@@ -19,10 +19,14 @@ import msgspec
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch
 
+MAGIC: Final = 2
 MAGIC_OFFSET: Final = 16
 CRC_OFFSET: Final = 17
 _HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES: Final = _HEADER.size
+unpack_header: Final = _HEADER.unpack_from
+"""Returns base offset, length, leader epoch, magic, checksum, attributes, last offset delta, first
+and greatest timestamp, producer's id and epoch, base sequence and number of records."""
 _LENGTH: Final = struct.Struct(">i")
 LENGTH_OFFSET: Final = 8
 LENGTH_OVERHEAD: Final = 12  # base offset and length itself are not part of the length
@@ -32,9 +36,11 @@ _RECORDS_OFFSET: Final = 57
 _LONGEST_SHIFT: Final = 28
 """A length has 32 bits: five groups."""
 
-_CODEC_MASK: Final = 0x07
+CODEC_MASK: Final = 0x07
 _TRANSACTIONAL: Final = 0x10
 _CONTROL: Final = 0x20
+OF_TRANSACTIONS: Final = _TRANSACTIONAL | _CONTROL
+"""Attributes of batches that are not simply there to be read."""
 
 
 class UnreadableBatchError(Exception):
@@ -57,7 +63,11 @@ class BatchHeader(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def codec(self) -> int:
-        return self.attributes & _CODEC_MASK
+        return self.attributes & CODEC_MASK
+
+    def section(self, data: memoryview) -> memoryview:
+        """Return the batch's records section as it was fetched, which may be compressed."""
+        return data[self.start + HEADER_BYTES : self.end]
 
     @property
     def is_control(self) -> bool:
@@ -68,41 +78,44 @@ class BatchHeader(msgspec.Struct, frozen=True, gc=False):
         return bool(self.attributes & _TRANSACTIONAL)
 
 
-def batch_headers(data: memoryview) -> Iterator[BatchHeader | None]:
-    """Yield the header of each complete batch.
+def batch_header(data: memoryview, start: int) -> BatchHeader | None:
+    """Return the header of the batch that starts there.
 
-    None stands for a message set of the old formats (magic 0 and 1), which only aiokafka's own
-    reader understands; nothing follows it. A broker may cut the last batch off: it is left out,
-    and fetched again.
+    None where no complete one does: a broker may cut the last batch off, and it is fetched again.
+    Do not ask where a message set of an old format starts (`is_old_format`).
 
     Raises:
         CorruptRecordException: a batch says that it ends before its header does.
     """
-    position, size = 0, len(data)
-    while size - position >= HEADER_BYTES:
-        if data[position + MAGIC_OFFSET] < 2:
-            yield None
-            return
-        fields = _HEADER.unpack_from(data, position)
-        base, length, _, _, crc, attributes, last_delta, first, latest, producer = fields[:10]
-        end = position + LENGTH_OVERHEAD + length
-        if end < position + HEADER_BYTES:
-            raise CorruptRecordException(f"the batch at offset {base} says it has {length} bytes")
-        if end > size:
-            return
-        yield BatchHeader(
-            start=position,
-            end=end,
-            base_offset=base,
-            next_offset=base + last_delta + 1,
-            crc=crc,
-            attributes=attributes,
-            first_timestamp_ms=first,
-            max_timestamp_ms=latest,
-            producer_id=producer,
-            records=fields[12],
-        )
-        position = end
+    if len(data) - start < HEADER_BYTES:
+        return None
+    fields = unpack_header(data, start)
+    base, length, _, _, crc, attributes, last_delta, first, latest, producer = fields[:10]
+    end = start + LENGTH_OVERHEAD + length
+    if end < start + HEADER_BYTES:
+        raise CorruptRecordException(f"the batch at offset {base} says it has {length} bytes")
+    if end > len(data):
+        return None
+    return BatchHeader(
+        start=start,
+        end=end,
+        base_offset=base,
+        next_offset=base + last_delta + 1,
+        crc=crc,
+        attributes=attributes,
+        first_timestamp_ms=first,
+        max_timestamp_ms=latest,
+        producer_id=producer,
+        records=fields[12],
+    )
+
+
+def is_old_format(data: memoryview, start: int) -> bool:
+    """Whether a message set of magic 0 or 1 starts there, which only aiokafka's own reader reads.
+
+    Nothing else follows it.
+    """
+    return len(data) - start >= HEADER_BYTES and data[start + MAGIC_OFFSET] < MAGIC
 
 
 def first_batch_end(data: bytes | memoryview) -> int | None:
@@ -114,15 +127,20 @@ def first_batch_end(data: bytes | memoryview) -> int | None:
     return end if end <= len(data) else None
 
 
+def checksum(data: memoryview, start: int, end: int) -> int:
+    """Return what the checksum of a batch has to be."""
+    # In hardware: aiokafka's own takes a tenth of what decompressing the batch takes.
+    found: int = google_crc32c.value(bytes(data[start + ATTRIBUTES_OFFSET : end]))
+    return found
+
+
 def check_crc(data: memoryview, header: BatchHeader) -> None:
     """Compare a batch with its checksum.
 
     Raises:
         CorruptRecordException: they differ.
     """
-    # In hardware: aiokafka's own takes a tenth of what decompressing the batch takes.
-    checksum = google_crc32c.value(bytes(data[header.start + ATTRIBUTES_OFFSET : header.end]))
-    if checksum != header.crc:
+    if checksum(data, header.start, header.end) != header.crc:
         raise CorruptRecordException(f"Invalid CRC of the batch at offset {header.base_offset}")
 
 
@@ -193,5 +211,5 @@ def parse_some(
 def _plain_header(data: memoryview, header: BatchHeader) -> bytearray:
     """Return the header of a batch as if it were not compressed."""
     plain = bytearray(data[header.start : header.start + HEADER_BYTES])
-    struct.pack_into(">h", plain, ATTRIBUTES_OFFSET, header.attributes & ~_CODEC_MASK)
+    struct.pack_into(">h", plain, ATTRIBUTES_OFFSET, header.attributes & ~CODEC_MASK)
     return plain

@@ -14,11 +14,12 @@ from typing import Any, Final
 import cramjam
 import zstandard
 
-from pipeline.stream.transport.batches import HEADER_BYTES, BatchHeader, UnreadableBatchError
+from pipeline.stream.transport.batches import UnreadableBatchError
 
 MAX_BATCH_BYTES: Final = 128 << 20
 """A batch that decompresses to more is refused: it would be a bomb, not telemetry."""
 
+_ZSTD: Final = 4
 _START_BYTES: Final = 1 << 20
 _KEPT_BYTES: Final = 16 << 20
 _FRAME: Final = struct.Struct("<IB")
@@ -27,7 +28,9 @@ _SKIPPABLE: Final = 0x184D2A50
 _SKIPPABLE_MASK: Final = 0xFFFFFFF0
 _SKIPPABLE_HEADER: Final = struct.Struct("<II")
 _BLOCK_HEADER_BYTES: Final = 3
-_RUN_LENGTH: Final = 1
+_USUAL_HEADER_BYTES: Final = 6
+_TYPE: Final = 0b110
+_RUN_LENGTH: Final = 0b010
 _CHECKSUM_BYTES: Final = 4
 
 
@@ -35,17 +38,21 @@ class Decompressor:
     """Decompresses one batch after the other. Not for two threads at once."""
 
     def __init__(self) -> None:
-        self._zstd_context = zstandard.ZstdDecompressor()
-        self._buffer = bytearray(_START_BYTES)
-        self._decoders: dict[int, Callable[[memoryview], bytes | memoryview]] = {
+        self._zstd_reader = zstandard.ZstdDecompressor().stream_reader
+        self._use(bytearray(_START_BYTES))
+        self._others: dict[int, Callable[[memoryview], bytes | memoryview]] = {
             0: _plain,
             1: _gzip,
             2: _snappy,
             3: self._lz4,
-            4: self._zstd,
         }
 
-    def decompress(self, data: memoryview, header: BatchHeader) -> bytes | memoryview:
+    def _use(self, buffer: bytearray) -> None:
+        self._buffer = buffer
+        self._view = memoryview(buffer)
+        self._size = len(buffer)
+
+    def decompress(self, section: memoryview, codec: int) -> bytes | memoryview:
         """Return the records section of a batch, decompressed.
 
         It is valid until the next call.
@@ -54,36 +61,40 @@ class Decompressor:
             UnreadableBatchError: it does not decompress, to more than `MAX_BATCH_BYTES`, or it is
                 compressed in a way that Kafka does not have.
         """
-        decoder = self._decoders.get(header.codec)
-        if decoder is None:
-            raise UnreadableBatchError(f"there is no compression codec {header.codec}")
         try:
-            return decoder(data[header.start + HEADER_BYTES : header.end])
+            if codec == _ZSTD:
+                return self._zstd(section)
+            decoder = self._others.get(codec)
+            if decoder is not None:
+                return decoder(section)
         except Exception as exc:
             raise UnreadableBatchError(f"it does not decompress: {exc}") from exc
+        raise UnreadableBatchError(f"there is no compression codec {codec}")
 
     def _lz4(self, section: memoryview) -> bytes | memoryview:
         with suppress(cramjam.DecompressionError):  # too little room, or broken: known below
             size = cramjam.lz4.decompress_into(section, self._buffer)
-            if size < len(self._buffer):
-                return memoryview(self._buffer)[:size]
+            if size < self._size:
+                return self._view[:size]
         return _lz4(section)
 
     def _zstd(self, section: memoryview) -> memoryview:
-        # Neither librdkafka nor Java writes the size of the content, so room is made by trying.
         _check_frames(section)
-        buffer = self._buffer
-        while True:
-            size = self._zstd_context.stream_reader(section, read_across_frames=True).readinto(
-                buffer
-            )
-            if size < len(buffer):
+        size = self._zstd_reader(section, read_across_frames=True).readinto(self._buffer)
+        return self._view[:size] if size < self._size else self._zstd_larger(section)
+
+    def _zstd_larger(self, section: memoryview) -> memoryview:
+        # Neither librdkafka nor Java writes the size of the content, so room is made by trying.
+        room = self._size
+        while room <= MAX_BATCH_BYTES:
+            room = min(4 * room, MAX_BATCH_BYTES + 1)
+            buffer = bytearray(room)
+            size = self._zstd_reader(section, read_across_frames=True).readinto(buffer)
+            if room <= _KEPT_BYTES:
+                self._use(buffer)
+            if size < room:
                 return memoryview(buffer)[:size]
-            if len(buffer) > MAX_BATCH_BYTES:
-                raise _too_much()
-            buffer = bytearray(min(4 * len(buffer), MAX_BATCH_BYTES + 1))
-            if len(buffer) <= _KEPT_BYTES:
-                self._buffer = buffer
+        raise _too_much()
 
 
 def _check_frames(section: memoryview) -> None:
@@ -103,15 +114,16 @@ def _check_frames(section: memoryview) -> None:
         if magic & _SKIPPABLE_MASK == _SKIPPABLE:
             at += _SKIPPABLE_HEADER.size + _SKIPPABLE_HEADER.unpack_from(section, at)[1]
             continue
-        at += zstandard.frame_header_size(section[at:])
-        is_last = 0
-        while not is_last:
-            block = int.from_bytes(section[at : at + _BLOCK_HEADER_BYTES], "little")
-            is_last = block & 1
-            size = 1 if block >> 1 & 3 == _RUN_LENGTH else block >> 3
-            at += _BLOCK_HEADER_BYTES + size
-            if at > end:
+        # Nearly all clients write frames that tell their window and nothing else.
+        usual = not descriptor & ~_HAS_CHECKSUM
+        at += _USUAL_HEADER_BYTES if usual else zstandard.frame_header_size(section[at:])
+        first = 0
+        while not first & 1:
+            if at + _BLOCK_HEADER_BYTES > end:
                 raise ValueError("a frame of zstd is cut off")
+            first = section[at]
+            size = first >> 3 | section[at + 1] << 5 | section[at + 2] << 13
+            at += _BLOCK_HEADER_BYTES + (1 if first & _TYPE == _RUN_LENGTH else size)
         if descriptor & _HAS_CHECKSUM:
             at += _CHECKSUM_BYTES
     if at > end:

@@ -27,7 +27,17 @@ from aiokafka.structs import TopicPartition
 
 from pipeline.record import NO_TIMESTAMP, Position
 from pipeline.stream.transport import batches
-from pipeline.stream.transport.batches import BatchHeader, UnreadableBatchError
+from pipeline.stream.transport.batches import (
+    CODEC_MASK,
+    HEADER_BYTES,
+    LENGTH_OVERHEAD,
+    MAGIC,
+    OF_TRANSACTIONS,
+    BatchHeader,
+    UnreadableBatchError,
+    checksum,
+    unpack_header,
+)
 from pipeline.stream.transport.bundles import (
     MAX_BUNDLE_BYTES,
     MAX_BUNDLE_RECORDS,
@@ -46,6 +56,9 @@ _FEW: Final = 4
 
 _UNSAID: Final = 16
 """At most so many records are dropped before that is said, and time is looked at."""
+
+_LARGE_BYTES: Final = 8 << 20
+"""A batch that decompresses to more is not searched whole: it may be made of a text."""
 
 _TOGETHER: Final = 256
 _TOGETHER_BYTES: Final = 1 << 20
@@ -259,27 +272,91 @@ class FilteredRecords(BundledRecords):
         self._unread, self._latest_ms = 0, NO_TIMESTAMP
         found: list[_Found] = []
         size, deadline = 0, monotonic() + MAX_BUNDLE_SECONDS
-        end = 0
-        for header in batches.batch_headers(self.data):
-            if header is None:
+        at, searched = 0, None
+        while True:
+            if self.depth >= Depth.BATCH:
+                at, searched = self._pass_over(at, deadline)
+            if batches.is_old_format(self.data, at):
                 yield from self._judge_all(found)
                 found = []
-                yield from self._read_old_format(self.data[end:])
+                yield from self._read_old_format(self.data[at:])
                 break
-            end = header.end
-            if self._check_crcs:
-                batches.check_crc(self.data, header)
-            if not self._is_skipped(header):
-                new = self._find(header)
-                found += new
-                size += sum([len(record.value or b"") for record, _ in new])
-            self._searched_to = max(header.next_offset, self._searched_to)
+            header = batches.batch_header(self.data, at)
+            if header is None:
+                break
+            new = self._look_into(header, searched)
+            found += new
+            size += sum([len(record.value or b"") for record, _ in new])
+            at, searched = header.end, None
             enough = len(found) >= _TOGETHER or size >= _TOGETHER_BYTES
             if enough or monotonic() > deadline:
                 yield from self._judge_all(found)
                 found, size, deadline = [], 0, monotonic() + MAX_BUNDLE_SECONDS
         yield from self._judge_all(found)
         self.record_filter.passed_over(self._tp, self._unread, self._latest_ms)
+
+    def _pass_over(self, at: int, deadline: float) -> tuple[int, _Searched | None]:
+        """Pass over batches in which nothing stands, until the deadline.
+
+        Of each batch a quarter of a megabyte goes through the processor's caches, and throws out
+        what the next one needs of ours. So this does without much of what `_look_into` does, which
+        looks at the first batch that is not passed over.
+
+        Args:
+            at: where the first batch starts.
+            deadline: when to stop (`time.monotonic`).
+
+        Returns:
+            Where the first batch starts that is not passed over, and what was found in it, if it
+            has been searched.
+        """
+        data, size, check_crcs = self.data, len(self.data), self._check_crcs
+        decompress, search = self.decompressor.decompress, self.record_filter.positions
+        searched_to, unread, latest_ms = self._searched_to, self._unread, self._latest_ms
+        searched = None
+        while size - at >= HEADER_BYTES and monotonic() <= deadline:
+            header = unpack_header(data, at)
+            base, length, _, magic, crc, attributes, last, _, timestamp_ms, _, _, _, records = (
+                header
+            )
+            end = at + LENGTH_OVERHEAD + length
+            if (
+                magic != MAGIC
+                or attributes & OF_TRANSACTIONS
+                or base < searched_to
+                or not at + HEADER_BYTES <= end <= size
+                or (check_crcs and checksum(data, at, end) != crc)
+            ):
+                break
+            try:
+                payload = decompress(data[at + HEADER_BYTES : end], attributes & CODEC_MASK)
+            except UnreadableBatchError:
+                break
+            positions = search(payload) if len(payload) <= _LARGE_BYTES else ()
+            if positions or len(payload) > _LARGE_BYTES:
+                searched = payload, positions
+                break
+            at = end
+            searched_to = max(searched_to, base + last + 1)
+            unread += records
+            latest_ms = max(latest_ms, timestamp_ms)
+        self._searched_to, self._unread, self._latest_ms = searched_to, unread, latest_ms
+        return at, searched
+
+    def _look_into(self, header: BatchHeader, searched: _Searched | None) -> Sequence[_Found]:
+        """Return what is to be judged of a batch; the other records are counted.
+
+        Args:
+            header: its header.
+            searched: what is known of it from `_pass_over`: it is intact then, and not skipped.
+        """
+        found: Sequence[_Found] = ()
+        if searched is None and self._check_crcs:
+            batches.check_crc(self.data, header)
+        if searched is not None or not self._is_skipped(header):
+            found = self._find(header, searched)
+        self._searched_to = max(header.next_offset, self._searched_to)
+        return found
 
     def _is_skipped(self, header: BatchHeader) -> bool:
         """Whether a batch holds no records for us: control, aborted, or read before."""
@@ -302,26 +379,33 @@ class FilteredRecords(BundledRecords):
                 yield self._consumer_record(self._tp, record), item
         self.next_fetch_offset = self._searched_to
 
-    def _find(self, header: BatchHeader) -> Sequence[_Found]:
-        """Return what is to be judged of a batch; the other records are counted."""
+    def _find(self, header: BatchHeader, searched: _Searched | None) -> Sequence[_Found]:
         self._latest_ms = max(self._latest_ms, header.max_timestamp_ms)
         # All that may fail comes before the first record goes on: it counts, or its batch does.
         try:
-            wanted, judge = self._wanted(header)
+            wanted, judge = self._wanted(header, searched)
         except UnreadableBatchError as error:
             return (self._refuse(header, str(error)),)
         return [(record, judge) for record in wanted]
 
-    def _wanted(self, header: BatchHeader) -> tuple[Sequence[Any], _Judge]:
+    def _wanted(
+        self, header: BatchHeader, searched: _Searched | None
+    ) -> tuple[Sequence[Any], _Judge]:
         """Return the records to judge, and how; the others are counted.
 
         Raises:
             UnreadableBatchError: the batch cannot be read.
         """
-        payload = self.decompressor.decompress(self.data, header)
+        positions: Sequence[int] | None
+        if searched is None:
+            payload = self.decompressor.decompress(header.section(self.data), header.codec)
+            positions = None
+        else:
+            payload, positions = searched
         start = self._searched_to
-        if self.depth < Depth.BATCH or start > header.base_offset:
-            # Without a search of the batch, or with a batch that was half read before a seek.
+        if self.depth < Depth.BATCH or start > header.base_offset or len(payload) > _LARGE_BYTES:
+            # Without a search of the batch, with a batch that was half read before a seek, or where
+            # to tell all places might take many times what the batch does.
             records = self._read_all(header, payload)
             _check_offsets(header, records)
             records = [record for record in records if record.offset >= start]
@@ -330,7 +414,8 @@ class FilteredRecords(BundledRecords):
                 records = [record for record in records if may_match(record.value or b"")]
                 self._unread += read - len(records)
             return records, self.record_filter.judge
-        positions = self.record_filter.positions(payload)
+        if positions is None:
+            positions = self.record_filter.positions(payload)
         if not positions:
             self._unread += header.records
             return (), self.record_filter.judge
@@ -390,6 +475,9 @@ class FilteredRecords(BundledRecords):
                 yield record, self.record_filter.judge(self._tp, record)
         self._searched_to = self.next_fetch_offset
 
+
+_Searched: TypeAlias = tuple[bytes | memoryview, Sequence[int]]
+"""A decompressed records section, and where something stands in it; nowhere, if it is too large."""
 
 _Judge: TypeAlias = Callable[[TopicPartition, BatchRecord], Item | None]
 _Found: TypeAlias = tuple[BatchRecord, _Judge]

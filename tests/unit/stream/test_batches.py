@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.stream.transport import decompression
-from pipeline.stream.transport.batches import UnreadableBatchError, batch_headers
+from pipeline.stream.transport.batches import UnreadableBatchError, batch_header
 from pipeline.stream.transport.bundles import Shelf
 from pipeline.stream.transport.decompression import Decompressor
 from pipeline.stream.transport.filtering import FilteredRecords
@@ -29,9 +29,9 @@ NEEDLES = [RawRecord(b"needle %d!" % number) for number in range(12)]
 
 def unpacked(compressed: bytes, codec: str) -> bytes:
     data = memoryview(batch(compressed, 1, CODECS[codec]))
-    (header,) = batch_headers(data)
+    header = batch_header(data, 0)
     assert header is not None
-    return bytes(Decompressor().decompress(data, header))
+    return bytes(Decompressor().decompress(header.section(data), header.codec))
 
 
 def xerial(*blocks: bytes) -> bytes:
@@ -105,11 +105,11 @@ def test_blocks_of_snappy_that_lie_about_their_sizes_end(size: int):
 
 def test_a_codec_that_kafka_does_not_have_is_refused():
     data = memoryview(batch(b"", 1, 7))
-    (header,) = batch_headers(data)
+    header = batch_header(data, 0)
     assert header is not None
 
     with pytest.raises(UnreadableBatchError, match="no compression codec 7"):
-        Decompressor().decompress(data, header)
+        Decompressor().decompress(header.section(data), header.codec)
 
 
 def read(data: bytes, depth: Depth) -> tuple[FilteredRecords, NeedleFilter]:

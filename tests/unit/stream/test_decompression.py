@@ -7,27 +7,14 @@ import pytest
 import zstandard
 
 from pipeline.stream.transport import decompression
-from pipeline.stream.transport.batches import HEADER_BYTES, BatchHeader, UnreadableBatchError
+from pipeline.stream.transport.batches import UnreadableBatchError
 from pipeline.stream.transport.decompression import Decompressor
 
 ZSTD = 4
 
 
 def decompress(section: bytes, decompressor: Decompressor | None = None) -> bytes:
-    data = memoryview(bytes(HEADER_BYTES) + section)
-    header = BatchHeader(
-        start=0,
-        end=len(data),
-        base_offset=7,
-        next_offset=8,
-        crc=0,
-        attributes=ZSTD,
-        first_timestamp_ms=0,
-        max_timestamp_ms=0,
-        producer_id=-1,
-        records=1,
-    )
-    return bytes((decompressor or Decompressor()).decompress(data, header))
+    return bytes((decompressor or Decompressor()).decompress(memoryview(section), ZSTD))
 
 
 def streamed(content: bytes, *, checksum: bool = False) -> bytes:
