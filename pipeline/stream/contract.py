@@ -65,8 +65,6 @@ MEMBERS: tuple[Member, ...] = (
     Member(f"{_CONSUMER}.getmany", ("self", "timeout")),
     Member(f"{_DRIVER}:Consumer._to_message", ("self", "tp", "record")),
     Member("aiokafka.consumer.group_coordinator:GroupCoordinator.close", ("self",)),
-    Member("aiokafka.consumer.group_coordinator:GroupCoordinator._do_heartbeat", ("self",)),
-    Member("aiokafka.consumer.group_coordinator:GroupCoordinator._start_heartbeat_task", ("self",)),
     Member(
         "aiokafka.consumer.group_coordinator:GroupCoordinator.fetch_committed_offsets",
         ("self", "partitions"),
@@ -78,6 +76,11 @@ MEMBERS: tuple[Member, ...] = (
     Member(f"{_DRIVER}:Producer._ensure_producer", ("self",)),
     Member(f"{_DRIVER}:Transport.Consumer"),
     Member(f"{_DRIVER}:Transport.Producer"),
+    # transport.membership
+    Member("aiokafka.consumer.group_coordinator:GroupCoordinator._send_req", ("self", "request")),
+    Member("aiokafka.protocol.group:HeartbeatRequest.API_KEY"),
+    Member("aiokafka.protocol.group:SyncGroupRequest.API_KEY"),
+    Member("aiokafka.errors:for_code", ("error_code",)),
     # transport.connections
     Member("aiokafka.client:AIOKafkaClient.send", ("self", "node_id", "request", "group")),
     Member("aiokafka.client:AIOKafkaClient._get_conn", ("self", "node_id", "group", "no_hint")),

@@ -19,6 +19,9 @@ from pipeline.stream.outbox import Outgoing
 from pipeline.stream.records import now_ms, record_of_consumer
 from pipeline.stream.releases import Release, Releases
 from pipeline.stream.tables import PartitionTable, StateTable
+from pipeline.telemetry.logging import get_logger
+
+log = get_logger(__name__)
 
 STAGE = "quota"
 
@@ -108,12 +111,24 @@ class QuotaAgent:
                     await self._send(release.outputs)
                     self._app.consumer.acknowledge(release.message)
                 else:
-                    self._app.consumer.abandon(release.message)
+                    self._abandon(release)
                 self._releases.sent(release)
         except asyncio.CancelledError:
             raise
         except Exception as exc:  # noqa: BLE001 - an unacknowledged row or output: stop, replay
             self._app.fail(exc)
+
+    def _abandon(self, release: Release) -> None:
+        message = release.message
+        log.warning(
+            "others have the partition: what was decided does not leave",
+            action="decisions_dropped",
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            outputs=len(release.outputs),
+        )
+        self._app.consumer.abandon(message)
 
     async def _send(self, outputs: Sequence[Output]) -> None:
         for destination, topic in (

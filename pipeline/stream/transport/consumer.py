@@ -244,6 +244,11 @@ class Consumer(driver.Consumer):
         A worker that was frozen for longer than a session, or could not finish in time when the
         group asked for its partitions, has lost them to another one, which decides again what was
         under way here. What it decides may depend on its clock, so only one of the two may tell.
+
+        `MemberCoordinator` knows until when the group cannot have given the partition away; after
+        that only the next heartbeat tells, so what is to be sent waits for it. Once we are asked
+        for the partition we let go earlier, half of the rebalance timeout after we heard of that:
+        what was sent before has time to arrive, and we to join before the group goes on without us.
         """
         membership = self._thread.membership
         while membership.generation == message.generation_id and monotonic() < self._holds_until:
@@ -345,7 +350,6 @@ class Consumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Commit what is acknowledged while the partitions are still ours, then let go."""
-        # The group waits for us until its rebalance timeout; then others have our partitions.
         self._holds_until = monotonic() + self.options.revoke_seconds
         try:
             await asyncio.wait_for(self.commit(), self.options.revoke_seconds)
@@ -359,7 +363,8 @@ class Consumer(driver.Consumer):
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self._holds_until = _NEVER
-        self.last_commit_succeeded = True  # what was not committed until now is read again
+        if not self.app.should_stop:  # else the last commit decides how the worker ends
+            self.last_commit_succeeded = True  # what was not committed until now is read again
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def _wait_next_records(

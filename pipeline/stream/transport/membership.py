@@ -3,37 +3,52 @@
 from __future__ import annotations
 
 from time import monotonic
+from typing import Any, Final
 
+from aiokafka import errors
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
+
+_LONG_AGO: Final = float("-inf")
 
 
 class MemberCoordinator(GroupCoordinator):
     """A coordinator client that remembers when the group was last known to count on it.
 
-    The broker ends a membership that it has not heard of for a session timeout. A process that was
-    frozen for so long goes on where it stood, and learns of it with its next heartbeat only. Until
-    then its clock tells it that it cannot be sure.
+    The broker ends a membership that it has not heard of for a session timeout: a process that was
+    frozen for so long goes on where it stood, and learns of it with its next heartbeat only. And it
+    ends one that has not joined again a rebalance timeout after a rebalance began; a worker hears
+    of that with a heartbeat as well, so later, and much later if heartbeats failed before.
+
+    Both times are counted here from before a request was sent, so they are over here before they
+    are over for the broker. The request is a heartbeat, or the SyncGroup with which a generation
+    begins: the folders of new partitions are opened after its answer, and no heartbeat is sent
+    until that is done.
     """
 
-    _confirmed_at: float
+    _heard_at: float = _LONG_AGO
+    _settled_at: float = _LONG_AGO
 
     @classmethod
     def adopt(cls, coordinator: GroupCoordinator) -> None:
         """Turn the coordinator client of a consumer that has not joined yet into one of ours."""
         coordinator.__class__ = cls
-        coordinator._confirmed_at = monotonic()  # noqa: SLF001
 
     def is_confirmed(self) -> bool:
-        """Whether the group cannot have ended the membership of this generation for silence."""
-        return monotonic() - self._confirmed_at < self._session_timeout_ms / 1000
+        """Whether the group cannot have ended the membership of this generation."""
+        now = monotonic()
+        return (
+            now - self._heard_at < self._session_timeout_ms / 1000
+            and now - self._settled_at < self._rebalance_timeout_ms / 1000
+        )
 
-    def _start_heartbeat_task(self) -> None:
-        self._confirmed_at = monotonic()  # it has just joined
-        super()._start_heartbeat_task()
-
-    async def _do_heartbeat(self) -> bool:
+    async def _send_req(self, request: Any) -> Any:
         asked_at = monotonic()
-        is_member: bool = await super()._do_heartbeat()
-        if is_member:
-            self._confirmed_at = asked_at
-        return is_member
+        answer = await super()._send_req(request)
+        if isinstance(request, HeartbeatRequest | SyncGroupRequest):
+            error = errors.for_code(answer.error_code)
+            if error is errors.NoError:
+                self._heard_at = self._settled_at = asked_at
+            elif error is errors.RebalanceInProgressError:
+                self._heard_at = asked_at  # still a member, but the group waits for it
+        return answer
