@@ -31,10 +31,12 @@ from pipeline.engine.wire import (
 from pipeline.kql import FieldTable
 from pipeline.record import Position, Record
 from pipeline.rules import RuleSet, builtin_path, load_rules
+from tests.fuzz.pace import slowness
 from tests.fuzz.records import Kind
 
 SLOW_MS = 100.0
-"""More than this on one record is a stall: everything else on the worker's loop waits as long."""
+"""More than this on one record is a stall: everything else on the worker's loop waits as long. On a
+slower machine, or in a slow moment, it is as many times more (`tests.fuzz.pace`)."""
 
 GROWTH_BYTES = 64 << 20
 """So much may the process grow after its warm-up: caches fill, the allocator keeps what it had."""
@@ -192,7 +194,7 @@ class Fuzzed:
         outcome, milliseconds = _judge(stage, record)
         if milliseconds > SLOW_MS:
             self.figures.slow_once += 1
-            milliseconds = min(milliseconds, _judge(stage, record)[1])
+            milliseconds = min(milliseconds, _judge(stage, record)[1]) / slowness()
         self.figures.most_documents = max(self.figures.most_documents, outcome.documents)
         self._note_time(kind, milliseconds, record.value)
         return outcome
