@@ -57,6 +57,8 @@ class FirstSeenAgent:
         committed = self._app.consumer.committed(TP(message.topic, message.partition))
         raised: list[Outgoing] = []
         results: Counter[str] = Counter()
+        # The key of a record is that of its row. Where it is not, its row is read when asked for.
+        partition.table.read_ahead([record.key for record in records if record.key])
         for record in records:
             try:
                 sighting = decode_sighting(record.value or b"")
