@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from bisect import bisect_right
+from unittest.mock import patch
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from pipeline.engine import prefilter as prefilter_module
 from pipeline.engine.anchors import Sightings, choose_anchors
 from pipeline.engine.decode import DecodeLimits, decode
 from pipeline.engine.match import MatchStage
@@ -77,6 +79,8 @@ def check(prefilter: Prefilter, rules: RuleSet, values: list[bytes]) -> None:
         piece += b"\x12\x00key" + value
         ends.append(len(piece))
     found = {bisect_right(ends, position) for position in prefilter.positions(piece)}
+    with patch.object(prefilter_module, "_WINDOW_BYTES", 48):  # as in a piece of many megabytes
+        found &= {bisect_right(ends, position) for position in prefilter.positions(piece)}
     for number, value in enumerate(values):
         plain_outcome = MatchStage(rules).process(record(value))
         assert (

@@ -4,6 +4,7 @@ import re
 import struct
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from unittest.mock import patch
 
 import pytest
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, PartitionRecords
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.record import Position
-from pipeline.stream.transport import batches
+from pipeline.stream.transport import batches, filtering
 from pipeline.stream.transport.batches import UnreadableBatchError
 from pipeline.stream.transport.bundles import MAX_BUNDLE_RECORDS, FetchedRecord, Shelf
 from pipeline.stream.transport.decompression import Decompressor
@@ -223,8 +224,11 @@ def batch_lists(draw: st.DrawFn) -> list[Batch]:
     st.integers(0, 12),
     st.sampled_from([READ_COMMITTED, READ_UNCOMMITTED]),
     st.sampled_from([Depth.EVENT, Depth.RECORD, Depth.BATCH]),
+    st.sampled_from([filtering._LARGE_BYTES, 40]),
 )
-def test_every_depth_yields_what_filtering_afterwards_yields(batches, position, isolation, depth):
+def test_every_depth_yields_what_filtering_afterwards_yields(
+    batches, position, isolation, depth, large
+):
     data, aborted = encode(batches)
     # A broker sends no batch that ends before the position.
     position %= _encode_batch(batches[0], 0)[1]
@@ -241,7 +245,8 @@ def test_every_depth_yields_what_filtering_afterwards_yields(batches, position, 
         needle_filter=needle_filter,
     )
 
-    assert [fields(record) for record, _ in items(filtered)] == [fields(r) for r in expected]
+    with patch.object(filtering, "_LARGE_BYTES", large):
+        assert [fields(record) for record, _ in items(filtered)] == [fields(r) for r in expected]
     assert filtered.next_fetch_offset == plain.next_fetch_offset
 
 
