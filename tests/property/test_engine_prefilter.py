@@ -282,6 +282,17 @@ def test_escapes_are_read_before_a_record_is_let_through() -> None:
     assert prefilter.may_match(b'{"a":"\\u0053ystem.Core.dll"}')
 
 
+def test_a_text_is_found_wherever_it_lies_in_a_piece_that_is_searched_in_windows() -> None:
+    prefilter = Prefilter.from_ruleset(compile_rules("dll.name:System.Core.dll"))
+    value = b'"System.Core.dll"'
+
+    with patch.object(prefilter_module, "_WINDOW_BYTES", 32):
+        for start in range(100):
+            piece = b"x" * start + value + b"x" * 40
+            (found,) = {position - start for position in prefilter.positions(piece)}
+            assert 0 <= found < len(value)
+
+
 def test_what_the_traffic_is_full_of_is_not_looked_for() -> None:
     query = 'event.category:process and process.name:("cmd.exe" or "net.exe")'
     prefilter = Prefilter.from_ruleset(compile_rules(query))
