@@ -28,6 +28,7 @@ The product knows nothing of this: methods of the stages are wrapped before the 
     TEST_BACKFILL_DIE    "before N" or "after N": die there, at the N-th time that a backfill saves
                          where it is; before it does, once the stages have had two seconds for what
                          it has sent
+    TEST_SEEK_SECONDS    how long it takes to seek once the tables are recovered
     TEST_FETCH_SECONDS   how long a fetch waits for silent partitions while another one has no
                          room for what it would bring
 """
@@ -425,6 +426,16 @@ def _prolong_fetches(seconds: float) -> None:
     ConsumerThread._fetch_records = wrapped
 
 
+def _delay_seeks(seconds: float) -> None:
+    original = Consumer.perform_seek
+
+    async def wrapped(self: Consumer) -> None:
+        await asyncio.sleep(seconds)
+        await original(self)
+
+    Consumer.perform_seek = wrapped
+
+
 def _be_impatient(seconds: float) -> None:
     health.STALL_SECONDS = health.ANSWER_SECONDS = seconds
     health.GIVE_UP_SECONDS = 2 * seconds
@@ -531,6 +542,7 @@ WRAPPERS: dict[str, Callable[[str], None]] = {
     "TEST_DISK": lambda _full: _fill_disk(),
     "TEST_ACKNOWLEDGE": lambda _nothing: _acknowledge_nothing(),
     "TEST_FETCH_SECONDS": lambda seconds: _prolong_fetches(float(seconds)),
+    "TEST_SEEK_SECONDS": lambda seconds: _delay_seeks(float(seconds)),
     "TEST_HOLD": lambda file: _hold_when_told(Path(file)),
     "TEST_LOOK_SECONDS": lambda seconds: _look_often(float(seconds)),
     "TEST_BACKFILL_RATE": lambda rate: _slow_backfills(float(rate)),

@@ -60,6 +60,11 @@ class Agents:
         self._app.timer(1.0, name="close-windows")(self.quota.close_windows)
         self._app.timer(TICK_SECONDS, name="sweep")(self.first_seen.sweeper.sweep)
 
+    def on_rebalance_end(self) -> None:
+        """Called by the app once the tables are recovered and the flow is open."""
+        if self._backfills is not None:
+            self._backfills.on_rebalance_end()
+
     def _declare(self, name: str, topics: tuple[str, ...], handle: Handle) -> None:
         topic = self._app.topic(
             *topics,

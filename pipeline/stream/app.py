@@ -105,6 +105,8 @@ class App(faust.App):
 
     def on_rebalance_end(self) -> None:
         super().on_rebalance_end()
+        if self.stages is not None:
+            self.stages.on_rebalance_end()
         self.metrics.rebalance_seconds.observe(monotonic() - self._rebalance_started_at)
 
 

@@ -106,9 +106,9 @@ class Backfills:
         self._done: dict[str, _Done] = {}
         self._ours: frozenset[int] = frozenset()
         self._wake = asyncio.Event()
-        table.on_recover(self._recovered)
 
-    async def _recovered(self) -> None:
+    def on_rebalance_end(self) -> None:
+        """Take up the rules whose homes are ours now, and let go of the others."""
         self._ours = frozenset(
             tp.partition
             for tp in self._app.assignor.assigned_actives()
@@ -130,7 +130,7 @@ class Backfills:
 
     async def _turn(self, compiled: CompiledRule) -> None:
         if self._app.rebalancing or self._app.in_recovery:
-            return  # nobody may look into the tables; `_recovered` wakes us
+            return  # nobody may look into the tables; `on_rebalance_end` wakes us
         history = bytes.fromhex(compiled.history_id)
         partitions = self._app.consumer.topic_partitions(self._settings.topics.observations) or 1
         home = partition_of(history, partitions)

@@ -112,9 +112,9 @@ def test_a_worker_that_learns_while_the_broker_hangs_ends_in_time(
 
 def test_the_next_owner_of_a_rule_goes_on_with_it(kafka_deployment: NewDeployment, tmp_path: Path):
     stack = learning(kafka_deployment, tmp_path, 600)
-    workers = [
-        stack.start_worker(name, module=FAILING, TEST_BACKFILL_RATE="60") for name in ("a", "b")
-    ]
+    # The rule is taken up when the rebalance is over, not with the next look at all rules.
+    slow = {"TEST_BACKFILL_RATE": "60", "TEST_SEEK_SECONDS": "0.5", "TEST_LOOK_SECONDS": "600"}
+    workers = [stack.start_worker(name, module=FAILING, **slow) for name in ("a", "b")]
     for worker in workers:
         worker.wait_ready()
 
