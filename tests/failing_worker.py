@@ -13,6 +13,8 @@ The product knows nothing of this: methods of the stages are wrapped before the 
     TEST_BUNDLE_DELAY    seconds that each stage waits before each bundle
     TEST_BUNDLE_BLOCKED  file that each stage waits before each bundle to be gone
     TEST_DELAYED_STAGE   a name of `STAGES`: the only one that waits
+    TEST_ROWS_HELD       file; while it is there, rows of the quota do not leave for their changelog.
+                         A file beside it, `held_rows`, says that some are held
     TEST_WAITING         file for a line "topic bytes" each time that records begin to wait for
                          their stage: how many bytes of this topic wait then
     TEST_STALL_SECONDS   after how long without a commit a worker is not ready; it gives up after
@@ -404,6 +406,24 @@ def _delayed_stages() -> Iterable[str]:
     return STAGES if stage is None else (stage,)
 
 
+def held_rows(file: Path) -> Path:
+    """Return the file that is there since rows have been held by `TEST_ROWS_HELD`."""
+    return file.with_name(f"{file.name}-rows")
+
+
+def _hold_rows(file: Path) -> None:
+    original = Outbox._send_batch
+
+    async def wrapped(self: Outbox, line: Any) -> None:
+        if line.topic.endswith(QUOTA_CHANGELOG):
+            while file.exists():  # noqa: ASYNC240 - a thread would not be frozen with it
+                held_rows(file).touch()
+                await asyncio.sleep(0.01)
+        await original(self, line)
+
+    Outbox._send_batch = wrapped
+
+
 def _note_waiting(file: Path) -> None:
     original = Shelf.put
 
@@ -536,6 +556,7 @@ WRAPPERS: dict[str, Callable[[str], None]] = {
     "TEST_BUNDLE_RECORDS": _limit_bundles,
     "TEST_BUNDLE_DELAY": lambda seconds: _delay(float(seconds)),
     "TEST_BUNDLE_BLOCKED": lambda file: _block(Path(file)),
+    "TEST_ROWS_HELD": lambda file: _hold_rows(Path(file)),
     "TEST_WAITING": lambda file: _note_waiting(Path(file)),
     "TEST_STALL_SECONDS": lambda seconds: _be_impatient(float(seconds)),
     "TEST_CLOSE": lambda file: _close_tables_after(Path(file)),

@@ -59,6 +59,7 @@ MEMBERS: tuple[Member, ...] = (
     ),
     Member(f"{_CONSUMER}._commit_tps", ("self", "tps", "start_new_transaction")),
     Member(f"{_CONSUMER}.on_partitions_revoked", ("self", "revoked")),
+    Member(f"{_CONSUMER}.on_partitions_assigned", ("self", "assigned", "generation_id")),
     Member(f"{_CONSUMER}._wait_next_records", ("self", "timeout")),
     Member(f"{_CONSUMER}.flow_active"),
     Member(f"{_CONSUMER}.getmany", ("self", "timeout")),
@@ -75,6 +76,11 @@ MEMBERS: tuple[Member, ...] = (
     Member(f"{_DRIVER}:Producer._ensure_producer", ("self",)),
     Member(f"{_DRIVER}:Transport.Consumer"),
     Member(f"{_DRIVER}:Transport.Producer"),
+    # transport.membership
+    Member("aiokafka.consumer.group_coordinator:GroupCoordinator._send_req", ("self", "request")),
+    Member("aiokafka.protocol.group:HeartbeatRequest.API_KEY"),
+    Member("aiokafka.protocol.group:SyncGroupRequest.API_KEY"),
+    Member("aiokafka.errors:for_code", ("error_code",)),
     # transport.connections
     Member("aiokafka.client:AIOKafkaClient.send", ("self", "node_id", "request", "group")),
     Member("aiokafka.client:AIOKafkaClient._get_conn", ("self", "node_id", "group", "no_hint")),

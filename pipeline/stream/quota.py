@@ -19,6 +19,9 @@ from pipeline.stream.outbox import Outgoing
 from pipeline.stream.records import now_ms, record_of_consumer
 from pipeline.stream.releases import Release, Releases
 from pipeline.stream.tables import PartitionTable, StateTable
+from pipeline.telemetry.logging import get_logger
+
+log = get_logger(__name__)
 
 STAGE = "quota"
 
@@ -94,19 +97,38 @@ class QuotaAgent:
         await self._releases.put(Release(changelog, outputs, message))
 
     async def release_outputs(self) -> None:
-        """Send outputs in order, each after the rows it rests on; runs as long as the app."""
+        """Send outputs in order, each after the rows it rests on; runs as long as the app.
+
+        Where others have the partition by now, they decide again, with a clock of their own. If
+        they have read our rows they repeat our decision; else it must not leave.
+        """
         try:
             while True:
                 release = await self._releases.get()
                 if release.changelog:
                     await asyncio.gather(*release.changelog)
-                await self._send(release.outputs)
+                if await self._app.consumer.holds(release.message):
+                    await self._send(release.outputs)
+                    self._app.consumer.acknowledge(release.message)
+                else:
+                    self._abandon(release)
                 self._releases.sent(release)
-                self._app.consumer.acknowledge(release.message)
         except asyncio.CancelledError:
             raise
         except Exception as exc:  # noqa: BLE001 - an unacknowledged row or output: stop, replay
             self._app.fail(exc)
+
+    def _abandon(self, release: Release) -> None:
+        message = release.message
+        log.warning(
+            "others have the partition: what was decided does not leave",
+            action="decisions_dropped",
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            outputs=len(release.outputs),
+        )
+        self._app.consumer.abandon(message)
 
     async def _send(self, outputs: Sequence[Output]) -> None:
         for destination, topic in (

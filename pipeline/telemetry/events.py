@@ -67,6 +67,12 @@ LOG_EVENTS: tuple[LogEvent, ...] = (
         "through its rule tells nothing.",
     ),
     LogEvent(
+        "decisions_dropped",
+        "warning",
+        "This worker has lost a partition, or let it go, before it could tell what it had decided "
+        "(`firstseen.outputs` documents); whoever has the partition decides and tells.",
+    ),
+    LogEvent(
         "leave_failed",
         "warning",
         "It could not leave the group: the others take over after the session timeout.",

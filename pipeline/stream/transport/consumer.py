@@ -8,6 +8,7 @@ What stock Faust 0.15 does wrong, and what stands here instead (each has a test 
 * a record fetched before a rebalance and dropped after it is acknowledged -> acknowledgements
   come from our agents alone (`Consumer.acknowledge`), never from Faust's streams;
 * a partition without a committed offset is not sought back -> `ConsumerThread.seek_to_committed`;
+* what is under way goes out although others have the partition by now -> `Consumer.holds`;
 * the isolation level and the fetch sizes are fixed -> `ConsumerThread._create_worker_consumer`.
 """
 
@@ -29,9 +30,12 @@ from pipeline.errors import DeliveryError
 from pipeline.stream.offsets import OffsetTracker
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.transport.filtering import BundleRecord, FilteringFetcher
+from pipeline.stream.transport.membership import MemberCoordinator
 from pipeline.stream.transport.options import TransportOptions
 
 _FULL_SECONDS = 0.02
+_UNSURE_SECONDS = 0.05
+_NEVER = float("inf")
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -50,9 +54,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         answered_at: float = self._ensure_consumer()._fetcher.answered_at  # noqa: SLF001
         return answered_at
 
+    @property
+    def membership(self) -> MemberCoordinator:
+        coordinator: MemberCoordinator = self._ensure_consumer()._coordinator  # noqa: SLF001
+        return coordinator
+
     async def on_start(self) -> None:
         await super().on_start()
-        FilteringFetcher.adopt(self._ensure_consumer()._fetcher, self.transport.reading)  # noqa: SLF001
+        consumer = self._ensure_consumer()
+        FilteringFetcher.adopt(consumer._fetcher, self.transport.reading)  # noqa: SLF001
+        MemberCoordinator.adopt(consumer._coordinator)  # noqa: SLF001
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         conf = self.app.conf
@@ -201,6 +212,7 @@ class Consumer(driver.Consumer):
         self.tracker: OffsetTracker[TP] = OffsetTracker()
         self.last_commit_at = monotonic()
         self.last_commit_succeeded = True
+        self._holds_until = _NEVER
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -224,6 +236,31 @@ class Consumer(driver.Consumer):
         self._unacked_messages.discard(message)
         if message.generation_id == self.app.consumer_generation_id:
             self.tracker.acknowledge(message.tp, (message.offset,))
+        notify(self._waiting_for_ack)
+
+    async def holds(self, message: Any) -> bool:
+        """Return whether the partition of a record is still ours; wait until that is sure.
+
+        A worker that was frozen for longer than a session, or could not finish in time when the
+        group asked for its partitions, has lost them to another one, which decides again what was
+        under way here. What it decides may depend on its clock, so only one of the two may tell.
+
+        `MemberCoordinator` knows until when the group cannot have given the partition away; after
+        that only the next heartbeat tells, so what is to be sent waits for it. Once we are asked
+        for the partition we let go earlier, half of the rebalance timeout after we heard of that:
+        what was sent before has time to arrive, and we to join before the group goes on without us.
+        """
+        membership = self._thread.membership
+        while membership.generation == message.generation_id and monotonic() < self._holds_until:
+            if membership.is_confirmed():
+                return True
+            await asyncio.sleep(_UNSURE_SECONDS)
+        return False
+
+    def abandon(self, message: Any) -> None:
+        """Be done with a record that others process again: its offset stays where it is."""
+        message.acked = True
+        self._unacked_messages.discard(message)
         notify(self._waiting_for_ack)
 
     def committed(self, tp: TP) -> int:
@@ -313,14 +350,22 @@ class Consumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Commit what is acknowledged while the partitions are still ours, then let go."""
+        self._holds_until = monotonic() + self.options.revoke_seconds
         try:
             await asyncio.wait_for(self.commit(), self.options.revoke_seconds)
         except TimeoutError:
             self.log.warning("no commit before the revocation within the time; work is repeated")
         await super().on_partitions_revoked(revoked)
+        self._holds_until = 0.0
         for tp in revoked:
             self.tracker.forget(ensure_TP(tp))
         self.transport.reading.shelf.forget((tp.topic, tp.partition) for tp in revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self._holds_until = _NEVER
+        if not self.app.should_stop:  # else the last commit decides how the worker ends
+            self.last_commit_succeeded = True  # what was not committed until now is read again
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def _wait_next_records(
         self,

@@ -1,0 +1,54 @@
+"""What a worker knows of its membership in the group: it may have ended without a word."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any, Final
+
+from aiokafka import errors
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
+
+_LONG_AGO: Final = float("-inf")
+
+
+class MemberCoordinator(GroupCoordinator):
+    """A coordinator client that remembers when the group was last known to count on it.
+
+    The broker ends a membership that it has not heard of for a session timeout: a process that was
+    frozen for so long goes on where it stood, and learns of it with its next heartbeat only. And it
+    ends one that has not joined again a rebalance timeout after a rebalance began; a worker hears
+    of that with a heartbeat as well, so later, and much later if heartbeats failed before.
+
+    Both times are counted here from before a request was sent, so they are over here before they
+    are over for the broker. The request is a heartbeat, or the SyncGroup with which a generation
+    begins: the folders of new partitions are opened after its answer, and no heartbeat is sent
+    until that is done.
+    """
+
+    _heard_at: float = _LONG_AGO
+    _settled_at: float = _LONG_AGO
+
+    @classmethod
+    def adopt(cls, coordinator: GroupCoordinator) -> None:
+        """Turn the coordinator client of a consumer that has not joined yet into one of ours."""
+        coordinator.__class__ = cls
+
+    def is_confirmed(self) -> bool:
+        """Whether the group cannot have ended the membership of this generation."""
+        now = monotonic()
+        return (
+            now - self._heard_at < self._session_timeout_ms / 1000
+            and now - self._settled_at < self._rebalance_timeout_ms / 1000
+        )
+
+    async def _send_req(self, request: Any) -> Any:
+        asked_at = monotonic()
+        answer = await super()._send_req(request)
+        if isinstance(request, HeartbeatRequest | SyncGroupRequest):
+            error = errors.for_code(answer.error_code)
+            if error is errors.NoError:
+                self._heard_at = self._settled_at = asked_at
+            elif error is errors.RebalanceInProgressError:
+                self._heard_at = asked_at  # still a member, but the group waits for it
+        return answer

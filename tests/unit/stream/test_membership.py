@@ -1,0 +1,89 @@
+"""Until when a worker can be sure that the group counts on it."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import errors
+from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
+
+from pipeline.stream.transport import membership
+from pipeline.stream.transport.membership import MemberCoordinator
+
+SESSION, REBALANCE = 10, 30
+HEARTBEAT = HeartbeatRequest("group", 1, "member")
+SYNC = SyncGroupRequest("group", 1, "member", None, [])
+
+
+class Scene:
+    """A coordinator client, its clock, and a broker that takes a second to answer."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.answer: type[errors.KafkaError] = errors.NoError
+        self.member = object.__new__(MemberCoordinator)
+        self.member._session_timeout_ms = SESSION * 1000
+        self.member._rebalance_timeout_ms = REBALANCE * 1000
+        self.member.coordinator_id = 0
+        self.member._client = SimpleNamespace(send=self._send)
+
+    async def _send(self, *_: Any, **__: Any) -> Any:
+        self.now += 1
+        return SimpleNamespace(error_code=self.answer.errno)
+
+    def ask(
+        self, request: object = HEARTBEAT, answer: type[errors.KafkaError] = errors.NoError
+    ) -> None:
+        self.answer = answer
+        asyncio.run(self.member._send_req(request))
+
+    def is_confirmed(self, *, after: float) -> bool:
+        self.now += after
+        return self.member.is_confirmed()
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    scene = Scene()
+    monkeypatch.setattr(membership, "monotonic", lambda: scene.now)
+    return scene
+
+
+def test_nothing_is_sure_before_a_worker_has_joined(scene: Scene):
+    assert not scene.is_confirmed(after=0)
+
+
+@pytest.mark.parametrize("request_", [HEARTBEAT, SYNC], ids=["heartbeat", "sync"])
+def test_a_session_counts_from_before_the_request(scene: Scene, request_: object):
+    scene.ask(request_)
+
+    assert scene.is_confirmed(after=SESSION - 1.5)
+    assert not scene.is_confirmed(after=0.5)
+
+
+def test_a_rebalance_counts_from_the_last_request_before_it(scene: Scene):
+    scene.ask()
+    for _ in range(4):
+        assert scene.is_confirmed(after=6)
+        scene.ask(answer=errors.RebalanceInProgressError)
+
+    assert scene.is_confirmed(after=0.5)
+    assert not scene.is_confirmed(after=1.5)
+
+
+@pytest.mark.parametrize("answer", [errors.UnknownMemberIdError, errors.IllegalGenerationError])
+def test_an_answer_to_a_stranger_confirms_nothing(scene: Scene, answer: type[errors.KafkaError]):
+    scene.ask()
+    scene.now += SESSION - 1
+    scene.ask(answer=answer)
+
+    assert not scene.is_confirmed(after=0)
+
+
+def test_requests_that_keep_no_session_confirm_nothing(scene: Scene):
+    scene.ask(object())
+
+    assert not scene.is_confirmed(after=0)
