@@ -9,7 +9,7 @@ The product knows nothing of this: methods of the stages are wrapped before the 
     TEST_REVOCATIONS     file for a line at each revocation: how many bundles wait for their agents
     TEST_FAILPOINT       a name of `FAILPOINTS`: where to fail
     TEST_FAILPOINT_ARM   file whose existence arms it; from then on nothing is committed either
-    TEST_BUNDLE_RECORDS  largest number of records in a bundle
+    TEST_BUNDLE_RECORDS  largest number of records in a bundle, and in bundles handled together
     TEST_BUNDLE_DELAY    seconds that each stage waits before each bundle
     TEST_BUNDLE_BLOCKED  file that each stage waits before each bundle to be gone
     TEST_DELAYED_STAGE   a name of `STAGES`: the only one that waits
@@ -55,13 +55,14 @@ from pipeline.history import Sender, backfill
 from pipeline.history.checkpoint import CheckpointStore
 from pipeline.history.log_reader import LogReader
 from pipeline.record import Record
+from pipeline.stream import agents, backfills, health, worker
 from pipeline.stream import app as stream_app
-from pipeline.stream import backfills, health, worker
 from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.judging import Judged
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.quota import QuotaAgent
+from pipeline.stream.records import Delivered
 from pipeline.stream.store import Store
 from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import Consumer, Shelf, filtering
@@ -332,7 +333,7 @@ def _configure_app(**faust_settings: Any) -> None:
 
 
 def _place(item: Any) -> tuple[str, int, int]:
-    """Return topic, partition and offset of what a stage is given: see `Agents._items`."""
+    """Return topic, partition and offset of what a stage is given: see `Agents._deliveries`."""
     place = item.position if isinstance(item, Record | Judged) else item
     return place.topic, place.partition, place.offset
 
@@ -345,9 +346,10 @@ def _before_each_bundle(
     def wrap(cls: type) -> None:
         original = cls.handle
 
-        async def wrapped(self: Any, message: Any, items: Sequence[Any]) -> None:
-            await act(message, items)
-            await original(self, message, items)
+        async def wrapped(self: Any, delivered: Sequence[Delivered]) -> None:
+            for bundle in delivered:
+                await act(bundle.message, bundle.items)
+            await original(self, delivered)
 
         cls.handle = wrapped
 
@@ -504,7 +506,7 @@ def _install_failpoint(name: str, arm: Path) -> None:
 
 
 def _limit_bundles(records: str) -> None:
-    filtering.MAX_BUNDLE_RECORDS = int(records)
+    filtering.MAX_BUNDLE_RECORDS = agents.MAX_BUNDLE_RECORDS = int(records)
 
 
 def _hold_when_told(file: Path) -> None:

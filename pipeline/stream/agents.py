@@ -8,7 +8,7 @@ stops the worker without a commit, and the record is read again by whoever takes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from pipeline.record import Position
@@ -18,11 +18,12 @@ from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.quota import QuotaAgent
-from pipeline.stream.records import record_of
+from pipeline.stream.records import Delivered, record_of
 from pipeline.stream.sweeper import TICK_SECONDS
 from pipeline.stream.tables import StateTable
+from pipeline.stream.transport import MAX_BUNDLE_BYTES, MAX_BUNDLE_RECORDS, Bundle
 
-Handle = Callable[[Any, Sequence[Any]], Awaitable[None]]
+Handle = Callable[[Sequence[Delivered]], Awaitable[None]]
 
 
 class Agents:
@@ -83,10 +84,9 @@ class Agents:
     async def _run(self, events: AsyncIterable[Any], handle: Handle) -> None:
         try:
             async for event in events:
-                items = self._items(event.message)
-                if items is not None:
+                for delivered in self._deliveries(event.message):
                     async with asyncio.timeout(self._deadline):
-                        await handle(event.message, items)
+                        await handle(delivered)
         except asyncio.CancelledError:
             raise
         except Exception as exc:  # noqa: BLE001 - whatever it is, the worker stops uncommitted
@@ -94,14 +94,29 @@ class Agents:
             # A finished agent would be started again on the next record, past the failed one.
             await asyncio.Future()
 
-    def _items(self, message: Any) -> Sequence[Any] | None:
-        """Return what the agent has to handle; None if it is to be read again.
-
-        That is the bundle that begins with this record. It is gone when its partition was let go,
-        or sought anew, after the record had been queued.
-        """
+    def _deliveries(self, message: Any) -> Iterator[list[Delivered]]:
+        """Yield what the agent has to handle, several bundles at once while they are small."""
         if not self._app.reading.bundles(message.topic):
-            return (record_of(message),)
-        position = Position(message.topic, message.partition, message.offset)
-        bundle = self._shelf.take(position)
-        return None if bundle is None else bundle.items
+            yield [Delivered(message, (record_of(message),))]
+            return
+        together: list[Delivered] = []
+        records = size = 0
+        for each in (message, *message.others):
+            bundle = self._take(each)
+            if bundle is None:
+                continue
+            together.append(Delivered(each, bundle.items))
+            records += len(bundle.items)
+            size += bundle.size
+            if records >= MAX_BUNDLE_RECORDS or size >= MAX_BUNDLE_BYTES:
+                yield together
+                together, records, size = [], 0, 0
+        if together:
+            yield together
+
+    def _take(self, message: Any) -> Bundle | None:
+        """Return the bundle that begins with this record; None if it is to be read again.
+
+        It is gone when its partition was let go, or sought anew, after the record had been queued.
+        """
+        return self._shelf.take(Position(message.topic, message.partition, message.offset))

@@ -25,7 +25,7 @@ from pipeline.errors import DecodeError
 from pipeline.record import Record
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
-from pipeline.stream.records import RECORD_OVERHEAD_BYTES, record_of_consumer
+from pipeline.stream.records import RECORD_OVERHEAD_BYTES, Delivered, record_of_consumer
 from pipeline.stream.sweeper import Partition, Sweeper
 from pipeline.stream.tables import StateTable
 
@@ -51,12 +51,25 @@ class FirstSeenAgent:
         self._dead_letters = context.dead_letters
         self.sweeper = Sweeper(context, table)
 
-    async def handle(self, message: Any, records: Sequence[Any]) -> None:
-        """Handle a bundle of sightings and changes: judge all, then write and send together."""
+    async def handle(self, delivered: Sequence[Delivered]) -> None:
+        """Handle bundles of sightings and changes: what they raise is sent together."""
+        raised: list[Outgoing] = []
+        results: Counter[str] = Counter()
+        for message, records in delivered:
+            raised += await self._judge(message, records, results)
+        for result, sightings in results.items():
+            self._metrics.sightings.labels(result).inc(sightings)
+        await self._app.outbox.send_keyed(self._topics.new_terms, raised)
+        for message, _ in delivered:
+            self._app.consumer.acknowledge(message)
+
+    async def _judge(
+        self, message: Any, records: Sequence[Any], results: Counter[str]
+    ) -> list[Outgoing]:
+        """Judge a bundle, then write its rows at once; return the new terms to send."""
         partition = self.sweeper.partition(message.partition)
         committed = self._app.consumer.committed(TP(message.topic, message.partition))
         raised: list[Outgoing] = []
-        results: Counter[str] = Counter()
         # The key of a record is that of its row. Where it is not, its row is read when asked for.
         partition.table.read_ahead([record.key for record in records if record.key])
         for record in records:
@@ -73,11 +86,8 @@ class FirstSeenAgent:
             else:
                 await self.sweeper.settled(record.key)
                 self._change(partition, sighting, record.offset, committed)
-        for result, sightings in results.items():
-            self._metrics.sightings.labels(result).inc(sightings)
         await partition.table.send_changes(self._app.outbox)
-        await self._app.outbox.send_keyed(self._topics.new_terms, raised)
-        self._app.consumer.acknowledge(message)
+        return raised
 
     async def _observe(
         self,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import chain
 
 from pipeline.config.match_stage import match_stage
 from pipeline.engine.prefilter import Prefilter
-from pipeline.record import Record
 from pipeline.stream.context import Context
 from pipeline.stream.counts import RecordCounts
 from pipeline.stream.judging import Judge, Judged
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.outbox import Outgoing
+from pipeline.stream.records import Delivered
 
 STAGE = "match"
 
@@ -33,12 +33,12 @@ class MatchAgent:
         stage = match_stage(settings, ruleset, Prefilter.from_ruleset(ruleset))
         self._judge = Judge(settings, stage, context.metrics)
 
-    async def handle(self, message: Any, items: Sequence[Record | Judged]) -> None:
-        """Handle a bundle: records, and what the filter has judged already."""
+    async def handle(self, delivered: Sequence[Delivered]) -> None:
+        """Handle bundles: of records, and of what the filter has judged already."""
         observations: list[Outgoing] = []
         new_terms: list[Outgoing] = []
         try:
-            for item in items:
+            for item in chain.from_iterable(bundle.items for bundle in delivered):
                 judged = item if isinstance(item, Judged) else self._judge.judge(item)
                 await self._take(judged)
                 observations.extend(judged.observations)
@@ -48,7 +48,8 @@ class MatchAgent:
             self._counts.export()
         await self._app.outbox.send_keyed(self._topics.observations, observations)
         await self._app.outbox.send_keyed(self._topics.new_terms, new_terms)
-        self._app.consumer.acknowledge(message)
+        for bundle in delivered:
+            self._app.consumer.acknowledge(bundle.message)
 
     async def _take(self, judged: Judged) -> None:
         """Count a record, and write its dead letter if it is one."""

@@ -16,7 +16,7 @@ from pipeline.engine.wire import CloseWindow, decode_candidate, encode
 from pipeline.errors import DecodeError
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
-from pipeline.stream.records import now_ms, record_of_consumer
+from pipeline.stream.records import Delivered, now_ms, record_of_consumer
 from pipeline.stream.releases import Release, Releases
 from pipeline.stream.tables import PartitionTable, StateTable
 from pipeline.telemetry.logging import get_logger
@@ -70,8 +70,13 @@ class QuotaAgent:
         except Exception as exc:  # noqa: BLE001 - Faust would swallow it
             self._app.fail(exc)
 
-    async def handle(self, message: Any, records: Sequence[Any]) -> None:
-        """Handle a bundle of candidates and ticks: decide all, then write; outputs follow."""
+    async def handle(self, delivered: Sequence[Delivered]) -> None:
+        """Handle bundles of candidates and ticks; the outputs of each follow its rows."""
+        for message, records in delivered:
+            await self._decide(message, records)
+
+    async def _decide(self, message: Any, records: Sequence[Any]) -> None:
+        """Decide a bundle, then write its rows; `release_outputs` sends the outputs."""
         table, quota = self._open[message.partition]
         committed = self._app.consumer.committed(TP(message.topic, message.partition))
         outputs: list[Output] = []

@@ -167,17 +167,14 @@ def record_ends(payload: bytes | memoryview, records: int, until: int | None = N
     last = size if until is None else until
     try:
         for _ in range(records):
-            # The length: an integer in zigzag form, low groups of seven bits first; mostly two.
-            byte = payload[start]
-            position, shift, length = start + 1, 7, byte & 0x7F
-            while byte >= 0x80 and shift <= _LONGEST_SHIFT:
-                byte = payload[position]
-                position += 1
-                length |= (byte & 0x7F) << shift
-                shift += 7
-            end = position + (length >> 1)
-            if byte >= 0x80 or length & 1 or end > size:
-                raise UnreadableBatchError(f"a record at byte {start} of {size} has a wrong length")
+            # The length is an integer in zigzag form, low groups of seven bits first: mostly two.
+            low, high = payload[start], payload[start + 1]
+            if low >= 0x80 > high and not low & 1:
+                end = start + 2 + ((low & 0x7F | high << 7) >> 1)
+            else:
+                end = _record_end(payload, start)
+            if end > size:
+                raise _wrong_length(start, size)
             ends.append(end)
             start = end
             if end > last:
@@ -187,6 +184,27 @@ def record_ends(payload: bytes | memoryview, records: int, until: int | None = N
     if start != size:
         raise UnreadableBatchError(f"{size - start} bytes follow the last record of a batch")
     return ends
+
+
+def _record_end(payload: bytes | memoryview, start: int) -> int:
+    """Return where a record ends whose length may take any number of bytes.
+
+    Raises:
+        UnreadableBatchError: its length is negative, or longer than lengths are.
+    """
+    byte, position, shift, length = 0x80, start, 0, 0
+    while byte >= 0x80 and shift <= _LONGEST_SHIFT:
+        byte = payload[position]
+        position += 1
+        length |= (byte & 0x7F) << shift
+        shift += 7
+    if byte >= 0x80 or length & 1:
+        raise _wrong_length(start, len(payload))
+    return position + (length >> 1)
+
+
+def _wrong_length(start: int, size: int) -> UnreadableBatchError:
+    return UnreadableBatchError(f"a record at byte {start} of {size} has a wrong length")
 
 
 def span(ends: Sequence[int], number: int) -> tuple[int, int]:

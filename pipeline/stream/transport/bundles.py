@@ -5,6 +5,9 @@ partition into *bundles*: Faust carries only the first record of each, and the a
 bundle from the shelf. For the offsets a bundle is one delivered record: nothing behind its first
 offset is committed until the bundle is acknowledged.
 
+What was fetched of a topic is handed over at once: the message of the first bundle carries those of
+the `others` (`carried`), and the agent handles them together.
+
 Records of a changelog go in bundles as well. There Faust carries the last record of each, since it
 compares offsets to find out whether a table is up to date, and the record carries the bundle: Faust
 drops what it has queued at a rebalance without a word, and with it the bundle must be gone.
@@ -15,7 +18,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -72,6 +75,27 @@ class Bundle:
 
     items: tuple[Any, ...]
     size: int
+
+
+def carried(messages: Iterable[Any], is_bundled: Callable[[str], bool]) -> list[Any]:
+    """Return the messages that Faust hands over, which carry the others.
+
+    Args:
+        messages: what was fetched, in order.
+        is_bundled: whether records of a topic reach their agent in bundles. Of such a topic the
+            first message is handed over, with a list of the `others`; of another one each.
+    """
+    handed_over = []
+    firsts: dict[str, Any] = {}
+    for message in messages:
+        if is_bundled(message.topic):
+            first = firsts.setdefault(message.topic, message)
+            if first is not message:
+                first.others.append(message)
+                continue
+            message.others = []
+        handed_over.append(message)
+    return handed_over
 
 
 class Shelf:

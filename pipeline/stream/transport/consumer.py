@@ -29,6 +29,7 @@ from mode.utils.futures import notify
 from pipeline.errors import DeliveryError
 from pipeline.stream.offsets import OffsetTracker
 from pipeline.stream.outbox import Outbox
+from pipeline.stream.transport.bundles import carried
 from pipeline.stream.transport.filtering import BundleRecord, FilteringFetcher
 from pipeline.stream.transport.membership import MemberCoordinator
 from pipeline.stream.transport.options import TransportOptions
@@ -109,13 +110,38 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         if len(wanted) < len(active_partitions):
             # Others may be silent for long, and those left out have room again in a moment.
             timeout = _FULL_SECONDS if timeout is None else min(timeout, _FULL_SECONDS)
-        records = await super()._fetch_records(
+        return await self._waiting_bundles(consumer, wanted, max_records) or await self._drain(
             consumer, wanted, timeout=timeout, max_records=max_records
         )
+
+    async def _drain(
+        self, consumer: AIOKafkaConsumer, wanted: set[TP], **limits: Any
+    ) -> Mapping[TP, list[Any]]:
+        records: Mapping[TP, list[Any]] = await super()._fetch_records(consumer, wanted, **limits)
         # No await between the drain above and this bookkeeping: a seek that slipped in between
         # would be overwritten by positions from before it.
         self._account(consumer, records)
         return records
+
+    async def _waiting_bundles(
+        self, consumer: AIOKafkaConsumer, wanted: set[TP], max_records: int | None
+    ) -> Mapping[TP, list[Any]]:
+        """Return what waits of our own topics, as long as there is room for it.
+
+        It takes a moment to read, and comes before what the filter has to search, of which each
+        bundle may take a tenth of a second: so the stages behind get few and large portions.
+        """
+        reading = self.transport.reading
+        waiting: dict[TP, list[Any]] = {}
+        ours = {tp for tp in wanted if tp.topic in reading.bundled}
+        while ours:
+            records = await self._drain(consumer, ours, timeout=0, max_records=max_records)
+            if not records:
+                break
+            for tp, bundles in records.items():
+                waiting.setdefault(tp, []).extend(bundles)
+            ours = {tp for tp in ours if not reading.shelf.is_full(tp.topic)}
+        return waiting
 
     def _positions(self, consumer: AIOKafkaConsumer) -> dict[TP, int]:
         """Return the next offset to read of every assigned partition that an agent reads."""
@@ -392,13 +418,18 @@ class Consumer(driver.Consumer):
         return message
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109
+        messages = []
         async for tp, message in super().getmany(timeout):
             read = self._read_offset[tp]
             # Faust drops what lies below its read offset (a topic that was made anew) in
             # silence; it would stay unacknowledged for ever.
             if read is not None and message.offset < read and self._is_source(tp):
                 self._read_offset[tp] = None
-            yield tp, message
+            messages.append(message)
+        for message in carried(messages, self.transport.reading.bundles):
+            if not self.flow_active or message.generation_id != self.app.consumer_generation_id:
+                return  # as Faust does: they are unacknowledged, and read again
+            yield message.tp, message
 
     def _is_source(self, tp: TP) -> bool:
         return self.app.topics.acks_enabled_for(tp.topic)

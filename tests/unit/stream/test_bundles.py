@@ -1,0 +1,107 @@
+"""Bundles on their way from the fetcher to the agents: together, and in portions of a bounded size."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from pipeline.record import Position
+from pipeline.stream.agents import Agents
+from pipeline.stream.transport import MAX_BUNDLE_BYTES, MAX_BUNDLE_RECORDS, Bundle, Shelf
+from pipeline.stream.transport.bundles import carried
+
+OURS = "observations"
+
+
+def message(offset: int, partition: int = 0, topic: str = OURS) -> Any:
+    return SimpleNamespace(topic=topic, partition=partition, offset=offset)
+
+
+def test_the_first_message_of_a_topic_carries_the_others_of_all_its_partitions() -> None:
+    first, second, third = message(5), message(9), message(2, partition=1)
+    other = message(0, topic="new_terms")
+
+    handed_over = carried([first, other, second, third], lambda _topic: True)
+
+    assert [first, other] == handed_over
+    assert [second, third] == first.others
+    assert [] == other.others
+
+
+def test_messages_of_topics_without_bundles_are_handed_over_one_by_one() -> None:
+    messages = [message(offset, topic="changelog") for offset in range(3)]
+
+    assert messages == carried(messages, lambda topic: topic == OURS)
+
+
+def agents(shelf: Shelf) -> Agents:
+    """Return agents that only take bundles from a shelf."""
+    made = object.__new__(Agents)
+    made._shelf = shelf
+    made._app = SimpleNamespace(reading=SimpleNamespace(bundles=lambda topic: topic == OURS))
+    return made
+
+
+def put(shelf: Shelf, each: Any, records: int, size: int = 1) -> None:
+    bundle = Bundle(tuple(f"{each.partition}/{each.offset}" for _ in range(records)), size)
+    shelf.put(Position(each.topic, each.partition, each.offset), bundle)
+
+
+def portions(shelf: Shelf, messages: list[Any]) -> list[list[Any]]:
+    """Return the messages of each portion that an agent handles."""
+    (first,) = carried(messages, lambda _topic: True)
+    return [[bundle.message for bundle in portion] for portion in agents(shelf)._deliveries(first)]
+
+
+def test_small_bundles_are_handled_together() -> None:
+    shelf, messages = Shelf(1 << 20), [message(1), message(1, partition=1), message(7)]
+    for each in messages:
+        put(shelf, each, 2)
+
+    assert [messages] == portions(shelf, messages)
+
+
+def test_a_portion_ends_with_the_bundle_that_fills_it() -> None:
+    shelf, messages = Shelf(1 << 20), [message(offset) for offset in range(4)]
+    for each, records in zip(
+        messages, (1, MAX_BUNDLE_RECORDS - 1, MAX_BUNDLE_RECORDS, 1), strict=True
+    ):
+        put(shelf, each, records)
+
+    assert [messages[:2], messages[2:3], messages[3:]] == portions(shelf, messages)
+
+
+def test_a_portion_ends_where_its_bytes_do() -> None:
+    shelf, messages = Shelf(1 << 30), [message(offset) for offset in range(3)]
+    for each in messages:
+        put(shelf, each, 1, size=MAX_BUNDLE_BYTES // 2)
+
+    assert [messages[:2], messages[2:]] == portions(shelf, messages)
+
+
+def test_bundles_that_were_forgotten_are_left_out() -> None:
+    shelf, messages = Shelf(1 << 20), [message(1), message(1, partition=1), message(7)]
+    for each in messages:
+        put(shelf, each, 1)
+    shelf.forget([(OURS, 0)])
+
+    assert [[messages[1]]] == portions(shelf, messages)
+
+
+def test_nothing_is_handled_where_all_bundles_were_forgotten() -> None:
+    shelf, messages = Shelf(1 << 20), [message(1), message(2)]
+
+    assert [] == portions(shelf, messages)
+
+
+def test_bundles_that_are_forgotten_while_others_are_handled_are_left_out() -> None:
+    """A rebalance may come between two portions."""
+    shelf, messages = Shelf(1 << 20), [message(1), message(1, partition=1)]
+    for each in messages:
+        put(shelf, each, MAX_BUNDLE_RECORDS)
+    (first,) = carried(messages, lambda _topic: True)
+    deliveries = agents(shelf)._deliveries(first)
+
+    assert [messages[0]] == [bundle.message for bundle in next(deliveries)]
+    shelf.forget([(OURS, 1)])
+    assert [] == list(deliveries)
