@@ -131,20 +131,24 @@ def _module(name: str) -> Callable[[], list[str]]:
 
 
 def _isolated(environment: str, module: str) -> Callable[[], list[str]]:
-    """Return the command of a peer with an environment of its own, which is made when needed."""
+    """Return the command of a peer with an environment of its own, which is made when needed.
+
+    It has this interpreter, so that all are measured with the same one.
+    """
 
     def prepare() -> list[str]:
         requirements = PEERS / f"requirements-{environment}.txt"
         venv = Path(__file__).parent / f".venv-{environment}"
         stamp = venv / "installed.txt"
-        if not stamp.exists() or stamp.read_text() != requirements.read_text():
+        wanted = f"# {sys.version}\n{requirements.read_text()}"
+        if not stamp.exists() or stamp.read_text() != wanted:
             uv = shutil.which("uv")
             if uv is None:
                 raise UnavailableError(f"uv is needed to make the environment of {environment}")
             _install([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(venv)])
             python = str(venv / "bin" / "python")
             _install([uv, "pip", "install", "--quiet", "--python", python, "-r", str(requirements)])
-            stamp.write_text(requirements.read_text())
+            stamp.write_text(wanted)
         return [str(venv / "bin" / "python"), "-m", f"tests.benchmarks.peers.{module}"]
 
     return prepare
