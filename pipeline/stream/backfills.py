@@ -109,11 +109,7 @@ class Backfills:
 
     def on_rebalance_end(self) -> None:
         """Take up the rules whose homes are ours now, and let go of the others."""
-        self._ours = frozenset(
-            tp.partition
-            for tp in self._app.assignor.assigned_actives()
-            if tp.topic == self._table.changelog_name
-        )
+        self._ours = frozenset(self._table.active_partitions())
         self._wake.set()
 
     async def run(self) -> None:

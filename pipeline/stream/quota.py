@@ -61,12 +61,11 @@ class QuotaAgent:
         try:
             self._open.clear()
             self._closing.clear()
-            for tp in self._app.assignor.assigned_actives():
-                if tp.topic == self._table.changelog_name:
-                    table = self._table.partition(tp.partition)
-                    quota = Quota(table, dedupe_ms=self._dedupe_ms, learning=self._learning)
-                    quota.recover(tp.partition, table.items())
-                    self._open[tp.partition] = (table, quota)
+            for number in self._table.active_partitions():
+                table = self._table.partition(number)
+                quota = Quota(table, dedupe_ms=self._dedupe_ms, learning=self._learning)
+                quota.recover(number, table.items())
+                self._open[number] = (table, quota)
         except Exception as exc:  # noqa: BLE001 - Faust would swallow it
             self._app.fail(exc)
 

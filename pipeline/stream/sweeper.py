@@ -77,9 +77,8 @@ class Sweeper:
         """Open every partition that is ours now: a quiet one is swept as well."""
         try:
             self._open.clear()
-            for tp in self._app.assignor.assigned_actives():
-                if tp.topic == self._table.changelog_name:
-                    self.partition(tp.partition)
+            for number in self._table.active_partitions():
+                self.partition(number)
         except Exception as exc:  # noqa: BLE001 - Faust would swallow it
             self._app.fail(exc)
 

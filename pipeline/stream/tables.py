@@ -160,6 +160,14 @@ class StateTable(Table):
     def changelog_name(self) -> str:
         return str(self.changelog_topic.get_topic_name())
 
+    def active_partitions(self) -> list[int]:
+        """Return the numbers of the partitions that this worker owns; standby copies are none."""
+        return [
+            tp.partition
+            for tp in self.app.assignor.assigned_actives()
+            if tp.topic == self.changelog_name
+        ]
+
     def partition(self, number: int) -> PartitionTable:
         """Return the table of one assigned partition."""
         table = self._open.get(number)
