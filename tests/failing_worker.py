@@ -55,17 +55,16 @@ from pipeline.history import Sender, backfill
 from pipeline.history.checkpoint import CheckpointStore
 from pipeline.history.log_reader import LogReader
 from pipeline.record import Record
-from pipeline.stream import agents, backfills, health, worker
 from pipeline.stream import app as stream_app
+from pipeline.stream import backfills, health, worker
 from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.judging import Judged
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.quota import QuotaAgent
-from pipeline.stream.records import Delivered
 from pipeline.stream.store import Store
 from pipeline.stream.tables import StateTable
-from pipeline.stream.transport import Consumer, Shelf, filtering
+from pipeline.stream.transport import Consumer, Delivered, Shelf, bundles, filtering
 from pipeline.stream.transport.consumer import ConsumerThread
 
 OBSERVATIONS, NEW_TERMS, ALERTS = "-observations", "-new_terms", "-alerts"
@@ -506,7 +505,7 @@ def _install_failpoint(name: str, arm: Path) -> None:
 
 
 def _limit_bundles(records: str) -> None:
-    filtering.MAX_BUNDLE_RECORDS = agents.MAX_BUNDLE_RECORDS = int(records)
+    filtering.MAX_BUNDLE_RECORDS = bundles.MAX_BUNDLE_RECORDS = int(records)
 
 
 def _hold_when_told(file: Path) -> None:

@@ -8,20 +8,19 @@ stops the worker without a commit, and the record is read again by whoever takes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-from pipeline.record import Position
 from pipeline.stream.backfills import Backfills
 from pipeline.stream.context import Context
 from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.quota import QuotaAgent
-from pipeline.stream.records import Delivered, record_of
+from pipeline.stream.records import record_of
 from pipeline.stream.sweeper import TICK_SECONDS
 from pipeline.stream.tables import StateTable
-from pipeline.stream.transport import MAX_BUNDLE_BYTES, MAX_BUNDLE_RECORDS, Bundle
+from pipeline.stream.transport import Delivered
 
 Handle = Callable[[Sequence[Delivered]], Awaitable[None]]
 
@@ -94,29 +93,8 @@ class Agents:
             # A finished agent would be started again on the next record, past the failed one.
             await asyncio.Future()
 
-    def _deliveries(self, message: Any) -> Iterator[list[Delivered]]:
-        """Yield what the agent has to handle, several bundles at once while they are small."""
+    def _deliveries(self, message: Any) -> Iterable[Sequence[Delivered]]:
+        """Return what the agent has to handle, portion by portion."""
         if not self._app.reading.bundles(message.topic):
-            yield [Delivered(message, (record_of(message),))]
-            return
-        together: list[Delivered] = []
-        records = size = 0
-        for each in (message, *message.others):
-            bundle = self._take(each)
-            if bundle is None:
-                continue
-            together.append(Delivered(each, bundle.items))
-            records += len(bundle.items)
-            size += bundle.size
-            if records >= MAX_BUNDLE_RECORDS or size >= MAX_BUNDLE_BYTES:
-                yield together
-                together, records, size = [], 0, 0
-        if together:
-            yield together
-
-    def _take(self, message: Any) -> Bundle | None:
-        """Return the bundle that begins with this record; None if it is to be read again.
-
-        It is gone when its partition was let go, or sought anew, after the record had been queued.
-        """
-        return self._shelf.take(Position(message.topic, message.partition, message.offset))
+            return ([Delivered(message, (record_of(message),))],)
+        return self._shelf.portions((message, *message.others))

@@ -25,9 +25,10 @@ from pipeline.errors import DecodeError
 from pipeline.record import Record
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
-from pipeline.stream.records import RECORD_OVERHEAD_BYTES, Delivered, record_of_consumer
+from pipeline.stream.records import RECORD_OVERHEAD_BYTES, record_of_consumer
 from pipeline.stream.sweeper import Partition, Sweeper
 from pipeline.stream.tables import StateTable
+from pipeline.stream.transport import Delivered
 
 STAGE = "first_seen"
 

@@ -12,7 +12,7 @@ from pipeline.stream.counts import RecordCounts
 from pipeline.stream.judging import Judge, Judged
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.outbox import Outgoing
-from pipeline.stream.records import Delivered
+from pipeline.stream.transport import Delivered
 
 STAGE = "match"
 

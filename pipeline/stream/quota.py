@@ -16,9 +16,10 @@ from pipeline.engine.wire import CloseWindow, decode_candidate, encode
 from pipeline.errors import DecodeError
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
-from pipeline.stream.records import Delivered, now_ms, record_of_consumer
+from pipeline.stream.records import now_ms, record_of_consumer
 from pipeline.stream.releases import Release, Releases
 from pipeline.stream.tables import PartitionTable, StateTable
+from pipeline.stream.transport import Delivered
 from pipeline.telemetry.logging import get_logger
 
 log = get_logger(__name__)

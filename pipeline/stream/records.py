@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 from pipeline.record import NO_TIMESTAMP, Headers, Position, Record
 
@@ -13,18 +13,6 @@ LOG_APPEND_TIME = 1
 
 RECORD_OVERHEAD_BYTES = 1024
 """Room that key, headers and framing of a record take in the broker's size limit."""
-
-
-class Delivered(NamedTuple):
-    """A bundle as an agent gets it.
-
-    Attributes:
-        message: what Faust carries for it; acknowledging it acknowledges the bundle.
-        items: what the fetcher made of its records, in order of offsets.
-    """
-
-    message: Any
-    items: Sequence[Any]
 
 
 def now_ms() -> int:

@@ -9,18 +9,17 @@ docs/adr/0006-filter-below-faust.md.
 
 from __future__ import annotations
 
-from pipeline.stream.transport.bundles import MAX_BUNDLE_BYTES, MAX_BUNDLE_RECORDS, Bundle, Shelf
+from pipeline.stream.transport.bundles import Bundle, Delivered, Shelf
 from pipeline.stream.transport.consumer import Consumer, ConsumerThread
 from pipeline.stream.transport.driver import Transport
 from pipeline.stream.transport.filtering import Reading, RecordFilter
 from pipeline.stream.transport.options import Depth, TransportOptions
 
 __all__ = [
-    "MAX_BUNDLE_BYTES",
-    "MAX_BUNDLE_RECORDS",
     "Bundle",
     "Consumer",
     "ConsumerThread",
+    "Delivered",
     "Depth",
     "Reading",
     "RecordFilter",

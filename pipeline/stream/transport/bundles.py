@@ -18,9 +18,9 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
@@ -75,6 +75,18 @@ class Bundle:
 
     items: tuple[Any, ...]
     size: int
+
+
+class Delivered(NamedTuple):
+    """A bundle as an agent gets it.
+
+    Attributes:
+        message: what Faust carries for it; acknowledging it acknowledges the bundle.
+        items: what the fetcher made of its records, in order of offsets.
+    """
+
+    message: Any
+    items: Sequence[Any]
 
 
 def carried(messages: Iterable[Any], is_bundled: Callable[[str], bool]) -> list[Any]:
@@ -141,6 +153,27 @@ class Shelf:
         """Remove and return a bundle; None if it was forgotten since."""
         with self._lock:
             return self._remove(position)
+
+    def portions(self, messages: Iterable[Any]) -> Iterator[list[Delivered]]:
+        """Take the bundles of messages, and yield several at once while they are small.
+
+        A bundle is taken when its portion is asked for. One that is gone by then is left out: its
+        partition was let go, or sought anew, and it will be read again.
+        """
+        portion: list[Delivered] = []
+        records = size = 0
+        for message in messages:
+            bundle = self.take(Position(message.topic, message.partition, message.offset))
+            if bundle is None:
+                continue
+            portion.append(Delivered(message, bundle.items))
+            records += len(bundle.items)
+            size += bundle.size
+            if records >= MAX_BUNDLE_RECORDS or size >= MAX_BUNDLE_BYTES:
+                yield portion
+                portion, records, size = [], 0, 0
+        if portion:
+            yield portion
 
     def forget(self, partitions: Iterable[tuple[str, int]]) -> None:
         """Drop the bundles of partitions that are let go, or will be read again."""

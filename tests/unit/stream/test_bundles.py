@@ -6,9 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from pipeline.record import Position
-from pipeline.stream.agents import Agents
-from pipeline.stream.transport import MAX_BUNDLE_BYTES, MAX_BUNDLE_RECORDS, Bundle, Shelf
-from pipeline.stream.transport.bundles import carried
+from pipeline.stream.transport.bundles import (
+    MAX_BUNDLE_BYTES,
+    MAX_BUNDLE_RECORDS,
+    Bundle,
+    Shelf,
+    carried,
+)
 
 OURS = "observations"
 
@@ -34,14 +38,6 @@ def test_messages_of_topics_without_bundles_are_handed_over_one_by_one() -> None
     assert messages == carried(messages, lambda topic: topic == OURS)
 
 
-def agents(shelf: Shelf) -> Agents:
-    """Return agents that only take bundles from a shelf."""
-    made = object.__new__(Agents)
-    made._shelf = shelf
-    made._app = SimpleNamespace(reading=SimpleNamespace(bundles=lambda topic: topic == OURS))
-    return made
-
-
 def put(shelf: Shelf, each: Any, records: int, size: int = 1) -> None:
     bundle = Bundle(tuple(f"{each.partition}/{each.offset}" for _ in range(records)), size)
     shelf.put(Position(each.topic, each.partition, each.offset), bundle)
@@ -49,8 +45,7 @@ def put(shelf: Shelf, each: Any, records: int, size: int = 1) -> None:
 
 def portions(shelf: Shelf, messages: list[Any]) -> list[list[Any]]:
     """Return the messages of each portion that an agent handles."""
-    (first,) = carried(messages, lambda _topic: True)
-    return [[bundle.message for bundle in portion] for portion in agents(shelf)._deliveries(first)]
+    return [[bundle.message for bundle in portion] for portion in shelf.portions(messages)]
 
 
 def test_small_bundles_are_handled_together() -> None:
@@ -99,9 +94,8 @@ def test_bundles_that_are_forgotten_while_others_are_handled_are_left_out() -> N
     shelf, messages = Shelf(1 << 20), [message(1), message(1, partition=1)]
     for each in messages:
         put(shelf, each, MAX_BUNDLE_RECORDS)
-    (first,) = carried(messages, lambda _topic: True)
-    deliveries = agents(shelf)._deliveries(first)
+    portions_left = shelf.portions(messages)
 
-    assert [messages[0]] == [bundle.message for bundle in next(deliveries)]
+    assert [messages[0]] == [bundle.message for bundle in next(portions_left)]
     shelf.forget([(OURS, 1)])
-    assert [] == list(deliveries)
+    assert [] == list(portions_left)
