@@ -83,15 +83,23 @@ class Agents:
     async def _run(self, events: AsyncIterable[Any], handle: Handle) -> None:
         try:
             async for event in events:
-                for delivered in self._deliveries(event.message):
-                    async with asyncio.timeout(self._deadline):
-                        await handle(delivered)
+                await self._handle(event.message, handle)
         except asyncio.CancelledError:
             raise
         except Exception as exc:  # noqa: BLE001 - whatever it is, the worker stops uncommitted
             self._app.fail(exc)
             # A finished agent would be started again on the next record, past the failed one.
             await asyncio.Future()
+
+    async def _handle(self, message: Any, handle: Handle) -> None:
+        """Handle what a message carries; where it is not its turn any more, the rest is left."""
+        consumer = self._app.consumer
+        for delivered in self._deliveries(message):
+            consumer.begin(bundle.message for bundle in delivered)
+            async with asyncio.timeout(self._deadline):
+                await handle(delivered)
+            if not consumer.goes_on(message):
+                return
 
     def _deliveries(self, message: Any) -> Iterable[Sequence[Delivered]]:
         """Return what the agent has to handle, portion by portion."""

@@ -85,6 +85,31 @@ def test_a_stop_in_the_middle_of_a_backlog_commits_what_was_done(
     assert once_each(6_000) == told(stack)
 
 
+def test_a_stop_waits_for_all_bundles_that_are_begun_and_begins_no_others(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    """Many bundles wait for each stage, so they are handed over together."""
+    stack = small(kafka_deployment, tmp_path, TEST_BUNDLE_RECORDS="20", TEST_BUNDLE_DELAY="0.2")
+    stack.produce(programs(0, 2_000))
+    journal = tmp_path / "journal"
+    worker = stack.start_worker(module=FAILING, TEST_JOURNAL=str(journal))
+    worker.wait_ready()
+    wait_for(lambda: worker.metric("firstseen_alerts_overflow_total") > 100)
+
+    assert stop(worker) == 0
+
+    begun = Counter(line.partition(" ")[0] for line in journal.read_text().splitlines())
+    done: Counter[str] = Counter()
+    for (topic, _), offset in committed(stack).items():
+        done[topic] += max(0, offset)
+    for topic in (stack.input, stack.topic("observations"), stack.topic("new_terms")):
+        assert 100 < done[topic] < 2_000
+        assert begun[topic] == done[topic]
+    stack.start_worker().wait_ready()
+    wait_for(lambda: all_committed(stack))
+    assert once_each(2_000) == told(stack)
+
+
 def test_a_stop_before_the_worker_has_joined_its_group_is_a_stop(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):

@@ -6,7 +6,8 @@ bundle from the shelf. For the offsets a bundle is one delivered record: nothing
 offset is committed until the bundle is acknowledged.
 
 What was fetched of a topic is handed over at once: the message of the first bundle carries those of
-the `others` (`carried`), and the agent handles them together.
+the `others` (`carried`), and the agent handles them together. Faust waits for the first one only,
+so the agent says which ones it has begun.
 
 Records of a changelog go in bundles as well. There Faust carries the last record of each, since it
 compares offsets to find out whether a table is up to date, and the record carries the bundle: Faust

@@ -15,7 +15,7 @@ What stock Faust 0.15 does wrong, and what stands here instead (each has a test 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from time import monotonic
 from typing import Any
 
@@ -252,6 +252,21 @@ class Consumer(driver.Consumer):
     def outbox(self) -> Outbox:
         return self.app.outbox
 
+    def begin(self, messages: Iterable[Any]) -> None:
+        """Have stops and rebalances wait until these are acknowledged.
+
+        Faust knows of the message that it has handed over, not of those that it carries.
+        """
+        self._unacked_messages.update(messages)
+
+    def goes_on(self, message: Any) -> bool:
+        """Whether what was fetched with this message may be begun.
+
+        Once a stop or a rebalance has closed the flow, it may not. It is unacknowledged, and read
+        again: whoever opens the flow again seeks first.
+        """
+        return bool(self.flow_active and message.generation_id == self.app.consumer_generation_id)
+
     def acknowledge(self, message: Any) -> None:
         """Mark a record as done; one that was fetched before the last rebalance counts for nothing.
 
@@ -427,8 +442,8 @@ class Consumer(driver.Consumer):
                 self._read_offset[tp] = None
             messages.append(message)
         for message in carried(messages, self.transport.reading.bundles):
-            if not self.flow_active or message.generation_id != self.app.consumer_generation_id:
-                return  # as Faust does: they are unacknowledged, and read again
+            if not self.goes_on(message):
+                return
             yield message.tp, message
 
     def _is_source(self, tp: TP) -> bool:
