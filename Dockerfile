@@ -4,17 +4,27 @@ ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim-bookworm AS build
 COPY --from=ghcr.io/astral-sh/uv:0.9 /uv /bin/uv
+# The native scan is compiled here; nothing of the compilers comes into the image.
+COPY --from=rust:1.95-slim-bookworm /usr/local/rustup /usr/local/rustup
+COPY --from=rust:1.95-slim-bookworm /usr/local/cargo /usr/local/cargo
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends gcc libc6-dev \
+ && rm -rf /var/lib/apt/lists/*
+ENV RUSTUP_HOME=/usr/local/rustup CARGO_HOME=/usr/local/cargo PATH=/usr/local/cargo/bin:$PATH
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_DEV=1 UV_PYTHON_DOWNLOADS=0 UV_PROJECT_ENVIRONMENT=/app
 WORKDIR /src
 # Dependencies change less often than the code: a layer of their own.
 RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=uv.lock,target=uv.lock \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
-    uv sync --locked --no-install-project
+    --mount=type=bind,source=native,target=native,rw \
+    uv sync --locked --extra native --no-install-project
 COPY pyproject.toml uv.lock README.md LICENSE ./
 COPY topics topics
+COPY native native
 COPY pipeline pipeline
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-editable
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --extra native --no-editable
 
 FROM python:${PYTHON}-slim-bookworm AS runtime
 LABEL org.opencontainers.image.title="firstseen" \

@@ -71,6 +71,8 @@ class Prefilter:
         self.unselective = tuple(rule for rule, clauses in requirements.items() if not clauses)
         self.enabled = bool(requirements) and not self.unselective
         self.anchors: frozenset[Needle] = frozenset()
+        self._texts: tuple[bytes, ...] = ()
+        self._until_sample = 0
         if not self.enabled:
             return
         self._requirements = tuple(dict.fromkeys(requirements.values()))
@@ -80,7 +82,6 @@ class Prefilter:
         self._sightings = Sightings()
         self._sampled = 0
         self._pause = _FIRST_PAUSE_BYTES
-        self._until_sample = 0
 
     @classmethod
     def from_ruleset(cls, ruleset: RuleSet) -> Prefilter:
@@ -114,6 +115,26 @@ class Prefilter:
         for places in self._places:
             found += places(data)
         return [end - 1 for _, _, end in found] if found else []
+
+    @property
+    def texts(self) -> tuple[bytes, ...]:
+        """Texts whose case counts, one of which ends at each of the `positions`; see there.
+
+        Empty if they are searched without regard to case, or not chosen yet.
+        """
+        return self._texts
+
+    @property
+    def unwatched_bytes(self) -> int:
+        """How many bytes may be searched for `texts` elsewhere until `positions` has to see some.
+
+        The texts are chosen by samples of the traffic.
+        """
+        return self._until_sample
+
+    def searched(self, size: int) -> None:
+        """Note that so many bytes were searched for `texts` elsewhere."""
+        self._until_sample -= size
 
     def _positions_by_window(self, data: Data) -> list[int]:
         """Return positions, some of them twice, in little more memory than they take themselves."""
@@ -150,6 +171,8 @@ class Prefilter:
             self.anchors = best
             texts = (*_anchor_texts(best, self._sightings), *self._clauses.marks)
             self._anchored = text_searches(texts)
+            caseless = any(folded for _, folded in texts)
+            self._texts = () if caseless else tuple(text for text, _ in texts)
             self._places = tuple(search.places for search in self._anchored)
 
 

@@ -26,7 +26,14 @@ from pipeline.stream.outbox import Outbox
 from pipeline.stream.recovery import SafeTableManager
 from pipeline.stream.store import SharedMemoryOptions, StoreOptions
 from pipeline.stream.tables import StateTable
-from pipeline.stream.transport import Depth, Reading, Shelf, Transport, TransportOptions
+from pipeline.stream.transport import (
+    Depth,
+    Reading,
+    Shelf,
+    Transport,
+    TransportOptions,
+    choose_scan,
+)
 from pipeline.telemetry.metrics import Metrics
 
 FIRST_SEEN_TABLE = "first-seen"
@@ -138,6 +145,7 @@ def build_app(
             changelogs=frozenset({settings.first_seen_changelog, settings.quota_changelog}),
             record_filter=match_filter if depth > Depth.AGENT else None,
             depth=depth,
+            scan=choose_scan(settings.stream.batch_scan),
         ),
         transport_class=transport_class,
         metrics=metrics,

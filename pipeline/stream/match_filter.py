@@ -35,12 +35,22 @@ class MatchFilter:
         self.searches = prefilter.enabled
         self.may_match = prefilter.may_match
         self.positions = prefilter.positions
+        self.searched = prefilter.searched
         self._answers = prefilter.answers
+        self._prefilter = prefilter
         self._judge = Judge(settings, match_stage(settings, ruleset), metrics)
         self._gain = 0.0
         self._counts = RecordCounts(metrics)
         self.dropped = 0
         """Records dropped so far: good ones, all of them."""
+
+    @property
+    def texts(self) -> tuple[bytes, ...]:
+        return self._prefilter.texts
+
+    @property
+    def unwatched_bytes(self) -> int:
+        return self._prefilter.unwatched_bytes
 
     def judge(self, tp: Any, record: Any) -> Judged | None:
         return self._keep(self._judge.judge(record_of_batch(tp, record)))

@@ -22,7 +22,7 @@ from pipeline.rules import RuleSet
 from pipeline.stream.app import App, build_app
 from pipeline.stream.backfills import begin_backfills
 from pipeline.stream.health import Health, HealthServer
-from pipeline.stream.transport import Transport
+from pipeline.stream.transport import Transport, choose_scan
 from pipeline.telemetry.logging import get_logger
 from pipeline.telemetry.metrics import Metrics
 
@@ -272,6 +272,7 @@ class Worker:
             rules=len(self._ruleset.runnable),
             ruleset=self._ruleset.digest[:12],
             inputs=list(self._settings.topics.inputs),
+            scan=choose_scan(self._settings.stream.batch_scan),
             web=port,
         )
 

@@ -32,6 +32,7 @@ from pipeline.stream.transport.bundles import Shelf
 from pipeline.stream.transport.decompression import Decompressor
 from pipeline.stream.transport.filtering import FilteredRecords
 from pipeline.stream.transport.options import Depth
+from pipeline.stream.transport.scanning import ScanKind, batch_scan, choose_scan
 from pipeline.telemetry.metrics import Metrics
 from tests.benchmarks.generator import BATCH_RECORDS, Corpus, events
 from tests.benchmarks.rules import write_rules
@@ -75,7 +76,9 @@ def rule_set(count: int, *, indices: str = "every") -> RuleSet:
     return ruleset
 
 
-def passed(data: bytes, record_filter: MatchFilter, depth: Depth, partition: int = 0) -> int:
+def passed(
+    data: bytes, record_filter: MatchFilter, depth: Depth, partition: int = 0, *, scan: ScanKind
+) -> int:
     """Read a fetch through a filter, and return how many records it lets through.
 
     What was forwarded of a partition and is read again is forwarded again: see `ForwardedCache`.
@@ -89,7 +92,7 @@ def passed(data: bytes, record_filter: MatchFilter, depth: Depth, partition: int
         record_filter,
         depth,
         data=memoryview(data),
-        decompressor=Decompressor(),
+        scan=batch_scan(scan, record_filter, check_crcs=True),
     )
     return sum(len(shelf.take(Position(*tp, first.offset)).items) for first in iter(records))
 
@@ -129,6 +132,7 @@ def main() -> int:
     parser.add_argument("--terms", type=int, default=0, help="terms of a broad rule")
     parser.add_argument("--size", type=float, default=2.4, help="kilobytes of an event")
     parser.add_argument("--depth", choices=("batch", "record", "event"), default="batch")
+    parser.add_argument("--scan", choices=("auto", "native", "python"), default="auto")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     corpus = Corpus(
@@ -138,13 +142,16 @@ def main() -> int:
         size=arguments.size,
     )
     data = fetched(corpus)
+    scan = choose_scan(arguments.scan)
     depth = Depth[arguments.depth.upper()]
     work: dict[str, Callable[[], int]] = {"decompression": lambda: _decompressed(data)}
     for count in arguments.rules:
         rules = rule_set(count, indices=arguments.indices)
         record_filter = MatchFilter(Settings(), rules, Metrics())
         numbers = itertools.count()
-        work[f"{count} rules"] = lambda f=record_filter, n=numbers: passed(data, f, depth, next(n))
+        work[f"{count} rules"] = lambda f=record_filter, n=numbers: passed(
+            data, f, depth, next(n), scan=scan
+        )
     first = 0.0
     for name, seconds, found in measured(work, arguments.rounds):
         first = first or (seconds if name != "decompression" else 0.0)

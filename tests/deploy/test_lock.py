@@ -19,8 +19,17 @@ def test_nothing_comes_from_a_place_that_can_change():
         if "registry" not in package["source"]
     }
 
-    assert set(sources) == {"firstseen"}
+    assert set(sources) == {"firstseen", "firstseen-native"}
     assert set(sources["firstseen"]) <= {"editable", "virtual"}
+    assert sources["firstseen-native"] == {"directory": "native"}
+
+
+def test_what_the_native_part_is_built_from_is_known_by_its_hash():
+    crates = tomllib.loads((ROOT / "native" / "Cargo.lock").read_text())["package"]
+    built = tomllib.loads((ROOT / "native" / "pyproject.toml").read_text())["tool"]["maturin"]
+
+    assert [crate["name"] for crate in crates if "checksum" not in crate] == ["firstseen-native"]
+    assert built["locked"] is True
 
 
 def test_every_file_has_its_hash():

@@ -52,6 +52,11 @@ class Decompressor:
         self._view = memoryview(buffer)
         self._size = len(buffer)
 
+    @property
+    def room(self) -> bytearray:
+        """The memory that is used again for each batch, as large as has been needed so far."""
+        return self._buffer
+
     def decompress(self, section: memoryview, codec: int) -> bytes | memoryview:
         """Return the records section of a batch, decompressed.
 

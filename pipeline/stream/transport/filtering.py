@@ -28,15 +28,8 @@ from aiokafka.structs import TopicPartition
 from pipeline.record import NO_TIMESTAMP, Position
 from pipeline.stream.transport import batches
 from pipeline.stream.transport.batches import (
-    CODEC_MASK,
-    HEADER_BYTES,
-    LENGTH_OVERHEAD,
-    MAGIC,
-    OF_TRANSACTIONS,
     BatchHeader,
     UnreadableBatchError,
-    checksum,
-    unpack_header,
 )
 from pipeline.stream.transport.bundles import (
     MAX_BUNDLE_BYTES,
@@ -47,8 +40,14 @@ from pipeline.stream.transport.bundles import (
     Shelf,
 )
 from pipeline.stream.transport.connections import FetchClient
-from pipeline.stream.transport.decompression import Decompressor
 from pipeline.stream.transport.options import Depth
+from pipeline.stream.transport.scanning import (
+    LARGE_BYTES,
+    BatchScan,
+    ScanKind,
+    Searched,
+    batch_scan,
+)
 from pipeline.stream.transport.unusual import read_record
 
 _FEW: Final = 4
@@ -56,9 +55,6 @@ _FEW: Final = 4
 
 _UNSAID: Final = 16
 """At most so many records are dropped before that is said, and time is looked at."""
-
-_LARGE_BYTES: Final = 8 << 20
-"""A batch that decompresses to more is not searched whole: it may be made of a text."""
 
 _TOGETHER: Final = 256
 _TOGETHER_BYTES: Final = 1 << 20
@@ -107,6 +103,23 @@ class RecordFilter(Protocol):
     def positions(self, data: bytes | memoryview) -> Sequence[int]:
         """Return where something stands that a match needs; a record without any cannot match."""
 
+    @property
+    def texts(self) -> tuple[bytes, ...]:
+        """Texts whose case counts: at each of the `positions` one of them ends.
+
+        None where positions cannot be told so. They may be others later.
+        """
+
+    @property
+    def unwatched_bytes(self) -> int:
+        """How many bytes may be searched for `texts` before `positions` is asked again.
+
+        It has to see some of the traffic from time to time.
+        """
+
+    def searched(self, size: int) -> None:
+        """Note that so many bytes were searched for `texts` elsewhere."""
+
     def judge(self, tp: TopicPartition, record: BatchRecord) -> Item | None:
         """Judge one record whole; what is returned goes on to the agent, None drops the record."""
 
@@ -146,6 +159,8 @@ class BundledRecords(PartitionRecords):
     next_fetch_offset: int
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> FetchedRecord:
+        if type(record) is FetchedRecord:
+            return record
         return FetchedRecord(
             tp.topic,
             tp.partition,
@@ -228,7 +243,7 @@ class FilteredRecords(BundledRecords):
     record_filter: RecordFilter
     depth: Depth
     data: memoryview
-    decompressor: Decompressor
+    scan: BatchScan
     _searched_to: int
     _unread: int
     _latest_ms: int
@@ -242,7 +257,7 @@ class FilteredRecords(BundledRecords):
         depth: Depth,
         *,
         data: memoryview,
-        decompressor: Decompressor,
+        scan: BatchScan,
     ) -> None:
         """As `adopt`, for a topic whose records are filtered.
 
@@ -252,14 +267,14 @@ class FilteredRecords(BundledRecords):
             record_filter: decides.
             depth: where.
             data: what was fetched of the partition.
-            decompressor: of the thread that reads.
+            scan: passes over batches; of the thread that reads.
         """
         records.__class__ = cls
         records._put_on(shelf)  # noqa: SLF001
         records.record_filter = record_filter
         records.depth = depth
         records.data = data
-        records.decompressor = decompressor
+        records.scan = scan
         records._records_iterator = records._bundle(records._read())  # noqa: SLF001
 
     def _read(self) -> Iterator[tuple[FetchedRecord, Item | None]]:
@@ -274,20 +289,22 @@ class FilteredRecords(BundledRecords):
         size, deadline = 0, monotonic() + MAX_BUNDLE_SECONDS
         at, searched = 0, None
         while True:
+            new: Sequence[_Found] = ()
             if self.depth >= Depth.BATCH:
-                at, searched = self._pass_over(at, deadline)
-            if batches.is_old_format(self.data, at):
-                yield from self._judge_all(found)
-                found = []
-                yield from self._read_old_format(self.data[at:])
-                break
-            header = batches.batch_header(self.data, at)
-            if header is None:
-                break
-            new = self._look_into(header, searched)
+                at, searched, new = self._pass_over(at, deadline)
+            if not new:
+                if batches.is_old_format(self.data, at):
+                    yield from self._judge_all(found)
+                    found = []
+                    yield from self._read_old_format(self.data[at:])
+                    break
+                header = batches.batch_header(self.data, at)
+                if header is None:
+                    break
+                new = self._look_into(header, searched)
+                at, searched = header.end, None
             found += new
             size += sum([len(record.value or b"") for record, _ in new])
-            at, searched = header.end, None
             enough = len(found) >= _TOGETHER or size >= _TOGETHER_BYTES
             if enough or monotonic() > deadline:
                 yield from self._judge_all(found)
@@ -295,55 +312,21 @@ class FilteredRecords(BundledRecords):
         yield from self._judge_all(found)
         self.record_filter.passed_over(self._tp, self._unread, self._latest_ms)
 
-    def _pass_over(self, at: int, deadline: float) -> tuple[int, _Searched | None]:
+    def _pass_over(self, at: int, deadline: float) -> tuple[int, Searched | None, Sequence[_Found]]:
         """Pass over batches in which nothing stands, until the deadline.
 
-        Of each batch a quarter of a megabyte goes through the processor's caches, and throws out
-        what the next one needs of ours. So this does without much of what `_look_into` does, which
-        looks at the first batch that is not passed over.
-
-        Args:
-            at: where the first batch starts.
-            deadline: when to stop (`time.monotonic`).
-
         Returns:
-            Where the first batch starts that is not passed over, and what was found in it, if it
-            has been searched.
+            Where the first batch starts that is not done, what was found in it if it has been
+            searched, and what is to be judged of the one before it.
         """
-        data, size, check_crcs = self.data, len(self.data), self._check_crcs
-        decompress, search = self.decompressor.decompress, self.record_filter.positions
-        searched_to, unread, latest_ms = self._searched_to, self._unread, self._latest_ms
-        searched = None
-        while size - at >= HEADER_BYTES and monotonic() <= deadline:
-            header = unpack_header(data, at)
-            base, length, _, magic, crc, attributes, last, _, timestamp_ms, _, _, _, records = (
-                header
-            )
-            end = at + LENGTH_OVERHEAD + length
-            if (
-                magic != MAGIC
-                or attributes & OF_TRANSACTIONS
-                or base < searched_to
-                or not at + HEADER_BYTES <= end <= size
-                or (check_crcs and checksum(data, at, end) != crc)
-            ):
-                break
-            try:
-                payload = decompress(data[at + HEADER_BYTES : end], attributes & CODEC_MASK)
-            except UnreadableBatchError:
-                break
-            positions = search(payload) if len(payload) <= _LARGE_BYTES else ()
-            if positions or len(payload) > _LARGE_BYTES:
-                searched = payload, positions
-                break
-            at = end
-            searched_to = max(searched_to, base + last + 1)
-            unread += records
-            latest_ms = max(latest_ms, timestamp_ms)
-        self._searched_to, self._unread, self._latest_ms = searched_to, unread, latest_ms
-        return at, searched
+        passed = self.scan.pass_over(self._tp, self.data, at, self._searched_to, deadline)
+        self._searched_to = passed.searched_to
+        self._unread += passed.unread
+        self._latest_ms = max(self._latest_ms, passed.latest_ms)
+        examine = self.record_filter.examine
+        return passed.at, passed.searched, [(record, examine) for record in passed.records]
 
-    def _look_into(self, header: BatchHeader, searched: _Searched | None) -> Sequence[_Found]:
+    def _look_into(self, header: BatchHeader, searched: Searched | None) -> Sequence[_Found]:
         """Return what is to be judged of a batch; the other records are counted.
 
         Args:
@@ -379,7 +362,7 @@ class FilteredRecords(BundledRecords):
                 yield self._consumer_record(self._tp, record), item
         self.next_fetch_offset = self._searched_to
 
-    def _find(self, header: BatchHeader, searched: _Searched | None) -> Sequence[_Found]:
+    def _find(self, header: BatchHeader, searched: Searched | None) -> Sequence[_Found]:
         self._latest_ms = max(self._latest_ms, header.max_timestamp_ms)
         # All that may fail comes before the first record goes on: it counts, or its batch does.
         try:
@@ -389,7 +372,7 @@ class FilteredRecords(BundledRecords):
         return [(record, judge) for record in wanted]
 
     def _wanted(
-        self, header: BatchHeader, searched: _Searched | None
+        self, header: BatchHeader, searched: Searched | None
     ) -> tuple[Sequence[Any], _Judge]:
         """Return the records to judge, and how; the others are counted.
 
@@ -398,12 +381,12 @@ class FilteredRecords(BundledRecords):
         """
         positions: Sequence[int] | None
         if searched is None:
-            payload = self.decompressor.decompress(header.section(self.data), header.codec)
+            payload = self.scan.decompressor.decompress(header.section(self.data), header.codec)
             positions = None
         else:
             payload, positions = searched
         start = self._searched_to
-        if self.depth < Depth.BATCH or start > header.base_offset or len(payload) > _LARGE_BYTES:
+        if self.depth < Depth.BATCH or start > header.base_offset or len(payload) > LARGE_BYTES:
             # Without a search of the batch, with a batch that was half read before a seek, or where
             # to tell all places might take many times what the batch does.
             records = self._read_all(header, payload)
@@ -476,9 +459,6 @@ class FilteredRecords(BundledRecords):
         self._searched_to = self.next_fetch_offset
 
 
-_Searched: TypeAlias = tuple[bytes | memoryview, Sequence[int]]
-"""A decompressed records section, and where something stands in it; nowhere, if it is too large."""
-
 _Judge: TypeAlias = Callable[[TopicPartition, BatchRecord], Item | None]
 _Found: TypeAlias = tuple[BatchRecord, _Judge]
 """A record, or one that stands for a batch that cannot be read, and what to do with it."""
@@ -516,6 +496,7 @@ class Reading:
         changelogs: topics whose records are bundled for their tables.
         record_filter: the filter of the input topics, None to leave them as they are.
         depth: where the filter drops records.
+        scan: how batches are passed over in which nothing stands.
     """
 
     shelf: Shelf
@@ -523,6 +504,7 @@ class Reading:
     changelogs: frozenset[str]
     record_filter: RecordFilter | None
     depth: Depth
+    scan: ScanKind = "python"
 
     def bundles(self, topic: str) -> bool:
         """Whether records of this topic reach their agent in bundles."""
@@ -538,14 +520,19 @@ class FilteringFetcher(Fetcher):
     """Makes bundles of what a fetch brought, before anybody reads from it."""
 
     reading: Reading
-    _decompressor: Decompressor
+    _scan: BatchScan
 
     @classmethod
     def adopt(cls, fetcher: Fetcher, reading: Reading) -> None:
         """Turn a fetcher that has not fetched yet (no subscription) into one of ours."""
         fetcher.__class__ = cls
         fetcher.reading = reading
-        fetcher._decompressor = Decompressor()  # noqa: SLF001
+        if reading.record_filter is not None:
+            fetcher._scan = batch_scan(  # noqa: SLF001
+                reading.scan,
+                reading.record_filter,
+                check_crcs=fetcher._check_crcs,  # noqa: SLF001
+            )
         FetchClient.adopt(fetcher._client, reading.filtered)  # noqa: SLF001
 
     @property
@@ -585,5 +572,5 @@ class FilteringFetcher(Fetcher):
                 reading.record_filter,
                 reading.depth,
                 data=data,
-                decompressor=self._decompressor,
+                scan=self._scan,
             )

@@ -20,7 +20,9 @@ from pipeline.stream.transport.bundles import Shelf
 from pipeline.stream.transport.decompression import Decompressor
 from pipeline.stream.transport.filtering import FilteredRecords
 from pipeline.stream.transport.options import Depth
+from pipeline.stream.transport.scanning import batch_scan
 from tests.record_batches import CODECS, RawRecord, batch, bomb, compress, section
+from tests.scans import KINDS
 from tests.unit.stream.test_filtering import TP, NeedleFilter, items
 
 DEPTHS = [Depth.EVENT, Depth.RECORD, Depth.BATCH]
@@ -112,7 +114,7 @@ def test_a_codec_that_kafka_does_not_have_is_refused():
         Decompressor().decompress(header.section(data), header.codec)
 
 
-def read(data: bytes, depth: Depth) -> tuple[FilteredRecords, NeedleFilter]:
+def read(data: bytes, depth: Depth, scan: str) -> tuple[FilteredRecords, NeedleFilter]:
     records = PartitionRecords(TP, MemoryRecords(data), [], 0, None, None, True, READ_COMMITTED)
     needle_filter = NeedleFilter()
     FilteredRecords.adopt_filtered(
@@ -121,23 +123,24 @@ def read(data: bytes, depth: Depth) -> tuple[FilteredRecords, NeedleFilter]:
         needle_filter,
         depth,
         data=memoryview(data),
-        decompressor=Decompressor(),
+        scan=batch_scan(scan, needle_filter, check_crcs=True),
     )
     return records, needle_filter
 
 
+@pytest.mark.parametrize("scan", KINDS)
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("codec", ["none", "zstd"])
 @pytest.mark.parametrize("needles", [1, 12])
 def test_a_header_whose_name_is_no_utf8_is_read_with_its_bytes_written_out(
-    depth: Depth, codec: str, needles: int
+    depth: Depth, codec: str, needles: int, scan: str
 ):
     bad = RawRecord(b"needle!", b"key", ((b"\xff\xc3\xa9", b"v"), (b"none", None)))
     records = [bad, *NEEDLES[1:needles], *[RawRecord(b"hay")] * 20]
     data = batch(compress(section(records), codec), len(records), CODECS[codec])
     data += batch(section(NEEDLES), len(NEEDLES), offset=len(records))
 
-    found, needle_filter = read(data, depth)
+    found, needle_filter = read(data, depth, scan)
     first, *others = [record for record, _ in items(found)]
 
     assert (first.offset, first.key, first.value) == (0, b"key", b"needle!")
@@ -147,12 +150,15 @@ def test_a_header_whose_name_is_no_utf8_is_read_with_its_bytes_written_out(
     assert len(needle_filter.judged) + needle_filter.unread == len(records) + len(NEEDLES)
 
 
+@pytest.mark.parametrize("scan", KINDS)
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_a_batch_that_nobody_can_read_goes_on_whole_and_the_next_one_is_read(depth: Depth):
+def test_a_batch_that_nobody_can_read_goes_on_whole_and_the_next_one_is_read(
+    depth: Depth, scan: str
+):
     broken = batch(compress(section(NEEDLES), "zstd")[:-5], 12, CODECS["zstd"])
     data = broken + batch(section(NEEDLES), 12, offset=12)
 
-    found, needle_filter = read(data, depth)
+    found, needle_filter = read(data, depth, scan)
     (refused, what), *others = items(found)
 
     assert (refused.offset, refused.value, what) == (0, broken, "refused")
@@ -163,6 +169,7 @@ def test_a_batch_that_nobody_can_read_goes_on_whole_and_the_next_one_is_read(dep
     assert found.next_fetch_offset == 24
 
 
+@pytest.mark.parametrize("scan", KINDS)
 @given(
     st.integers(0, 2**32),
     st.sampled_from(sorted(CODECS)),
@@ -170,7 +177,7 @@ def test_a_batch_that_nobody_can_read_goes_on_whole_and_the_next_one_is_read(dep
     st.booleans(),
 )
 def test_whatever_a_batch_holds_its_records_count_once_and_the_next_one_is_read(
-    seed: int, codec: str, depth: Depth, inside: bool
+    scan: str, seed: int, codec: str, depth: Depth, inside: bool
 ):
     rng = random.Random(seed)
     records = [
@@ -186,7 +193,7 @@ def test_whatever_a_batch_holds_its_records_count_once_and_the_next_one_is_read(
     data = batch(written, 8, rng.choice((CODECS[codec],) * 9 + (rng.randrange(8),)))
     data += batch(section(NEEDLES), 12, offset=8)
 
-    found, needle_filter = read(data, depth)
+    found, needle_filter = read(data, depth, scan)
     list(found)
 
     refused = sum(count for *_, count in needle_filter.refused)

@@ -18,12 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.record import Position
-from pipeline.stream.transport import batches, filtering
+from pipeline.stream.transport import batches, filtering, scanning
 from pipeline.stream.transport.batches import UnreadableBatchError
 from pipeline.stream.transport.bundles import MAX_BUNDLE_RECORDS, FetchedRecord, Shelf
-from pipeline.stream.transport.decompression import Decompressor
 from pipeline.stream.transport.filtering import BundledRecords, ChangelogRecords, FilteredRecords
 from pipeline.stream.transport.options import Depth
+from pipeline.stream.transport.scanning import batch_scan
+from tests.scans import KINDS
 
 TP = TopicPartition("events", 3)
 NEEDLE = b"needle"
@@ -49,6 +50,8 @@ class NeedleFilter:
     """Keeps records whose value holds the needle and ends with ``!``."""
 
     topics: frozenset[str] = frozenset({"events"})
+    texts: tuple[bytes, ...] = (NEEDLE,)
+    unwatched_bytes: int = 1 << 40
     searches: bool = True
     unread: int = 0
     judged: list[int] = field(default_factory=list)
@@ -60,6 +63,9 @@ class NeedleFilter:
     def positions(self, data) -> list[int]:
         found = [match.end() - 1 for match in re.finditer(NEEDLE, bytes(data))]
         return found[::-1]  # in any order
+
+    def searched(self, size) -> None:
+        pass
 
     def judge(self, tp, record):
         self.judged.append(record.offset)
@@ -152,7 +158,7 @@ def read(
     return PartitionRecords(TP, MemoryRecords(data), aborted, position, None, None, True, isolation)
 
 
-def read_filtered(data, aborted, *, position, isolation, depth, needle_filter):
+def read_filtered(data, aborted, *, position, isolation, depth, needle_filter, scan="python"):
     records = read(
         data[: batches.first_batch_end(data)], aborted, position=position, isolation=isolation
     )
@@ -162,7 +168,7 @@ def read_filtered(data, aborted, *, position, isolation, depth, needle_filter):
         needle_filter,
         depth,
         data=memoryview(data),
-        decompressor=Decompressor(),
+        scan=batch_scan(scan, needle_filter, check_crcs=True),
     )
     return records
 
@@ -219,15 +225,16 @@ def batch_lists(draw: st.DrawFn) -> list[Batch]:
     return batches + ends
 
 
+@pytest.mark.parametrize("scan", KINDS)
 @given(
     batch_lists(),
     st.integers(0, 12),
     st.sampled_from([READ_COMMITTED, READ_UNCOMMITTED]),
     st.sampled_from([Depth.EVENT, Depth.RECORD, Depth.BATCH]),
-    st.sampled_from([filtering._LARGE_BYTES, 40]),
+    st.sampled_from([scanning.LARGE_BYTES, 40]),
 )
-def test_every_depth_yields_what_filtering_afterwards_yields(
-    batches, position, isolation, depth, large
+def test_every_depth_yields_what_filtering_afterwards_yields(  # noqa: PLR0917
+    scan, batches, position, isolation, depth, large
 ):
     data, aborted = encode(batches)
     # A broker sends no batch that ends before the position.
@@ -243,15 +250,20 @@ def test_every_depth_yields_what_filtering_afterwards_yields(
         isolation=isolation,
         depth=depth,
         needle_filter=needle_filter,
+        scan=scan,
     )
 
-    with patch.object(filtering, "_LARGE_BYTES", large):
+    with (
+        patch.object(filtering, "LARGE_BYTES", large),
+        patch.object(scanning, "LARGE_BYTES", large),
+    ):
         assert [fields(record) for record, _ in items(filtered)] == [fields(r) for r in expected]
     assert filtered.next_fetch_offset == plain.next_fetch_offset
 
 
+@pytest.mark.parametrize("scan", KINDS)
 @given(batch_lists(), st.sampled_from([Depth.RECORD, Depth.BATCH]))
-def test_every_visible_record_is_judged_or_counted_as_passed_over(batches, depth):
+def test_every_visible_record_is_judged_or_counted_as_passed_over(scan, batches, depth):
     data, aborted = encode(batches)
     visible = list(read(data, aborted, position=0, isolation=READ_COMMITTED))
     needle_filter = NeedleFilter()
@@ -264,13 +276,15 @@ def test_every_visible_record_is_judged_or_counted_as_passed_over(batches, depth
             isolation=READ_COMMITTED,
             depth=depth,
             needle_filter=needle_filter,
+            scan=scan,
         )
     )
 
     assert len(needle_filter.judged) + needle_filter.unread == len(visible)
 
 
-def test_a_cut_off_last_batch_is_fetched_again():
+@pytest.mark.parametrize("scan", KINDS)
+def test_a_cut_off_last_batch_is_fetched_again(scan):
     data, _ = encode([Batch((b"needle!",)), Batch((b"needle!",))])
     filtered = read_filtered(
         data[:-5],
@@ -279,14 +293,16 @@ def test_a_cut_off_last_batch_is_fetched_again():
         isolation=READ_COMMITTED,
         depth=Depth.BATCH,
         needle_filter=NeedleFilter(),
+        scan=scan,
     )
 
     assert [record.offset for record, _ in items(filtered)] == [0]
     assert filtered.next_fetch_offset == 1
 
 
+@pytest.mark.parametrize("scan", KINDS)
 @pytest.mark.parametrize("depth", [Depth.EVENT, Depth.RECORD, Depth.BATCH])
-def test_a_batch_with_a_wrong_checksum_is_refused(depth):
+def test_a_batch_with_a_wrong_checksum_is_refused(depth, scan):
     data, _ = encode([Batch((b"needle!", b"hay"), codec="zstd")])
     broken = data[:-1] + bytes([data[-1] ^ 1])
     filtered = read_filtered(
@@ -296,6 +312,7 @@ def test_a_batch_with_a_wrong_checksum_is_refused(depth):
         isolation=READ_COMMITTED,
         depth=depth,
         needle_filter=NeedleFilter(),
+        scan=scan,
     )
 
     with pytest.raises(CorruptRecordException):

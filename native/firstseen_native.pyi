@@ -1,0 +1,60 @@
+"""The search of record batches for firstseen, in one call for many batches."""
+
+from collections.abc import Sequence
+from typing import TypeAlias, final
+
+from typing_extensions import Buffer
+
+Row: TypeAlias = tuple[
+    int, int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]
+]
+"""A record: offset, timestamp in milliseconds, its type, key, value, headers."""
+
+@final
+class Scan:
+    """Searches batches for texts. Not for two threads at once."""
+
+    def __new__(cls, texts: Sequence[bytes]) -> Scan:
+        """Prepare a search.
+
+        Args:
+            texts: what to look for, exactly as it stands there.
+
+        Raises:
+            ValueError: a text is empty.
+        """
+
+    def pass_over(
+        self,
+        data: Buffer,
+        at: int,
+        searched_to: int,
+        room: bytearray,
+        most_bytes: int,
+        seconds: float,
+        check_crcs: bool,
+    ) -> tuple[int, int, int, int, int, list[Row] | None]:
+        """Pass over batches up to one in which a text stands, without the interpreter's lock.
+
+        It ends before a batch that is not quickly read: of another format than 2 or another codec
+        than none, lz4 and zstd, of a transaction, cut off, damaged, larger than `room`, with
+        offsets below `searched_to`, or with records that are not as they should be.
+
+        Args:
+            data: batches, one after the other; nobody writes there meanwhile.
+            at: where the first one starts.
+            searched_to: offset of the first record that is wanted.
+            room: for one batch, decompressed; for this call alone.
+            most_bytes: ends after so many bytes, decompressed.
+            seconds: ends after so long.
+            check_crcs: whether checksums are compared.
+
+        Returns:
+            Where the first batch starts that is not done; the offset behind what is done; how many
+            records were passed over; the latest timestamp of what is done, -1 if nothing is; how
+            many bytes were searched; and the records in which a text ends of the last batch, None
+            if there is no such batch.
+
+        Raises:
+            BufferError: `data` or `room` is no plain memory, or `room` is read-only.
+        """

@@ -1,0 +1,219 @@
+"""The way over batches in which nothing stands that a rule needs: most of what a worker reads.
+
+Of each batch a quarter of a megabyte goes through the processor's caches, and throws out what the
+next one needs of ours. So there is little code here for a batch, and none at all where
+`firstseen-native` is installed: that passes over many batches in one call, and reads the records of
+the first one in which something stands. Both find the same (docs/adr/0012-a-native-scan.md).
+
+Whatever is unusual about a batch is left to `filtering`, which looks at it more closely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from time import monotonic
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+
+from aiokafka.structs import TopicPartition
+
+from pipeline.errors import ConfigError
+from pipeline.record import NO_TIMESTAMP
+from pipeline.stream.transport.batches import (
+    CODEC_MASK,
+    HEADER_BYTES,
+    LENGTH_OVERHEAD,
+    MAGIC,
+    OF_TRANSACTIONS,
+    UnreadableBatchError,
+    checksum,
+    unpack_header,
+)
+from pipeline.stream.transport.bundles import FetchedRecord
+from pipeline.stream.transport.decompression import Decompressor
+
+LARGE_BYTES: Final = 8 << 20
+"""A batch that decompresses to more is not searched whole: it may be made of a text."""
+
+ScanKind: TypeAlias = Literal["native", "python"]
+
+_NATIVE: Final = "firstseen_native"
+
+Searched: TypeAlias = tuple[bytes | memoryview, Sequence[int]]
+"""A decompressed records section, and where something stands in it; nowhere, if it is too large."""
+
+
+class Passed(NamedTuple):
+    """What is known of the batches that were passed over, and of the one that was not.
+
+    Attributes:
+        at: where the first batch starts that is not done.
+        searched_to: the offset behind what was searched, or where the search was to begin.
+        unread: how many records were dropped.
+        latest_ms: the latest timestamp of the batches that were searched.
+        searched: what was found in the batch at `at`, if it has been searched.
+        records: the records of the last batch before `at` in which something stands.
+    """
+
+    at: int
+    searched_to: int
+    unread: int
+    latest_ms: int
+    searched: Searched | None = None
+    records: Sequence[FetchedRecord] = ()
+
+
+class Search(Protocol):
+    """What a scan needs of the filter; see `filtering.RecordFilter`."""
+
+    @property
+    def texts(self) -> tuple[bytes, ...]: ...
+    @property
+    def unwatched_bytes(self) -> int: ...
+    def positions(self, data: bytes | memoryview) -> Sequence[int]: ...
+    def searched(self, size: int) -> None: ...
+
+
+class BatchScan(Protocol):
+    """Passes over batches. Not for two threads at once.
+
+    Attributes:
+        decompressor: for the batches that are not passed over.
+    """
+
+    decompressor: Decompressor
+
+    def pass_over(
+        self, tp: TopicPartition, data: memoryview, at: int, searched_to: int, deadline: float
+    ) -> Passed:
+        """Pass over batches in which nothing stands.
+
+        Args:
+            tp: their partition.
+            data: what was fetched of it.
+            at: where the first batch starts.
+            searched_to: the offset from which records are wanted.
+            deadline: when to stop (`time.monotonic`).
+        """
+
+
+class PythonScan:
+    """Passes over batches one by one."""
+
+    def __init__(self, search: Search, *, check_crcs: bool) -> None:
+        self.decompressor = Decompressor()
+        self._search = search.positions
+        self._check_crcs = check_crcs
+
+    def pass_over(
+        self,
+        tp: TopicPartition,  # noqa: ARG002 - the native one makes records of it
+        data: memoryview,
+        at: int,
+        searched_to: int,
+        deadline: float,
+    ) -> Passed:
+        size, check_crcs = len(data), self._check_crcs
+        decompress, search = self.decompressor.decompress, self._search
+        unread, latest_ms = 0, NO_TIMESTAMP
+        searched = None
+        while size - at >= HEADER_BYTES and monotonic() <= deadline:
+            header = unpack_header(data, at)
+            base, length, _, magic, crc, attributes, last, _, timestamp_ms, _, _, _, records = (
+                header
+            )
+            end = at + LENGTH_OVERHEAD + length
+            if (
+                magic != MAGIC
+                or attributes & OF_TRANSACTIONS
+                or base < searched_to
+                or not at + HEADER_BYTES <= end <= size
+                or (check_crcs and checksum(data, at, end) != crc)
+            ):
+                break
+            try:
+                payload = decompress(data[at + HEADER_BYTES : end], attributes & CODEC_MASK)
+            except UnreadableBatchError:
+                break
+            positions = search(payload) if len(payload) <= LARGE_BYTES else ()
+            if positions or len(payload) > LARGE_BYTES:
+                searched = payload, positions
+                break
+            at = end
+            searched_to = max(searched_to, base + last + 1)
+            unread += records
+            latest_ms = max(latest_ms, timestamp_ms)
+        return Passed(at, searched_to, unread, latest_ms, searched)
+
+
+class NativeScan:
+    """Passes over many batches in one call of `firstseen-native`, without Python's lock.
+
+    What that does not know (other codecs, searches that are more than a few texts) is left to the
+    scan in Python, and so is the data from which the filter chooses its texts.
+    """
+
+    def __init__(
+        self, search: Search, *, check_crcs: bool, new: Callable[[list[bytes]], Any]
+    ) -> None:
+        self._python = PythonScan(search, check_crcs=check_crcs)
+        self.decompressor = self._python.decompressor
+        self._search = search
+        self._check_crcs = check_crcs
+        self._new = new
+        self._texts: tuple[bytes, ...] = ()
+        self._scan: Any = None
+
+    def pass_over(
+        self, tp: TopicPartition, data: memoryview, at: int, searched_to: int, deadline: float
+    ) -> Passed:
+        texts, most = self._search.texts, self._search.unwatched_bytes
+        if not texts or most <= 0:
+            return self._python.pass_over(tp, data, at, searched_to, deadline)
+        if texts != self._texts:
+            self._texts, self._scan = texts, self._new(list(texts))
+        end, searched_to, unread, latest_ms, size, found = self._scan.pass_over(
+            data,
+            at,
+            searched_to,
+            self.decompressor.room,
+            most,
+            deadline - monotonic(),
+            self._check_crcs,
+        )
+        if end == at:
+            return self._python.pass_over(tp, data, at, searched_to, deadline)
+        self._search.searched(size)
+        records = [FetchedRecord(tp.topic, tp.partition, *row) for row in found] if found else ()
+        return Passed(end, searched_to, unread, latest_ms, records=records)
+
+
+def batch_scan(kind: ScanKind, search: Search, *, check_crcs: bool) -> BatchScan:
+    """Return a scan.
+
+    Args:
+        kind: see `choose_scan`.
+        search: what to look for.
+        check_crcs: whether the checksums of batches are compared.
+    """
+    if kind == "native":
+        return NativeScan(search, check_crcs=check_crcs, new=import_module(_NATIVE).Scan)
+    return PythonScan(search, check_crcs=check_crcs)
+
+
+def choose_scan(wanted: Literal["auto", "native", "python"]) -> ScanKind:
+    """Return the scan to use; ``auto`` is the native one where it is installed.
+
+    Raises:
+        ConfigError: the native one is wanted, and not installed.
+    """
+    if wanted != "auto":
+        installed = wanted == "python" or find_spec(_NATIVE) is not None
+        if not installed:
+            raise ConfigError(
+                "stream.batch_scan is native, but firstseen-native is not installed: install "
+                "firstseen[native], or set stream.batch_scan to auto"
+            )
+        return wanted
+    return "python" if find_spec(_NATIVE) is None else "native"
