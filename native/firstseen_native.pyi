@@ -1,4 +1,4 @@
-"""The search of record batches for firstseen, in one call for many batches."""
+"""What firstseen does to nearly all that it reads: its search of batches, its look at events."""
 
 from collections.abc import Sequence
 from typing import TypeAlias, final
@@ -57,4 +57,38 @@ class Scan:
 
         Raises:
             BufferError: `data` or `room` is no plain memory, or `room` is read-only.
+        """
+
+@final
+class Projection:
+    """Takes of an event what some fields can depend on."""
+
+    def __new__(
+        cls,
+        fields: Sequence[str],
+        time: str,
+        unexpected: Sequence[str],
+        max_depth: int,
+        max_values: int,
+    ) -> Projection:
+        """Prepare it.
+
+        Args:
+            fields: dotted paths.
+            time: path of the field of the time, of which the text is told and not taken.
+            unexpected: paths that events are not expected to have.
+            max_depth: levels of objects and arrays in an event, at most.
+            max_values: values in an event, keys and elements at all levels, at most.
+        """
+
+    def take(self, event: bytes) -> tuple[bytes, str | None] | None:
+        """Take of a JSON object all that stands at one of the fields, leads there or goes on below.
+
+        Two events of which the same is taken differ in nothing that is read of these fields.
+
+        Returns:
+            What was taken, and the text of the time, None if the event has none. None for both if
+            the event is not plain: no object from its first byte on, no JSON, with more than it may
+            have, with keys given twice or escaped, surrogates, exponents or long numbers, with an
+            unexpected field, or with a time that is no text.
         """

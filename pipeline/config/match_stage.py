@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+from pipeline.config.native import uses_native
 from pipeline.config.settings import Settings
 from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.match import MatchStage
 from pipeline.engine.prefilter import Prefilter
+from pipeline.engine.verdicts import Verdicts, native_take
 from pipeline.rules import RuleSet
+
+
+def decode_limits(settings: Settings) -> DecodeLimits:
+    """Return what a record may ask of the decoder."""
+    return DecodeLimits(
+        max_bytes=settings.stream.max_event_bytes,
+        max_depth=settings.stream.max_depth,
+        max_documents=settings.stream.max_documents,
+        max_values=settings.stream.max_values,
+    )
+
+
+def verdicts_of(settings: Settings, ruleset: RuleSet) -> Verdicts | None:
+    """Return what remembers verdicts of the match stage, None where nothing can.
+
+    Raises:
+        ConfigError: see `uses_native`.
+    """
+    if not uses_native(settings):
+        return None
+    limits = decode_limits(settings)
+    take = native_take(ruleset, limits, match_index=settings.rules.match_index)
+    return None if take is None else Verdicts(take, max_bytes=limits.max_bytes)
 
 
 def match_stage(
@@ -15,12 +40,7 @@ def match_stage(
     """Return the match stage of a rule set under these settings."""
     return MatchStage(
         ruleset,
-        limits=DecodeLimits(
-            max_bytes=settings.stream.max_event_bytes,
-            max_depth=settings.stream.max_depth,
-            max_documents=settings.stream.max_documents,
-            max_values=settings.stream.max_values,
-        ),
+        limits=decode_limits(settings),
         max_future_ms=round(settings.state.max_future.total_seconds() * 1000),
         prefilter=prefilter,
         match_index=settings.rules.match_index,

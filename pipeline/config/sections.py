@@ -33,6 +33,11 @@ def _off(value: object) -> object:
     return "off" if value is False else _lower(value)
 
 
+def _on_or_off(value: object) -> object:
+    # YAML reads a bare `on` as true.
+    return "on" if value is True else _off(value)
+
+
 TopicName = Annotated[str, AfterValidator(_check_topic)]
 
 
@@ -233,11 +238,11 @@ class StreamSettings(Section):
         "rule could have matched it. `agent` is there for comparison: it reads with aiokafka, "
         "and a batch that cannot be read stops its partition.",
     )
-    batch_scan: Annotated[Literal["auto", "native", "python"], BeforeValidator(_lower)] = Field(
+    native: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = Field(
         default="auto",
-        description="What passes over record batches in which nothing stands: `firstseen-native`, "
-        "which takes a fraction of the time, or Python. `auto`: the first where it is installed. "
-        "Both find the same.",
+        description="Whether `firstseen-native` searches record batches, and tells events that "
+        "read alike to all rules; `auto`: where it is installed. Without it Python does the first, "
+        "which takes longer, and every event with a hit is decoded. Verdicts are the same.",
     )
     fetch_max_bytes: Size = Field(
         default=16 << 20,

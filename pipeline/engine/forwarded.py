@@ -6,8 +6,8 @@ from collections import OrderedDict
 
 import msgspec
 
-from pipeline.engine.seen import RuleMatch, Seen
-from pipeline.record import Position
+from pipeline.engine.seen import Seen
+from pipeline.record import Position, Record
 
 
 class ForwardedCache:
@@ -44,17 +44,34 @@ class ForwardedCache:
 
     def covers(self, seen: Seen) -> bool:
         """Return whether a sighting is covered by one forwarded before."""
-        entry = self._entries.get(seen.key)
+        match = seen.match
+        return self.covers_key(
+            seen.key, match.window_ms, match.time_ms, match.record, match.document.index
+        )
+
+    def covers_key(
+        self, key: bytes, window_ms: int, time_ms: int, record: Record, index: int = 0
+    ) -> bool:
+        """Return whether the sighting of this key is covered by one forwarded before.
+
+        Args:
+            key: of its observation.
+            window_ms: length of the history.
+            time_ms: effective time of the event.
+            record: where the event is from.
+            index: number of its document.
+        """
+        entry = self._entries.get(key)
         if entry is None:
             return False
-        self._entries.move_to_end(seen.key)
-        match, granularity_ms = seen.match, self._granularity_ms
+        self._entries.move_to_end(key)
+        granularity_ms = self._granularity_ms
         return (
             # A history no longer than the granularity could end between two sightings.
-            match.window_ms > granularity_ms
-            and match.time_ms <= entry.latest_ms + granularity_ms
-            and 0 <= match.record.read_ms - entry.read_ms <= granularity_ms
-            and not entry.may_be_read_again_after(match)
+            window_ms > granularity_ms
+            and time_ms <= entry.latest_ms + granularity_ms
+            and 0 <= record.read_ms - entry.read_ms <= granularity_ms
+            and not entry.may_be_read_again_after(record.position, index)
         )
 
     def remember(self, seen: Seen) -> None:
@@ -94,11 +111,11 @@ class _Entry(msgspec.Struct, frozen=True, gc=False):
     position: Position
     index: int
 
-    def may_be_read_again_after(self, match: RuleMatch) -> bool:
+    def may_be_read_again_after(self, other: Position, index: int) -> bool:
         """Whether the event that was forwarded is this one, or follows it in its partition."""
-        own, other = self.position, match.record.position
+        own = self.position
         return (
             own.partition == other.partition
-            and (own.offset, self.index) >= (other.offset, match.document.index)
+            and (own.offset, self.index) >= (other.offset, index)
             and own.topic == other.topic
         )

@@ -7,6 +7,9 @@ from pipeline.types import Event
 
 _PARTS = ("type", "dataset", "namespace")
 
+DATA_STREAM_FIELDS = tuple(f"data_stream.{part}" for part in _PARTS)
+"""What `index_of` reads."""
+
 
 def index_of(event: Event) -> str | None:
     """Return the event's data stream, such as ``logs-endpoint.events.library-default``.

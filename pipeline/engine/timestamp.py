@@ -29,7 +29,7 @@ EARLIEST_MS: Final = 315_532_800_000
 """1980-01-01T00:00:00Z: no event is older. What is dated before is a field that nobody set (clocks
 begin to count in the years 1, 1601 and 1970), or seconds that read as milliseconds."""
 
-_TIMESTAMP = "@timestamp"
+TIMESTAMP: Final = "@timestamp"
 _MILLISECOND = timedelta(milliseconds=1)
 _ISO = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)"
@@ -105,11 +105,11 @@ def effective_time(
         TimestampError: ``missing_timestamp`` when the event has none of the fields, and
             ``invalid_timestamp`` when what it has is no time, or one before `EARLIEST_MS`.
     """
-    name = override or _TIMESTAMP
+    name = override or TIMESTAMP
     raw = values(event, name, memo)
     found = None if raw is None else _earliest(raw, name, memo)
-    if found is None and fallback and name != _TIMESTAMP:
-        name, first = _TIMESTAMP, raw
+    if found is None and fallback and name != TIMESTAMP:
+        name, first = TIMESTAMP, raw
         raw = values(event, name, memo)
         found = None if raw is None else _earliest(raw, name, memo)
         raw = first if raw is None else raw
@@ -124,19 +124,19 @@ def effective_time(
 def _earliest(raw: Any, name: str, memo: Memo | None) -> int | None:
     """Return the earliest of what a field holds that can be the time of an event."""
     if type(raw) is not list:
-        return _usable(raw)
+        return usable_time(raw)
     key = "times", name
     if memo is not None and key in memo:
         known: int | None = memo[key]
         return known
-    usable = [time_ms for value in raw if (time_ms := _usable(value)) is not None]
+    usable = [time_ms for value in raw if (time_ms := usable_time(value)) is not None]
     found = min(usable, default=None)
     if memo is not None:
         memo[key] = found
     return found
 
 
-def _usable(value: Any) -> int | None:
+def usable_time(value: Any) -> int | None:
     """Return the time that a value stands for, if it can be that of an event."""
     time_ms = parse_timestamp(value)
     return time_ms if time_ms is not None and is_usable(time_ms) else None

@@ -16,6 +16,7 @@ from mode import CrashingSupervisor
 from yarl import URL
 
 from pipeline.config import Settings
+from pipeline.config.native import uses_native
 from pipeline.kafka.security import Sasl, sasl, ssl_context
 from pipeline.rules import RuleSet
 from pipeline.stream.agents import Agents
@@ -26,14 +27,7 @@ from pipeline.stream.outbox import Outbox
 from pipeline.stream.recovery import SafeTableManager
 from pipeline.stream.store import SharedMemoryOptions, StoreOptions
 from pipeline.stream.tables import StateTable
-from pipeline.stream.transport import (
-    Depth,
-    Reading,
-    Shelf,
-    Transport,
-    TransportOptions,
-    choose_scan,
-)
+from pipeline.stream.transport import Depth, Reading, Shelf, Transport, TransportOptions
 from pipeline.telemetry.metrics import Metrics
 
 FIRST_SEEN_TABLE = "first-seen"
@@ -145,7 +139,7 @@ def build_app(
             changelogs=frozenset({settings.first_seen_changelog, settings.quota_changelog}),
             record_filter=match_filter if depth > Depth.AGENT else None,
             depth=depth,
-            scan=choose_scan(settings.stream.batch_scan),
+            native=uses_native(settings),
         ),
         transport_class=transport_class,
         metrics=metrics,

@@ -13,6 +13,8 @@ from pipeline.config import Settings
 from pipeline.engine.forwarded import ForwardedCache
 from pipeline.engine.match import SKIPPED, Disposition, MatchStage, Outcome
 from pipeline.engine.seen import Seen
+from pipeline.engine.timestamp import MAX_MS, usable_time
+from pipeline.engine.verdicts import Alike, Verdicts
 from pipeline.engine.wire import encode
 from pipeline.errors import RecordError
 from pipeline.record import Position, Record
@@ -82,7 +84,21 @@ class Judge:
         counts: what was found.
     """
 
-    def __init__(self, settings: Settings, stage: MatchStage, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stage: MatchStage,
+        metrics: Metrics,
+        verdicts: Verdicts | None = None,
+    ) -> None:
+        """Prepare to judge.
+
+        Args:
+            settings: the whole configuration.
+            stage: the match stage.
+            metrics: the catalogue's metrics.
+            verdicts: what remembers verdicts of the stage, if that is possible.
+        """
         self._stage = stage
         self._metrics = metrics
         self._max_bytes = settings.kafka.message_max_bytes - RECORD_OVERHEAD_BYTES
@@ -90,6 +106,8 @@ class Judge:
             max_entries=settings.state.forwarded_entries,
             granularity_ms=round(settings.state.granularity.total_seconds() * 1000),
         )
+        self._max_future_ms = round(settings.state.max_future.total_seconds() * 1000)
+        self._verdicts = verdicts
         self.counts = MatchCounts(metrics)
 
     def judge(self, record: Record, answers: Callable[[bytes], bool] | None = None) -> Judged:
@@ -100,11 +118,34 @@ class Judge:
             answers: whether the search on raw bytes lets a value through, asked only if nothing
                 matches: else the record counts as skipped, as if that had been asked before.
         """
-        outcome = self._stage.process(record)
+        alike = None if self._verdicts is None else self._verdicts.look(record.value)
+        outcome = None if alike is None else self._covered(record, alike)
+        if outcome is None:
+            outcome = self._stage.process(record)
+            if alike is not None and alike.verdict is None and self._verdicts is not None:
+                self._verdicts.learn(alike.taken, outcome)
         if answers is not None and not outcome.matches and not answers(record.value or b""):
             outcome = SKIPPED
         self.counts.add(record.position.topic, outcome)
         return self._spelled(record, outcome)
+
+    def _covered(self, record: Record, alike: Alike) -> Outcome | None:
+        """Return the outcome for an event of which the verdict is known and nothing is to be sent.
+
+        None where that is not so: it is to be judged.
+        """
+        verdict = alike.verdict
+        if verdict is None or not verdict.outcome.matches:
+            return None if verdict is None else verdict.outcome
+        time_ms = usable_time(alike.time)
+        if time_ms is None or time_ms > min(record.arrival_ms + self._max_future_ms, MAX_MS):
+            return None
+        covers = self._forwarded.covers_key
+        for sighted in verdict.sighted:
+            if not covers(sighted.key, sighted.window_ms, time_ms, record):
+                return None
+        self.counts.observations["covered"] += len(verdict.sighted)
+        return verdict.outcome
 
     def forget(self) -> None:
         """Leave nothing out because of what was judged so far: it may be lost on its way."""

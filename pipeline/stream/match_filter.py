@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pipeline.config import Settings
-from pipeline.config.match_stage import match_stage
+from pipeline.config.match_stage import match_stage, verdicts_of
 from pipeline.engine.match import Disposition
 from pipeline.engine.prefilter import Prefilter
 from pipeline.errors import DecodeError
@@ -38,7 +38,9 @@ class MatchFilter:
         self.searched = prefilter.searched
         self._answers = prefilter.answers
         self._prefilter = prefilter
-        self._judge = Judge(settings, match_stage(settings, ruleset), metrics)
+        self._judge = Judge(
+            settings, match_stage(settings, ruleset), metrics, verdicts_of(settings, ruleset)
+        )
         self._gain = 0.0
         self._counts = RecordCounts(metrics)
         self.dropped = 0

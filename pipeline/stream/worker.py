@@ -16,13 +16,14 @@ from pathlib import Path
 from faust.types import TP
 
 from pipeline.config import Settings
+from pipeline.config.native import uses_native
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, ConfigError, FirstseenError, StopError
 from pipeline.kafka.topics import check_topology
 from pipeline.rules import RuleSet
 from pipeline.stream.app import App, build_app
 from pipeline.stream.backfills import begin_backfills
 from pipeline.stream.health import Health, HealthServer
-from pipeline.stream.transport import Transport, choose_scan
+from pipeline.stream.transport import Transport
 from pipeline.telemetry.logging import get_logger
 from pipeline.telemetry.metrics import Metrics
 
@@ -272,7 +273,7 @@ class Worker:
             rules=len(self._ruleset.runnable),
             ruleset=self._ruleset.digest[:12],
             inputs=list(self._settings.topics.inputs),
-            scan=choose_scan(self._settings.stream.batch_scan),
+            native=uses_native(self._settings),
             web=port,
         )
 

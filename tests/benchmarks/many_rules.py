@@ -23,6 +23,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
+from pipeline.config.native import uses_native
 from pipeline.kql import FieldTable
 from pipeline.record import Position
 from pipeline.rules import RuleSet, builtin_path, load_rules
@@ -32,7 +33,7 @@ from pipeline.stream.transport.bundles import Shelf
 from pipeline.stream.transport.decompression import Decompressor
 from pipeline.stream.transport.filtering import FilteredRecords
 from pipeline.stream.transport.options import Depth
-from pipeline.stream.transport.scanning import ScanKind, batch_scan, choose_scan
+from pipeline.stream.transport.scanning import batch_scan
 from pipeline.telemetry.metrics import Metrics
 from tests.benchmarks.generator import BATCH_RECORDS, Corpus, events
 from tests.benchmarks.rules import write_rules
@@ -77,7 +78,7 @@ def rule_set(count: int, *, indices: str = "every") -> RuleSet:
 
 
 def passed(
-    data: bytes, record_filter: MatchFilter, depth: Depth, partition: int = 0, *, scan: ScanKind
+    data: bytes, record_filter: MatchFilter, depth: Depth, partition: int = 0, *, native: bool
 ) -> int:
     """Read a fetch through a filter, and return how many records it lets through.
 
@@ -92,7 +93,7 @@ def passed(
         record_filter,
         depth,
         data=memoryview(data),
-        scan=batch_scan(scan, record_filter, check_crcs=True),
+        scan=batch_scan(record_filter, native=native, check_crcs=True),
     )
     return sum(len(shelf.take(Position(*tp, first.offset)).items) for first in iter(records))
 
@@ -132,7 +133,7 @@ def main() -> int:
     parser.add_argument("--terms", type=int, default=0, help="terms of a broad rule")
     parser.add_argument("--size", type=float, default=2.4, help="kilobytes of an event")
     parser.add_argument("--depth", choices=("batch", "record", "event"), default="batch")
-    parser.add_argument("--scan", choices=("auto", "native", "python"), default="auto")
+    parser.add_argument("--native", choices=("auto", "on", "off"), default="auto")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     corpus = Corpus(
@@ -142,15 +143,15 @@ def main() -> int:
         size=arguments.size,
     )
     data = fetched(corpus)
-    scan = choose_scan(arguments.scan)
+    settings = Settings.model_validate({"stream": {"native": arguments.native}})
     depth = Depth[arguments.depth.upper()]
     work: dict[str, Callable[[], int]] = {"decompression": lambda: _decompressed(data)}
     for count in arguments.rules:
         rules = rule_set(count, indices=arguments.indices)
-        record_filter = MatchFilter(Settings(), rules, Metrics())
+        record_filter = MatchFilter(settings, rules, Metrics())
         numbers = itertools.count()
         work[f"{count} rules"] = lambda f=record_filter, n=numbers: passed(
-            data, f, depth, next(n), scan=scan
+            data, f, depth, next(n), native=uses_native(settings)
         )
     first = 0.0
     for name, seconds, found in measured(work, arguments.rounds):

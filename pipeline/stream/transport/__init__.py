@@ -14,7 +14,6 @@ from pipeline.stream.transport.consumer import Consumer, ConsumerThread
 from pipeline.stream.transport.driver import Transport
 from pipeline.stream.transport.filtering import Reading, RecordFilter
 from pipeline.stream.transport.options import Depth, TransportOptions
-from pipeline.stream.transport.scanning import choose_scan
 
 __all__ = [
     "Bundle",
@@ -27,5 +26,4 @@ __all__ = [
     "Shelf",
     "Transport",
     "TransportOptions",
-    "choose_scan",
 ]

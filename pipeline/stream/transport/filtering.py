@@ -44,7 +44,6 @@ from pipeline.stream.transport.options import Depth
 from pipeline.stream.transport.scanning import (
     LARGE_BYTES,
     BatchScan,
-    ScanKind,
     Searched,
     batch_scan,
 )
@@ -496,7 +495,7 @@ class Reading:
         changelogs: topics whose records are bundled for their tables.
         record_filter: the filter of the input topics, None to leave them as they are.
         depth: where the filter drops records.
-        scan: how batches are passed over in which nothing stands.
+        native: whether `firstseen-native` passes over batches in which nothing stands.
     """
 
     shelf: Shelf
@@ -504,7 +503,7 @@ class Reading:
     changelogs: frozenset[str]
     record_filter: RecordFilter | None
     depth: Depth
-    scan: ScanKind = "python"
+    native: bool = False
 
     def bundles(self, topic: str) -> bool:
         """Whether records of this topic reach their agent in bundles."""
@@ -529,8 +528,8 @@ class FilteringFetcher(Fetcher):
         fetcher.reading = reading
         if reading.record_filter is not None:
             fetcher._scan = batch_scan(  # noqa: SLF001
-                reading.scan,
                 reading.record_filter,
+                native=reading.native,
                 check_crcs=fetcher._check_crcs,  # noqa: SLF001
             )
         FetchClient.adopt(fetcher._client, reading.filtered)  # noqa: SLF001

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from time import monotonic
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from aiokafka.structs import TopicPartition
 
-from pipeline.errors import ConfigError
 from pipeline.record import NO_TIMESTAMP
 from pipeline.stream.transport.batches import (
     CODEC_MASK,
@@ -35,8 +33,6 @@ from pipeline.stream.transport.decompression import Decompressor
 
 LARGE_BYTES: Final = 8 << 20
 """A batch that decompresses to more is not searched whole: it may be made of a text."""
-
-ScanKind: TypeAlias = Literal["native", "python"]
 
 _NATIVE: Final = "firstseen_native"
 
@@ -189,31 +185,14 @@ class NativeScan:
         return Passed(end, searched_to, unread, latest_ms, records=records)
 
 
-def batch_scan(kind: ScanKind, search: Search, *, check_crcs: bool) -> BatchScan:
+def batch_scan(search: Search, *, native: bool, check_crcs: bool) -> BatchScan:
     """Return a scan.
 
     Args:
-        kind: see `choose_scan`.
         search: what to look for.
+        native: whether `firstseen-native`, which must be installed then, passes over batches.
         check_crcs: whether the checksums of batches are compared.
     """
-    if kind == "native":
+    if native:
         return NativeScan(search, check_crcs=check_crcs, new=import_module(_NATIVE).Scan)
     return PythonScan(search, check_crcs=check_crcs)
-
-
-def choose_scan(wanted: Literal["auto", "native", "python"]) -> ScanKind:
-    """Return the scan to use; ``auto`` is the native one where it is installed.
-
-    Raises:
-        ConfigError: the native one is wanted, and not installed.
-    """
-    if wanted != "auto":
-        installed = wanted == "python" or find_spec(_NATIVE) is not None
-        if not installed:
-            raise ConfigError(
-                "stream.batch_scan is native, but firstseen-native is not installed: install "
-                "firstseen[native], or set stream.batch_scan to auto"
-            )
-        return wanted
-    return "python" if find_spec(_NATIVE) is None else "native"

@@ -123,7 +123,7 @@ def read(data: bytes, depth: Depth, scan: str) -> tuple[FilteredRecords, NeedleF
         needle_filter,
         depth,
         data=memoryview(data),
-        scan=batch_scan(scan, needle_filter, check_crcs=True),
+        scan=batch_scan(needle_filter, native=scan == "native", check_crcs=True),
     )
     return records, needle_filter
 

@@ -168,7 +168,7 @@ def read_filtered(data, aborted, *, position, isolation, depth, needle_filter, s
         needle_filter,
         depth,
         data=memoryview(data),
-        scan=batch_scan(scan, needle_filter, check_crcs=True),
+        scan=batch_scan(needle_filter, native=scan == "native", check_crcs=True),
     )
     return records
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
-from pipeline.config.match_stage import match_stage
+from pipeline.config.match_stage import match_stage, verdicts_of
 from pipeline.engine.match import Disposition
 from pipeline.engine.wire import decode_sighting
 from pipeline.kql import FieldTable
@@ -22,6 +22,7 @@ from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.transport.bundles import FetchedRecord
 from pipeline.telemetry.metrics import Metrics
 from tests.rules import new_terms_rule
+from tests.scans import KINDS as SCANS
 
 TP = TopicPartition("events", 0)
 NOW_MS = 1_772_438_400_000
@@ -51,16 +52,30 @@ def fetched(value: bytes, offset: int) -> FetchedRecord:
     return FetchedRecord("events", 0, offset, NOW_MS, 0, None, value, ())
 
 
-def judge_of(*rules: Rule, metrics: Metrics | None = None) -> Judge:
-    settings = Settings()
-    return Judge(settings, match_stage(settings, rule_set(*rules)), metrics or Metrics())
+JudgeOf = Callable[..., Judge]
+
+
+@pytest.fixture(params=SCANS)
+def judge_of(request: pytest.FixtureRequest) -> JudgeOf:
+    """Make judges of rules: without remembered verdicts, and with them."""
+    native = request.param == "native"
+    settings = Settings.model_validate({"stream": {"native": "on" if native else "off"}})
+
+    def make(*rules: Rule, metrics: Metrics | None = None) -> Judge:
+        rules_to_judge_by = rule_set(*rules)
+        verdicts = verdicts_of(settings, rules_to_judge_by)
+        assert (verdicts is not None) is native
+        stage = match_stage(settings, rules_to_judge_by)
+        return Judge(settings, stage, metrics or Metrics(), verdicts)
+
+    return make
 
 
 def count(metrics: Metrics, name: str, **labels: str) -> float:
     return metrics.registry.get_sample_value(f"firstseen_{name}", labels) or 0.0
 
 
-def test_what_was_forwarded_a_moment_ago_leaves_nothing_to_do() -> None:
+def test_what_was_forwarded_a_moment_ago_leaves_nothing_to_do(judge_of: JudgeOf) -> None:
     metrics = Metrics()
     judge = judge_of(metrics=metrics)
 
@@ -78,7 +93,7 @@ def test_what_was_forwarded_a_moment_ago_leaves_nothing_to_do() -> None:
     assert 1 == count(metrics, "observations_total", result="covered")
 
 
-def test_what_goes_on_is_what_the_engine_saw_under_its_key() -> None:
+def test_what_goes_on_is_what_the_engine_saw_under_its_key(judge_of: JudgeOf) -> None:
     judged = judge_of().judge(record(event(), 7))
 
     (outgoing,) = judged.observations
@@ -90,7 +105,7 @@ def test_what_goes_on_is_what_the_engine_saw_under_its_key() -> None:
     assert len(outgoing.key) + len(outgoing.value or b"") == judged.size
 
 
-def test_a_record_that_is_read_again_is_forwarded_again() -> None:
+def test_a_record_that_is_read_again_is_forwarded_again(judge_of: JudgeOf) -> None:
     """Its bundle may have been dropped with its partition, and nobody else tells of it."""
     judge = judge_of()
     whole = [record(event(), offset) for offset in (10, 11, 12)]
@@ -100,7 +115,32 @@ def test_a_record_that_is_read_again_is_forwarded_again() -> None:
     assert [1, 0] == [len(judge.judge(each).observations) for each in whole[:2]]
 
 
-def test_documents_of_one_record_cover_each_other() -> None:
+def test_what_happened_later_than_the_granularity_is_forwarded_again(judge_of: JudgeOf) -> None:
+    judge = judge_of()
+    times = ["08:00:00.000", "08:00:59.000", "08:01:00.001", "08:01:30.000", "08:04:00.000"]
+    events = [event(**{"@timestamp": f"2026-03-02T{time}Z"}) for time in times]
+
+    sent = [len(judge.judge(record(each, n)).observations) for n, each in enumerate(events)]
+
+    assert [1, 0, 1, 0, 1] == sent
+
+
+@pytest.mark.parametrize("time", ["2026-03-02T08:05:00.001Z", "x", 7, None, "1970-01-01T00:00:00Z"])
+def test_of_an_event_without_a_usable_time_it_is_told_whatever_came_before(
+    judge_of: JudgeOf, time: object
+) -> None:
+    metrics = Metrics()
+    judge = judge_of(metrics=metrics)
+    for offset in range(3):
+        judge.judge(record(event(), offset))
+    judge.judge(record(event(**{"@timestamp": time}), 3))
+
+    untimed = ["invalid_timestamp", "missing_timestamp"]
+    told = [count(metrics, "events_untimed_total", reason=reason) for reason in untimed]
+    assert 1 == sum(told) + count(metrics, "events_future_total")
+
+
+def test_documents_of_one_record_cover_each_other(judge_of: JudgeOf) -> None:
     judge = judge_of()
     lines = record(b"\n".join([event(), event("b.exe"), event(), event()]), 3)
 
@@ -108,7 +148,9 @@ def test_documents_of_one_record_cover_each_other() -> None:
     assert 2 == len(judge.judge(lines).observations)
 
 
-def test_what_is_too_large_to_be_sent_is_a_dead_letter_and_covers_nothing() -> None:
+def test_what_is_too_large_to_be_sent_is_a_dead_letter_and_covers_nothing(
+    judge_of: JudgeOf,
+) -> None:
     judge = judge_of()
     judge._max_bytes = 2_000  # no event that is read makes an observation beyond the real limit
     large = record(event(message="x" * 2_000), 1)
@@ -121,7 +163,7 @@ def test_what_is_too_large_to_be_sent_is_a_dead_letter_and_covers_nothing() -> N
     assert 1 == len(judge.judge(record(event(), 2)).observations)
 
 
-def test_of_a_record_with_one_bad_document_the_good_ones_go_on() -> None:
+def test_of_a_record_with_one_bad_document_the_good_ones_go_on(judge_of: JudgeOf) -> None:
     judged = judge_of().judge(record(b"\n".join([event(), b"{broken}"]), 1))
 
     assert Disposition.DEAD_LETTER == judged.disposition
@@ -129,7 +171,7 @@ def test_of_a_record_with_one_bad_document_the_good_ones_go_on() -> None:
     assert 1 == len(judged.observations)
 
 
-def test_a_match_of_a_query_rule_is_never_covered() -> None:
+def test_a_match_of_a_query_rule_is_never_covered(judge_of: JudgeOf) -> None:
     judge = judge_of(QUERY)
 
     sent = [judge.judge(record(event(), offset)).new_terms for offset in range(3)]
@@ -138,7 +180,7 @@ def test_a_match_of_a_query_rule_is_never_covered() -> None:
     assert {b"q"} == {outgoing.key for each in sent for outgoing in each}
 
 
-def test_what_matches_nothing_holds_nothing_of_its_record() -> None:
+def test_what_matches_nothing_holds_nothing_of_its_record(judge_of: JudgeOf) -> None:
     judged = judge_of().judge(record(event("other.exe"), 1))
 
     assert (Disposition.NO_MATCH, True, 0) == (judged.disposition, judged.is_done, judged.size)

@@ -1,8 +1,7 @@
-"""Which scan is used, and that the native one does what the one in Python does."""
+"""The native scan does what the one in Python does."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -10,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import ConfigError
-from pipeline.stream.transport import scanning
-from pipeline.stream.transport.scanning import NativeScan, PythonScan, batch_scan, choose_scan
+from pipeline.stream.transport.scanning import NativeScan, batch_scan
 from tests.record_batches import CODECS, RawRecord, batch, compress, section
 from tests.scans import KINDS
 from tests.unit.stream.test_filtering import NEEDLE, TP, NeedleFilter
@@ -43,28 +40,14 @@ def hay(count: int, codec: str, offset: int = 0) -> bytes:
     return batch(compress(plain, codec), count, CODECS[codec], offset=offset)
 
 
-def test_without_the_native_one_auto_is_python_and_native_is_refused(monkeypatch):
-    monkeypatch.setattr(scanning, "find_spec", lambda _: None)
-
-    assert choose_scan("auto") == "python"
-    assert choose_scan("python") == "python"
-    with pytest.raises(ConfigError, match=r"install firstseen\[native\]"):
-        choose_scan("native")
-
-
-def test_python_is_used_where_it_is_asked_for():
-    assert isinstance(
-        batch_scan(choose_scan("python"), NeedleFilter(), check_crcs=True), PythonScan
-    )
-    assert "firstseen_native" not in sys.modules or choose_scan("auto") == "native"
-
-
 @pytest.mark.parametrize("scan", KINDS)
 @pytest.mark.parametrize("codec", sorted(CODECS))
 def test_batches_of_every_codec_are_passed_over(scan: str, codec: str):
     data = memoryview(b"".join(hay(7, codec, offset=7 * number) for number in range(5)))
 
-    passed = batch_scan(scan, NeedleFilter(), check_crcs=True).pass_over(TP, data, 0, 0, FAR)
+    passed = batch_scan(NeedleFilter(), native=scan == "native", check_crcs=True).pass_over(
+        TP, data, 0, 0, FAR
+    )
 
     assert (passed.at, passed.searched_to, passed.unread) == (len(data), 35, 35)
     assert passed.searched is None
@@ -75,7 +58,7 @@ def test_batches_of_every_codec_are_passed_over(scan: str, codec: str):
 def test_nothing_is_passed_over_once_the_time_is_up(scan: str):
     data = memoryview(hay(7, "zstd"))
 
-    passed = batch_scan(scan, NeedleFilter(), check_crcs=True).pass_over(
+    passed = batch_scan(NeedleFilter(), native=scan == "native", check_crcs=True).pass_over(
         TP, data, 0, 0, monotonic() - 1
     )
 
@@ -89,7 +72,7 @@ class TestNative:
         records = [RawRecord(b"hay"), RawRecord(b"a needle", b"k", ((b"h", b"v"), (b"n", None)))]
         data = memoryview(hay(7, "zstd") + batch(section(records), 2, offset=7))
 
-        passed = batch_scan("native", NeedleFilter(), check_crcs=True).pass_over(
+        passed = batch_scan(NeedleFilter(), native=True, check_crcs=True).pass_over(
             TP, data, 0, 0, FAR
         )
         (found,) = passed.records
@@ -103,7 +86,7 @@ class TestNative:
         data = memoryview(b"".join(hay(50, "zstd", offset=50 * number) for number in range(20)))
         one = len(section([RawRecord(b"hay %d" % number) for number in range(50)]))
         search = WatchedFilter(unwatched_bytes=0)
-        scan = batch_scan("native", search, check_crcs=True)
+        scan = batch_scan(search, native=True, check_crcs=True)
 
         scan.pass_over(TP, data, 0, 0, FAR)
         assert (search.seen, search.elsewhere) == ([one] * 20, [])
@@ -116,7 +99,7 @@ class TestNative:
     def test_texts_that_change_are_followed(self):
         data = memoryview(batch(section([RawRecord(b"needle"), RawRecord(b"thread")]), 2))
         search = NeedleFilter()
-        scan = batch_scan("native", search, check_crcs=True)
+        scan = batch_scan(search, native=True, check_crcs=True)
 
         first = scan.pass_over(TP, data, 0, 0, FAR)
         search.texts = (b"thread",)
@@ -133,7 +116,7 @@ class TestNative:
                 for number in range(3)
             )
         )
-        scan = batch_scan("native", NeedleFilter(), check_crcs=True)
+        scan = batch_scan(NeedleFilter(), native=True, check_crcs=True)
         assert isinstance(scan, NativeScan)
         before = len(scan.decompressor.room)
 
@@ -146,7 +129,7 @@ class TestNative:
 
     def test_a_text_that_is_empty_is_refused(self):
         with pytest.raises(ValueError, match="empty"):
-            batch_scan("native", NeedleFilter(texts=(b"",)), check_crcs=True).pass_over(
+            batch_scan(NeedleFilter(texts=(b"",)), native=True, check_crcs=True).pass_over(
                 TP, memoryview(hay(1, "none")), 0, 0, FAR
             )
 
@@ -166,7 +149,9 @@ def test_a_text_belongs_to_the_record_in_which_it_ends(scan, pieces, codec, reco
     data = memoryview(batch(compress(plain, codec), records, CODECS[codec]))
     needle_filter = NeedleFilter()
 
-    native = batch_scan(scan, needle_filter, check_crcs=True).pass_over(TP, data, 0, 0, FAR)
+    native = batch_scan(needle_filter, native=scan == "native", check_crcs=True).pass_over(
+        TP, data, 0, 0, FAR
+    )
 
     ends = [
         len(section([RawRecord(value) for value in values[: number + 1]]))

@@ -1,0 +1,438 @@
+//! Of a JSON event, what some fields can depend on.
+//!
+//! A document is a bag of paths and values, however it is written: `{"a": {"b": 1}}`, `{"a.b": 1}`
+//! and `{"a": [{"b": 1}]}` say the same. What is taken of it is every value whose path is that of a
+//! field, or leads to one, or goes on below one, as it is written, with the keys that lead there.
+//! Two events of which the same is taken are the same to whoever reads these fields alone.
+//!
+//! Only what is plain is read here. Whatever a JSON parser might see in another way, or refuse
+//! (keys given twice, escapes in keys, surrogates, large numbers), is left to the caller.
+
+use memchr::{memchr, memchr2};
+
+const KEY: u8 = 0x1f; // between keys, and
+const END: u8 = 0x1e; // behind keys and values: JSON has neither of them unescaped
+
+const MOST_KEYS: usize = 64; // of one object; each is compared with those before it
+const LONGEST_NUMBER: usize = 17;
+
+/// What is wanted of the values at a path.
+#[derive(Default)]
+struct Node {
+    /// A field: what stands here is taken, and all below it.
+    is_field: bool,
+    /// The field of the time, of which the text is told and not taken.
+    is_time: bool,
+    /// A field that events are not expected to have.
+    is_unexpected: bool,
+    /// Whether a field of the last two kinds is here or below.
+    is_special: bool,
+    below: Vec<(Vec<u8>, Node)>,
+}
+
+impl Node {
+    fn at(&mut self, path: &str, is_special: bool) -> &mut Node {
+        let mut node = self;
+        node.is_special |= is_special;
+        for part in path.split('.') {
+            let place = node.below.iter().position(|(name, _)| name == part.as_bytes());
+            let place = place.unwrap_or_else(|| {
+                node.below.push((part.as_bytes().to_vec(), Node::default()));
+                node.below.len() - 1
+            });
+            node = &mut node.below[place].1;
+            node.is_special |= is_special;
+        }
+        node
+    }
+
+    fn child(&self, name: &[u8]) -> Option<&Node> {
+        self.below.iter().find(|(other, _)| other == name).map(|(_, node)| node)
+    }
+}
+
+/// The fields, and what an event may have at most.
+pub struct Fields {
+    root: Node,
+    max_depth: usize,
+    max_values: usize,
+}
+
+/// What was taken of an event, and the text of its time.
+pub struct Taken<'a> {
+    pub bytes: Vec<u8>,
+    pub time: Option<&'a str>,
+}
+
+impl Fields {
+    pub fn new(
+        fields: &[String],
+        time: &str,
+        unexpected: &[String],
+        max_depth: usize,
+        max_values: usize,
+    ) -> Fields {
+        let mut root = Node::default();
+        for field in fields {
+            root.at(field, false).is_field = true;
+        }
+        root.at(time, true).is_time = true;
+        for field in unexpected {
+            root.at(field, true).is_unexpected = true;
+        }
+        Fields { root, max_depth, max_values }
+    }
+
+    /// Takes of an event what the fields can depend on; None if it is not as plain as it must be.
+    pub fn take<'a>(&self, event: &'a [u8]) -> Option<Taken<'a>> {
+        let text = std::str::from_utf8(event).ok()?;
+        if event.first() != Some(&b'{') {
+            return None;
+        }
+        let mut reader = Reader {
+            text,
+            data: event,
+            at: 0,
+            depth_left: self.max_depth,
+            values_left: self.max_values,
+            keys: Vec::with_capacity(32),
+            path: Vec::with_capacity(64),
+            taken: Vec::with_capacity(512),
+            time: None,
+        };
+        reader.object(Some(&self.root))?;
+        reader.space();
+        (reader.at == event.len()).then_some(Taken { bytes: reader.taken, time: reader.time })
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    data: &'a [u8],
+    at: usize,
+    depth_left: usize,
+    values_left: usize,
+    /// Of the objects that are open, from the outermost on.
+    keys: Vec<&'a [u8]>,
+    /// The keys that lead to what is read.
+    path: Vec<u8>,
+    taken: Vec<u8>,
+    time: Option<&'a str>,
+}
+
+impl<'a> Reader<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.data.get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\t' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        (self.peek()? == byte).then(|| self.at += 1)
+    }
+
+    fn enter(&mut self) -> Option<()> {
+        self.depth_left = self.depth_left.checked_sub(1)?;
+        self.at += 1;
+        self.space();
+        Some(())
+    }
+
+    fn count(&mut self) -> Option<()> {
+        self.values_left = self.values_left.checked_sub(1)?;
+        Some(())
+    }
+
+    /// Reads an object; `node` says what is wanted below it, None: nothing.
+    fn object(&mut self, node: Option<&Node>) -> Option<()> {
+        self.enter()?;
+        let first = self.keys.len();
+        if self.peek()? == b'}' {
+            self.at += 1;
+            self.depth_left += 1;
+            return Some(());
+        }
+        loop {
+            self.count()?;
+            let key = self.key(first)?;
+            self.space();
+            self.expect(b':')?;
+            self.space();
+            match node {
+                None => self.value()?,
+                Some(node) => self.member(node, key)?,
+            }
+            self.space();
+            match self.peek()? {
+                b',' => self.at += 1,
+                b'}' => break,
+                _ => return None,
+            }
+            self.space();
+        }
+        self.at += 1;
+        self.depth_left += 1;
+        self.keys.truncate(first);
+        Some(())
+    }
+
+    /// Reads a key that has not been given since the object began, whose keys begin at `first`.
+    fn key(&mut self, first: usize) -> Option<&'a [u8]> {
+        self.expect(b'"')?;
+        let start = self.at;
+        let key = &self.data[start..start + memchr(b'"', &self.data[start..])?];
+        if memchr(b'\\', key).is_some() || has_controls(key) {
+            return None;
+        }
+        self.at = start + key.len() + 1;
+        let others = &self.keys[first..];
+        if others.len() >= MOST_KEYS || others.contains(&key) {
+            return None;
+        }
+        self.keys.push(key);
+        Some(key)
+    }
+
+    /// Reads the value of a key in an object below which something is wanted.
+    fn member(&mut self, parent: &Node, key: &[u8]) -> Option<()> {
+        let mut node = parent;
+        for part in key.split(|byte| *byte == b'.') {
+            if part.is_empty() && key.len() > 0 {
+                return None; // a path in which two points follow one another, or a point ends it
+            }
+            match node.child(part) {
+                Some(child) => node = child,
+                None => return self.value(),
+            }
+            if node.is_field || node.is_time || node.is_unexpected {
+                return self.field(node, key);
+            }
+        }
+        let kind = self.peek()?;
+        if kind != b'{' {
+            // No object where one was expected: it may say something, or nothing.
+            return if node.is_special { None } else { self.take(key) };
+        }
+        let length = self.path.len();
+        self.path.extend_from_slice(key);
+        self.path.push(KEY);
+        self.object(Some(node))?;
+        self.path.truncate(length);
+        Some(())
+    }
+
+    fn field(&mut self, node: &Node, key: &[u8]) -> Option<()> {
+        if node.is_unexpected {
+            return None;
+        }
+        let start = self.at;
+        if node.is_field {
+            self.take(key)?;
+        } else {
+            self.value()?;
+        }
+        // A field that has fields below it is taken whole, and so not looked into.
+        if node.below.iter().any(|(_, child)| child.is_special) {
+            return None;
+        }
+        if node.is_time {
+            let written = self.text.get(start..self.at)?;
+            let text = written.strip_prefix('"')?.strip_suffix('"')?;
+            if self.time.is_some() || !self.path.is_empty() || text.contains('\\') {
+                return None;
+            }
+            self.time = Some(text);
+        }
+        Some(())
+    }
+
+    /// Reads a value and takes it.
+    fn take(&mut self, key: &[u8]) -> Option<()> {
+        let start = self.at;
+        self.value()?;
+        self.taken.extend_from_slice(&self.path);
+        self.taken.extend_from_slice(key);
+        self.taken.push(END);
+        self.taken.extend_from_slice(&self.data[start..self.at]);
+        self.taken.push(END);
+        Some(())
+    }
+
+    /// Reads a value in which nothing is wanted.
+    fn value(&mut self) -> Option<()> {
+        match self.peek()? {
+            b'"' => self.string(),
+            b'{' => self.object(None),
+            b'[' => self.array(),
+            b't' => self.word(b"true"),
+            b'f' => self.word(b"false"),
+            b'n' => self.word(b"null"),
+            _ => self.number(),
+        }
+    }
+
+    fn array(&mut self) -> Option<()> {
+        self.enter()?;
+        if self.peek()? != b']' {
+            loop {
+                self.count()?;
+                self.value()?;
+                self.space();
+                match self.peek()? {
+                    b',' => self.at += 1,
+                    b']' => break,
+                    _ => return None,
+                }
+                self.space();
+            }
+        }
+        self.at += 1;
+        self.depth_left += 1;
+        Some(())
+    }
+
+    fn word(&mut self, word: &[u8]) -> Option<()> {
+        self.data[self.at..].starts_with(word).then(|| self.at += word.len())
+    }
+
+    fn string(&mut self) -> Option<()> {
+        let start = self.at + 1;
+        let mut at = start;
+        loop {
+            at += memchr2(b'"', b'\\', self.data.get(at..)?)?;
+            if self.data[at] == b'"' {
+                break;
+            }
+            at += match self.data.get(at + 1)? {
+                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
+                b'u' => {
+                    let digits = self.text.get(at + 2..at + 6)?;
+                    let is_plain = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+                    let code = u16::from_str_radix(digits, 16).ok()?;
+                    if !is_plain || (0xD800..0xE000).contains(&code) {
+                        return None;
+                    }
+                    6
+                }
+                _ => return None,
+            };
+        }
+        if has_controls(&self.data[start..at]) {
+            return None;
+        }
+        self.at = at + 1;
+        Some(())
+    }
+
+    /// Reads a number without an exponent and of few digits: nobody reads those in different ways.
+    fn number(&mut self) -> Option<()> {
+        let rest = &self.data[self.at..];
+        let sign = usize::from(rest.first()? == &b'-');
+        let whole = digits(&rest[sign..]);
+        if whole == 0 || (whole > 1 && rest[sign] == b'0') {
+            return None;
+        }
+        let mut length = sign + whole;
+        if rest.get(length) == Some(&b'.') {
+            let fraction = digits(&rest[length + 1..]);
+            if fraction == 0 {
+                return None;
+            }
+            length += 1 + fraction;
+        }
+        if length > LONGEST_NUMBER || matches!(rest.get(length), Some(b'e' | b'E')) {
+            return None;
+        }
+        self.at += length;
+        Some(())
+    }
+}
+
+fn digits(data: &[u8]) -> usize {
+    data.iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+fn has_controls(data: &[u8]) -> bool {
+    data.iter().fold(false, |found, byte| found | (*byte < 0x20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields() -> Fields {
+        let fields = ["process.name", "process.parent", "user.id"].map(str::to_owned);
+        Fields::new(&fields, "@timestamp", &["event.ingested".to_owned()], 5, 20)
+    }
+
+    fn taken(event: &str) -> Option<(String, Option<String>)> {
+        let taken = fields().take(event.as_bytes())?;
+        let bytes = taken.bytes.iter().map(|byte| match *byte {
+            KEY => b'/',
+            END => b'|',
+            other => other,
+        });
+        let bytes = String::from_utf8(bytes.collect()).unwrap();
+        Some((bytes, taken.time.map(str::to_owned)))
+    }
+
+    #[test]
+    fn values_on_the_way_to_a_field_and_below_it_are_taken() {
+        let event = r#"{"@timestamp":"T","process":{"pid":1,"name":"a","parent":{"x":[1]}},"user":7,"q":{}}"#;
+        let expected = r#"process/name|"a"|process/parent|{"x":[1]}|user|7|"#;
+        assert_eq!(taken(event), Some((expected.to_owned(), Some("T".to_owned()))));
+    }
+
+    #[test]
+    fn keys_may_hold_points() {
+        let event = r#"{"process.name.text":"a","process":[{"name":"b"}],"process.nam":1,"user":{"id.x":2}}"#;
+        let expected = r#"process.name.text|"a"|process|[{"name":"b"}]|user/id.x|2|"#;
+        assert_eq!(taken(event), Some((expected.to_owned(), None)));
+    }
+
+    #[test]
+    fn what_is_not_plain_is_left_to_others() {
+        for event in [
+            "",
+            "[]",
+            "{",
+            "{}x",
+            r#"{"a":1,"a":2}"#,
+            r#"{"a":{"b":1,"b":1}}"#,
+            r#"{"\u0061":1}"#,
+            r#"{"a":"\ud800"}"#,
+            r#"{"a":"\x"}"#,
+            "{\"a\":\"\u{1}\"}",
+            r#"{"a":1e5}"#,
+            r#"{"a":01}"#,
+            r#"{"a":1.}"#,
+            r#"{"a":-}"#,
+            r#"{"a":123456789012345678}"#,
+            r#"{"a":nul}"#,
+            r#"{"a":[[[[[1]]]]]}"#,
+            r#"{"a":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20]}"#,
+            r#"{"event":{"ingested":"T"}}"#,
+            r#"{"event.ingested":"T"}"#,
+            r#"{"event":[]}"#,
+            r#"{"@timestamp":1}"#,
+            r#"{"@timestamp":"a\n"}"#,
+            r#"{"@timestamp":["a"]}"#,
+            r#"{"process..name":1}"#,
+            r#"{"process":{".name":1}}"#,
+        ] {
+            assert_eq!(taken(event), None, "{event}");
+        }
+    }
+
+    #[test]
+    fn what_is_as_deep_and_as_large_as_allowed_is_read() {
+        assert!(taken(r#"{"a":[[[[1]]]]}"#).is_some());
+        assert!(taken(r#"{"a":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19]}"#).is_some());
+        assert!(taken(" {}").is_none());
+        assert!(taken("{ \"a\" : [ ] , \"b\" : -1.5 }\n").is_some());
+    }
+}

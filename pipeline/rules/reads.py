@@ -1,0 +1,68 @@
+"""What a rule can read of an event: where that is known, its verdict depends on nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.kql import FieldTable
+from pipeline.kql.nodes import Is, Nested, Node, Range, children_of
+from pipeline.rules.compiled import CompiledRule
+
+
+def paths_read(compiled: CompiledRule) -> frozenset[str] | None:
+    """Return paths of an event on which matcher and terms of a rule depend.
+
+    On all that stands at one of them, leads to one or goes on below one (a field may be spelled in
+    several ways, `pipeline.kql.fields`). None where that is not known: free text is looked for in
+    whatever is mapped. No verdict depends on a clock: rules are compiled without one.
+    """
+    rule = compiled.rule
+    names = {*_of_query(compiled.node, compiled.fields), *_of_filters(rule.filters)}
+    if rule.new_terms is not None:
+        names.update(rule.new_terms.fields)
+    if None in names:
+        return None
+    paths = {name for name in names if name is not None}
+    found = (compiled.fields.get(name) for name in paths)
+    return frozenset(paths.union(field.source for field in found if field is not None))
+
+
+def _of_query(root: Node, fields: FieldTable) -> Iterator[str | None]:
+    pending: list[tuple[Node, str]] = [(root, "")]
+    while pending:
+        node, prefix = pending.pop()
+        if isinstance(node, Is | Range):
+            yield from _of_clause(node, prefix, fields)
+        if isinstance(node, Nested):
+            prefix = f"{prefix}{node.path}."
+            yield prefix.rstrip(".")
+        pending.extend((child, prefix) for child in children_of(node))
+
+
+def _of_clause(node: Is | Range, prefix: str, fields: FieldTable) -> Iterator[str | None]:
+    if node.field is None:
+        yield None
+    elif isinstance(node.field, str):
+        yield prefix + node.field
+    elif prefix or node.field.is_lone:
+        yield None
+    else:
+        yield from (field.source for field in fields.expand(node.field))
+
+
+def _of_filters(value: Any, parents: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield all that may be a name in a filter: a clause names its field by its keys, in parts.
+
+    Some are no fields. They cost nothing: no event has them.
+    """
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            for start in range(len(parents) + 1):
+                yield ".".join((*parents[start:], str(key)))
+            yield from _of_filters(below, (*parents, str(key)))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _of_filters(each)
+    elif isinstance(value, str) and parents and parents[-1] == "field":
+        yield value

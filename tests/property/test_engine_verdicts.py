@@ -1,0 +1,228 @@
+"""Of events that read alike to the rules, the rules say the same; and none is accepted wrongly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from pipeline.config import Settings
+from pipeline.engine.decode import DecodeLimits, decode
+from pipeline.engine.match import MatchStage, Outcome
+from pipeline.engine.timestamp import usable_time
+from pipeline.engine.verdicts import Verdicts, native_take
+from pipeline.kql import FieldTable, format_query
+from pipeline.record import Position, Record
+from pipeline.rules.model import NewTerms, Rule
+from pipeline.rules.ruleset import RuleSet
+from pipeline.stream.judging import Judge
+from pipeline.telemetry.metrics import Metrics
+from tests.json_spellings import json_texts
+from tests.rules import new_terms_rule
+from tests.scans import KINDS
+from tests.strategies import (
+    FIELDS,
+    events,
+    json_documents,
+    queries,
+    selective_queries,
+    wordy_events,
+)
+
+pytestmark = list(KINDS[1].marks)
+
+TABLE = FieldTable.from_mapping(FIELDS)
+NOW_MS = 1_772_438_400_000
+TIME = "2026-03-02T08:00:00.000Z"
+TERMS = ["k", "k.caseless", "o.k", "o.p.w", "o.n", "ip", "flat.a", "b", "t", "dyn.a"]
+NOISE = ["z", "o.z", "oo", "k.z", "nest.z", "p", "event.ingested", "data_stream.type", "flat.a.z"]
+FELT = [
+    "k",
+    "o",
+    "nest",
+    "n",
+    "b",
+    "ip",
+    "c",
+    "t",
+    "x",
+    "short",
+    "msg",
+    "flat",
+    "dyn",
+    "o.k",
+    "p.w",
+]
+VALUES = [1, "a", None, {"k": "a"}, [], [{"k": "ab"}], {"z": 1}, True, "b", "2024-01-01"]
+
+
+def rules(drawn: list[tuple[Any, list[str]]]) -> RuleSet:
+    return RuleSet.compile(
+        [
+            new_terms_rule(
+                rule_id=f"r{number}",
+                query=format_query(node),
+                new_terms=NewTerms(tuple(terms), 86_400_000, "now-1d"),
+            )
+            for number, (node, terms) in enumerate(drawn)
+        ],
+        TABLE,
+    )[0]
+
+
+rule_sets = st.lists(
+    st.tuples(
+        st.one_of(queries(), selective_queries()),
+        st.lists(st.sampled_from(TERMS), min_size=1, max_size=2, unique=True),
+    ),
+    min_size=1,
+    max_size=3,
+).map(rules)
+
+
+def objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object of a JSON value."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from objects(each)
+
+
+def noisy(event: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Return the event with something changed that matters to no rule, or to some."""
+    rng = Random(seed)
+    copy: dict[str, Any] = json.loads(json.dumps(event))
+    place = rng.choice(list(objects(copy)))
+    place[rng.choice(rng.choice((NOISE, FELT)))] = rng.choice(VALUES)
+    return copy
+
+
+def record(value: bytes, offset: int = 0) -> Record:
+    return Record(Position("t", 0, offset), None, value, (), NOW_MS, NOW_MS, NOW_MS)
+
+
+def said(outcome: Outcome) -> tuple[object, ...]:
+    """Return what of an outcome is said of all events that read alike."""
+    seen = [(each.key, each.terms, each.match.window_ms) for each in outcome.seen]
+    return outcome.disposition, outcome.matches, seen, outcome.without_tuple, outcome.failures
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(rule_sets, st.one_of(events(), wordy_events()), st.integers(0, 2**32))
+def test_what_was_said_of_an_event_holds_for_all_that_read_alike(
+    ruleset: RuleSet, event: dict[str, Any], seed: int
+) -> None:
+    take = native_take(ruleset, DecodeLimits(), match_index=True)
+    assume(take is not None and ruleset.runnable)
+    assert take is not None
+    event = {**event, "@timestamp": TIME}
+    values = [json.dumps(each).encode() for each in (event, noisy(event, seed))]
+    taken = [take(value) for value in values]
+    assume(taken[0] is not None and taken[0] == taken[1])
+
+    stage = MatchStage(ruleset)
+    first, second = (stage.process(record(value)) for value in values)
+
+    assert said(first) == said(second)
+
+
+LIMITS = DecodeLimits(max_depth=4, max_values=12)
+
+
+def mangled(text: str, seed: int) -> bytes:
+    """Return a text with a few of its bytes exchanged."""
+    rng = Random(seed)
+    data = bytearray(text.encode("utf-8", "surrogatepass"))
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        if data:
+            data[rng.randrange(len(data))] = rng.choice(b'{}[]":,\\u0e1.- \n\x00\xff')
+    return bytes(data)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.one_of(events(), json_documents()).flatmap(json_texts), st.integers(0, 2**32))
+def test_what_is_taken_from_is_one_good_document_for_the_decoder(text: str, seed: int) -> None:
+    ruleset = rules([(node, ["k"]) for node in [_node("k:a or o.n >= 1 or nest:{k:a}")]])
+    take = native_take(ruleset, LIMITS, match_index=True)
+    assert take is not None
+    value = mangled(text.strip(" \t\r\n"), seed)
+
+    taken = take(value)
+
+    if taken is not None:
+        decoded = decode(value, LIMITS)
+        assert decoded.error is None
+        assert len(decoded.documents) == 1
+        time = decoded.documents[0].event.get("@timestamp")
+        assert taken[1] == (time if isinstance(time, str) else None)
+
+
+def _node(query: str) -> Any:
+    from pipeline.kql import parse
+
+    return parse(query)
+
+
+BROAD = [
+    new_terms_rule(
+        rule_id="a", query="k:(a or ab)", new_terms=NewTerms(("o.k", "b"), 86_400_000, "now-1d")
+    ),
+    new_terms_rule(
+        rule_id="b",
+        query="o.n >= 1",
+        new_terms=NewTerms(("o.k",), 86_400_000, "now-1d"),
+        timestamp_override="event.ingested",
+    ),
+]
+few = st.fixed_dictionaries(
+    {},
+    optional={
+        "@timestamp": st.sampled_from(
+            [TIME, "2026-03-02T08:04:00Z", "2027-01-01", "1970", 1, None]
+        ),
+        "k": st.sampled_from(["a", "b", ["a", "ab"]]),
+        "o": st.fixed_dictionaries(
+            {}, optional={"k": st.sampled_from(["x", "y", ["x", "y"]]), "n": st.integers(0, 2)}
+        ),
+        "b": st.booleans(),
+        "z": st.integers(0, 3),
+        "event": st.sampled_from([{"id": "1"}, {"ingested": TIME}, {}]),
+    },
+)
+
+
+def judged(values: list[bytes], verdicts: Verdicts | None, rules: list[Rule]) -> tuple[Any, Any]:
+    """Return what becomes of records, and all metrics."""
+    metrics = Metrics()
+    judge = Judge(Settings(), MatchStage(RuleSet.compile(rules, TABLE)[0]), metrics, verdicts)
+    # The last ones are read again, as after a rebalance.
+    offsets = [*range(len(values)), *range(len(values) // 2, len(values))]
+    ends = [judge.judge(record(values[offset], offset)) for offset in offsets]
+    judge.counts.export()
+    samples = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if not sample.name.endswith("_created") and sample.name.startswith("firstseen_")
+    }
+    return ends, samples
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(few.flatmap(json_texts), min_size=2, max_size=30))
+def test_with_remembered_verdicts_the_same_is_sent_and_counted(texts: list[str]) -> None:
+    take = native_take(RuleSet.compile(BROAD, TABLE)[0], DecodeLimits(), match_index=True)
+    assert take is not None
+    values = [text.strip(" \t\r\n").encode() for text in texts] * 2
+
+    assert judged(values, Verdicts(take), BROAD) == judged(values, None, BROAD)
+
+
+def test_a_time_that_is_taken_is_the_time_of_the_event() -> None:
+    assert usable_time(TIME) == NOW_MS

@@ -1,0 +1,248 @@
+"""What the rules can depend on is taken of an event; verdicts are kept within bounds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pipeline.engine import verdicts
+from pipeline.engine.decode import DecodeLimits
+from pipeline.engine.match import Disposition, MatchStage, Outcome, RuleFailure
+from pipeline.engine.verdicts import Take, Verdicts, native_take
+from pipeline.errors import DecodeError
+from pipeline.kql import FieldTable
+from pipeline.record import Position, Record
+from pipeline.rules.model import NewTerms
+from pipeline.rules.ruleset import RuleSet
+from tests.rules import new_terms_rule
+from tests.scans import KINDS
+from tests.strategies import FIELDS
+
+native = list(KINDS[1].marks)
+
+TABLE = FieldTable.from_mapping(FIELDS)
+NOW_MS = 1_772_438_400_000
+TIME = "2026-03-02T08:00:00.000Z"
+EXISTS = {"query": {"exists": {"field": "o.p.w"}}}
+NEGATED = {"meta": {"negate": True}, "query": {"wildcard": {"o.k": {"value": "x*"}}}}
+IN_PARTS = {"query": {"match_phrase": {"o": {"k": "x"}}}}
+
+
+def rule_set(query: str, terms: tuple[str, ...] = ("k",), **more: Any) -> RuleSet:
+    new_terms = NewTerms(terms, 86_400_000, "now-1d")
+    ruleset, _ = RuleSet.compile([new_terms_rule(query=query, new_terms=new_terms, **more)], TABLE)
+    assert ruleset.runnable
+    return ruleset
+
+
+def take_of(ruleset: RuleSet) -> Take | None:
+    return native_take(ruleset, DecodeLimits(), match_index=True)
+
+
+def encoded(event: dict[str, Any]) -> bytes:
+    return json.dumps({"@timestamp": TIME, **event}).encode()
+
+
+def outcome(ruleset: RuleSet, event: dict[str, Any]) -> Outcome:
+    value = encoded(event)
+    record = Record(Position("t", 0, 0), None, value, (), NOW_MS, NOW_MS, NOW_MS)
+    return MatchStage(ruleset).process(record)
+
+
+def said(ruleset: RuleSet, event: dict[str, Any]) -> object:
+    found = outcome(ruleset, event)
+    return found.disposition, [(seen.key, seen.match.time_source) for seen in found.seen]
+
+
+STREAM = {"type": "logs", "dataset": "x", "namespace": "default"}
+
+
+@pytest.mark.parametrize(
+    ("ruleset", "event", "other"),
+    [
+        (rule_set("k:a"), {"k": "a"}, {"k": "b"}),
+        (rule_set("k:a"), {"k": "a"}, {"k": ["a", "b"]}),
+        (rule_set("k.caseless:a"), {"k": "A"}, {"k": "b"}),
+        (rule_set("o.k:a", ("o.n",)), {"o": {"k": "a", "n": 1}}, {"o": {"k": "a", "n": 2}}),
+        (rule_set("o.k:a", ("o.k",)), {"o": {"k": "a"}}, {"o": [{"k": "a"}, {"k": "b"}]}),
+        (rule_set("o.k:a", ("o.k",)), {"o": {"k": "a"}}, {"o": {"k": "a"}, "o.k": "b"}),
+        (
+            rule_set("o.p.w:a", ("o.p.w",)),
+            {"o": {"p.w": "a"}},
+            {"o": {"p.w": "a", "p": {"w": "b"}}},
+        ),
+        (rule_set("not o.k:*"), {"k": "a"}, {"k": "a", "o": {"k": "a"}}),
+        (rule_set("o:*"), {"k": "a", "o": {"n": 1}}, {"k": "a", "o": {"z": 1}}),
+        (
+            rule_set("o.p*:a"),
+            {"k": "a", "o": {"p": {"w": "a"}}},
+            {"k": "a", "o": {"p": {"w": "b"}}},
+        ),
+        (rule_set("flat:a"), {"k": "a", "flat": {"x": "a"}}, {"k": "a", "flat": {"x": "b"}}),
+        (rule_set("flat.x:a"), {"k": "a", "flat.x": "a"}, {"k": "a", "flat.x": "b"}),
+        (rule_set("dyn.new:a"), {"k": "a", "dyn": {"new": "a"}}, {"k": "a", "dyn": {"new": "b"}}),
+        (
+            rule_set("nest:{k:a and n:1}"),
+            {"k": "a", "nest": [{"k": "a", "n": 1}, {}]},
+            {"k": "a", "nest": [{"k": "a"}, {"n": 1}]},
+        ),
+        (rule_set("nest:{not k:a}"), {"k": "a", "nest": {"z": 1}}, {"k": "a"}),
+        (rule_set("nest:{deep:{k:a}}"), {"k": "a", "nest": {"deep": {"k": "a"}}}, {"k": "a"}),
+        (rule_set("k:a", filters=(EXISTS,)), {"k": "a", "o": {"p": {"w": "a"}}}, {"k": "a"}),
+        (rule_set("k:a", filters=(NEGATED,)), {"k": "a"}, {"k": "a", "o": {"k": "xy"}}),
+        (rule_set("k:a", filters=(IN_PARTS,)), {"k": "a", "o": {"k": "x"}}, {"k": "a"}),
+        (
+            rule_set("k:a", index=("logs-x-*",)),
+            {"k": "a", "data_stream": STREAM},
+            {"k": "a", "data_stream": STREAM | {"dataset": "y"}},
+        ),
+        (
+            rule_set("k:a", timestamp_override="event.ingested"),
+            {"k": "a"},
+            {"k": "a", "event": {"ingested": TIME}},
+        ),
+    ],
+    ids=lambda value: value.runnable[0].query if isinstance(value, RuleSet) else "",
+)
+@pytest.mark.parametrize("swapped", [False, True])
+class TestDifferentVerdicts:
+    pytestmark = native
+
+    def test_come_from_events_of_which_different_things_are_taken(
+        self, ruleset: RuleSet, event: dict[str, Any], other: dict[str, Any], swapped: bool
+    ) -> None:
+        take = take_of(ruleset)
+        assert take is not None
+        first, second = (other, event) if swapped else (event, other)
+
+        assert said(ruleset, first) != said(ruleset, second)
+        assert take(encoded(first)) != take(encoded(second))
+
+
+class TestNothingIsTaken:
+    pytestmark = native
+
+    @pytest.mark.parametrize(
+        "ruleset",
+        [
+            rule_set("a"),
+            rule_set("k:a or *:*"),
+            rule_set("k:a", timestamp_override="t", timestamp_override_fallback_disabled=True),
+        ],
+        ids=lambda ruleset: ruleset.runnable[0].query,
+    )
+    def test_where_a_rule_reads_more_than_fields(self, ruleset: RuleSet) -> None:
+        assert take_of(ruleset) is None
+
+    def test_of_what_is_not_plain(self) -> None:
+        take = take_of(rule_set("k:a"))
+        assert take is not None
+
+        assert take(b'{"k":"a","k":"b"}') is None
+        assert take(b'[{"k":"a"}]') is None
+        assert take(b'{"k":"a"}\n{"k":"a"}') is None
+
+    def test_of_an_event_with_another_time_where_a_rule_asks_for_one(self) -> None:
+        take = take_of(rule_set("k:a", timestamp_override="event.ingested"))
+        assert take is not None
+
+        assert take(b'{"k":"a","event":{"ingested":"x"}}') is None
+        assert take(b'{"k":"a","event":{"id":"x"}}') == (b'k\x1e"a"\x1e', None)
+
+    def test_a_key_with_points_of_its_own_is_left_alone(self) -> None:
+        take = take_of(rule_set("o.k:a"))
+        assert take is not None
+
+        assert take(b'{"o":{".k":"a"}}') is None
+        assert take(b'{"o.":{"k":"a"}}') is None
+
+
+def fake(event: bytes) -> tuple[bytes, str | None] | None:
+    return None if event == b"odd" else (event, None)
+
+
+MATCHED = Outcome(Disposition.MATCHED, matches=(("r", 0),))
+
+
+def test_a_verdict_is_known_once_it_was_learned() -> None:
+    remembered = Verdicts(fake)
+    first = remembered.look(b"a")
+    assert first is not None
+    assert first.verdict is None
+
+    remembered.learn(first.taken, MATCHED)
+
+    again = remembered.look(b"a")
+    assert again is not None
+    assert again.verdict is not None
+    assert again.verdict.outcome == MATCHED
+    assert remembered.look(b"odd") is None
+    assert remembered.look(None) is None
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome(Disposition.SKIPPED),
+        Outcome(Disposition.NO_MATCH, documents=2),
+        Outcome(Disposition.DEAD_LETTER, error=DecodeError("empty", "")),
+        Outcome(Disposition.MATCHED, failures=(RuleFailure("r", "evaluation", "", 0),)),
+    ],
+)
+def test_what_is_said_of_one_event_alone_is_not_remembered(outcome: Outcome) -> None:
+    remembered = Verdicts(fake)
+
+    remembered.learn(b"a", outcome)
+
+    assert len(remembered) == 0
+
+
+def test_what_was_not_used_for_longest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdicts, "_MAX_KEY_BYTES", 12)
+    remembered = Verdicts(fake)
+    for taken in (b"aaaa", b"bbbb", b"cccc"):
+        remembered.learn(taken, MATCHED)
+    remembered.look(b"aaaa")
+    remembered.learn(b"aaaa", MATCHED)  # known already, and counted once
+
+    remembered.learn(b"dddd", MATCHED)
+
+    known = [
+        look.verdict is not None
+        for each in (b"aaaa", b"bbbb", b"cccc", b"dddd")
+        if (look := remembered.look(each))
+    ]
+    assert known == [True, False, True, True]
+
+
+def test_large_events_are_not_looked_up() -> None:
+    asked = []
+
+    def take(event: bytes) -> tuple[bytes, str | None] | None:
+        asked.append(len(event))
+        return fake(event)
+
+    remembered = Verdicts(take, max_bytes=100)
+
+    assert remembered.look(b"a" * 101) is None
+    assert remembered.look(b"a" * 100) is not None
+    assert asked == [100]
+
+
+def test_where_next_to_nothing_is_known_events_are_not_looked_up_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(verdicts, "_ROUND", 64)
+    monkeypatch.setattr(verdicts, "_REST", 10)
+    remembered = Verdicts(fake)
+    remembered.learn(b"a", MATCHED)
+
+    for number in range(64):  # 1 of 16 is known
+        assert remembered.look(b"a" if number % 16 == 0 else b"%d" % number) is not None
+    for number in range(64):  # 1 of 32
+        assert remembered.look(b"a" if number % 32 == 0 else b"%d" % number) is not None
+
+    assert [remembered.look(b"a") for _ in range(10)] == [None] * 10
+    assert remembered.look(b"a") is not None
