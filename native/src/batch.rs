@@ -61,7 +61,7 @@ impl Header {
             is_append_time: attributes & LOG_APPEND_TIME != 0,
             first_timestamp_ms: i64_at(head, 27),
             max_timestamp_ms: i64_at(head, 35),
-            records: i64::from(i32_at(head, 57)),
+            records: i64::from(i32_at(head, 57)).max(0),
         })
     }
 }

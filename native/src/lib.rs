@@ -7,6 +7,7 @@
 //! there of what it needs.
 
 mod batch;
+mod frames;
 mod projection;
 mod record;
 mod search;
@@ -26,6 +27,12 @@ use batch::{Header, HEADER_BYTES, LZ4, PLAIN, ZSTD};
 use projection::Fields;
 use record::{bounds, Record};
 use search::Texts;
+
+/// `LARGE_BYTES` in `scanning.py`: what decompresses to more is read record by record.
+const LARGE_BYTES: usize = 8 << 20;
+
+/// `_FEW` in `filtering.py`: where records of more are wanted, all of them have to be readable.
+const FEW: usize = 4;
 
 /// What `Scan.pass_over` tells of the batches that it has passed over.
 struct Passed {
@@ -83,7 +90,8 @@ impl Scan {
             unsafe { std::slice::from_raw_parts(data.buf_ptr() as *const u8, data.len_bytes()) };
         let space =
             unsafe { std::slice::from_raw_parts_mut(room.buf_ptr() as *mut u8, room.len_bytes()) };
-        let deadline = Instant::now() + Duration::from_secs_f64(seconds.clamp(0.0, 3600.0));
+        let left = Duration::try_from_secs_f64(seconds.clamp(0.0, 3600.0)).unwrap_or_default();
+        let deadline = Instant::now() + left;
         let mut passed = Passed { at, searched_to, unread: 0, latest_ms: -1, searched_bytes: 0 };
         let hit =
             py.detach(|| self.pass(bytes, space, most_bytes, deadline, check_crcs, &mut passed));
@@ -132,16 +140,19 @@ impl Scan {
             let fetched = &data[passed.at + HEADER_BYTES..header.end];
             let section: &[u8] = match header.codec {
                 PLAIN => fetched,
-                ZSTD => {
+                ZSTD if frames::is_zstd(fetched) => {
                     let size = zstd.decompress(room, fetched).ok()?;
                     &room[..size]
                 }
-                LZ4 => {
+                LZ4 if frames::is_lz4(fetched) => {
                     let size = lz4(room, fetched)?;
                     &room[..size]
                 }
                 _ => return None,
             };
+            if section.len() > LARGE_BYTES {
+                return None;
+            }
             match self.texts.find(section) {
                 None => passed.unread += header.records,
                 Some(places) => {
@@ -159,7 +170,7 @@ impl Scan {
     }
 }
 
-/// Decompresses all frames of lz4; None if they are broken, or there is too little room.
+/// Decompresses a frame of lz4; None if it is broken, or there is too little room.
 fn lz4(room: &mut [u8], fetched: &[u8]) -> Option<usize> {
     let mut decoder = FrameDecoder::new(fetched);
     let mut size = 0;
@@ -184,7 +195,7 @@ impl Passed {
 fn hits(section: &[u8], header: &Header, mut places: search::Places<'_>) -> Option<Vec<Record>> {
     let mut found = Vec::new();
     let mut start = 0;
-    let mut before = header.base_offset - 1;
+    let mut before = header.base_offset.checked_sub(1)?;
     for _ in 0..header.records {
         let (body, end) = bounds(section, start)?;
         if places.is_before(end) {
@@ -196,12 +207,25 @@ fn hits(section: &[u8], header: &Header, mut places: search::Places<'_>) -> Opti
             found.push(record);
             places.skip_to(end);
             if places.is_over() {
-                return Some(found);
+                let few = found.len() * FEW <= header.records as usize;
+                return (few || are_sound(section, header)).then_some(found);
             }
         }
         start = end;
     }
     None // a text ends behind the last record
+}
+
+/// Whether all records can be read, and nothing follows them.
+fn are_sound(section: &[u8], header: &Header) -> bool {
+    let mut start = 0;
+    for _ in 0..header.records {
+        match bounds(section, start) {
+            Some((body, end)) if Record::read(section, body, end, header).is_some() => start = end,
+            _ => return false,
+        }
+    }
+    start == section.len()
 }
 
 /// Returns a list of tuples: offset, timestamp, its type, key, value, headers.

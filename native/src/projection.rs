@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
     fn member(&mut self, parent: &Node, key: &[u8]) -> Option<()> {
         let mut node = parent;
         for part in key.split(|byte| *byte == b'.') {
-            if part.is_empty() && key.len() > 0 {
+            if part.is_empty() && !key.is_empty() {
                 return None; // a path in which two points follow one another, or a point ends it
             }
             match node.child(part) {

@@ -31,7 +31,10 @@ impl Record {
     /// the name of a header is no UTF-8.
     pub fn read(section: &[u8], body: usize, end: usize, header: &Header) -> Option<Record> {
         let mut fields = Fields { data: &section[..end], at: body };
-        fields.take(1)?; // attributes, unused
+        let attributes = fields.take(1)?; // unused
+        if section[attributes.start] >= 0x80 {
+            return None; // aiokafka takes it for the start of a longer number
+        }
         let timestamp = header.first_timestamp_ms.checked_add(fields.number()?)?;
         let offset = header.base_offset.checked_add(fields.number()?)?;
         let key = fields.sized()?;

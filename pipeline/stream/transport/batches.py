@@ -106,7 +106,7 @@ def batch_header(data: memoryview, start: int) -> BatchHeader | None:
         first_timestamp_ms=first,
         max_timestamp_ms=latest,
         producer_id=producer,
-        records=fields[12],
+        records=max(0, fields[12]),
     )
 
 

@@ -350,7 +350,9 @@ class FilteredRecords(BundledRecords):
                 self._aborted_producers.discard(header.producer_id)
             if header.is_transactional and header.producer_id in self._aborted_producers:
                 return True
-        return header.is_control or header.next_offset <= self._searched_to
+        # It may say that its last offset comes before its first one.
+        last = max(header.base_offset, header.next_offset - 1)
+        return header.is_control or last < self._searched_to
 
     def _judge_all(self, found: Iterable[_Found]) -> Iterator[tuple[FetchedRecord, Item | None]]:
         """Judge what was found, in order: the last of what has been searched."""
@@ -442,7 +444,7 @@ class FilteredRecords(BundledRecords):
             (),
         )
         # At most as many as it has offsets, whatever its header says.
-        records = min(max(1, header.records), header.next_offset - header.base_offset)
+        records = max(1, min(header.records, header.next_offset - header.base_offset))
         refuse = self.record_filter.refuse
         return record, lambda tp, record: refuse(tp, record, reason, records)
 

@@ -35,6 +35,8 @@ LARGE_BYTES: Final = 8 << 20
 """A batch that decompresses to more is not searched whole: it may be made of a text."""
 
 _NATIVE: Final = "firstseen_native"
+_LAST_OFFSET: Final = 2**63 - 1
+"""What a batch says of its offsets may add up to more."""
 
 Searched: TypeAlias = tuple[bytes | memoryview, Sequence[int]]
 """A decompressed records section, and where something stands in it; nowhere, if it is too large."""
@@ -138,7 +140,7 @@ class PythonScan:
                 break
             at = end
             searched_to = max(searched_to, base + last + 1)
-            unread += records
+            unread += max(0, records)
             latest_ms = max(latest_ms, timestamp_ms)
         return Passed(at, searched_to, unread, latest_ms, searched)
 
@@ -165,7 +167,7 @@ class NativeScan:
         self, tp: TopicPartition, data: memoryview, at: int, searched_to: int, deadline: float
     ) -> Passed:
         texts, most = self._search.texts, self._search.unwatched_bytes
-        if not texts or most <= 0:
+        if not texts or most <= 0 or searched_to > _LAST_OFFSET:
             return self._python.pass_over(tp, data, at, searched_to, deadline)
         if texts != self._texts:
             self._texts, self._scan = texts, self._new(list(texts))
