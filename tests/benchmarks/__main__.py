@@ -3,6 +3,7 @@
     uv run python -m tests.benchmarks [--quick] [--json FILE] [--picture FILE]
                                       [--only NAME]... [--scale FACTOR] [--list]
 
+Measures what is installed: with `uv run --extra native`, firstseen as it is in its image.
 Needs Apache Kafka's artifacts (tests/kafka/pom.xml), a JDK and Maven for the Kafka Streams program,
 and uv for the environments of Quix Streams and Bytewax, which are made when they are first needed.
 `--picture` needs the dependency group `bench`: uv run --group bench python -m tests.benchmarks ...

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.benchmarks import contestants as peers
 from tests.benchmarks.contestants import PEERS_IN_ORDER, Peer
-from tests.benchmarks.firstseen import FIRSTSEEN, Firstseen
+from tests.benchmarks.firstseen import FIRSTSEEN, FIRSTSEEN_PYTHON, Firstseen
 from tests.benchmarks.generator import PARTITIONS, Corpus, events_until_known
 from tests.benchmarks.rules import write_rules
 
@@ -128,7 +128,7 @@ class Cases:
         return Case(contestant.name + suffix, contestant, made)
 
     def _main(self) -> list[Case]:
-        own = (FIRSTSEEN, self._with_rules(241), _at_depth("agent"))
+        own = (FIRSTSEEN, FIRSTSEEN_PYTHON, self._with_rules(241), _at_depth("agent"))
         return [self._case(contestant) for contestant in (*own, *PEERS_IN_ORDER)]
 
     def _rules(self) -> list[Case]:

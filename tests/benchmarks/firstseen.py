@@ -56,6 +56,7 @@ class Firstseen:
         rules: rule files beside the built-in one, which is always there.
         depth: None for the product as it is, else a value of the setting `stream.filter_depth`.
         workers: how many of them share the work.
+        native: whether `firstseen-native` is used, if it is installed.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Firstseen:
     rules: tuple[Path, ...] = ()
     depth: str | None = None
     workers: int = 1
+    native: bool = True
 
     def measure(self, ground: Ground, topic: Topic) -> Measurement:
         """Run one worker once over a filled topic.
@@ -148,6 +150,8 @@ class Firstseen:
         settings = {}
         if self.depth is not None:
             settings["FIRSTSEEN_STREAM__FILTER_DEPTH"] = self.depth
+        if not self.native:
+            settings["FIRSTSEEN_STREAM__NATIVE"] = "off"
         if self.rules:
             paths = (builtin_path(), *self.rules)
             settings["FIRSTSEEN_RULES__PATHS"] = ",".join(map(str, paths))
@@ -278,3 +282,4 @@ def folder_bytes(folder: Path) -> int:
 
 
 FIRSTSEEN = Firstseen("firstseen", "firstseen, 1 rule")
+FIRSTSEEN_PYTHON = Firstseen("firstseen_python", "firstseen without firstseen-native", native=False)

@@ -10,8 +10,10 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
+from pipeline.config import native
 from tests.brokers import java_command
 
 
@@ -53,6 +55,7 @@ def describe(placement: Placement) -> dict[str, object]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "java": java.stderr.splitlines()[0],
+        "native": find_spec(native.MODULE) is not None,
         "load_before": round(os.getloadavg()[0], 2),
         "versions": {
             name: version(name)

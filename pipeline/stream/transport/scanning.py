@@ -3,7 +3,7 @@
 Of each batch a quarter of a megabyte goes through the processor's caches, and throws out what the
 next one needs of ours. So there is little code here for a batch, and none at all where
 `firstseen-native` is installed: that passes over many batches in one call, and reads the records of
-the first one in which something stands. Both find the same (docs/adr/0012-a-native-scan.md).
+the first one in which something stands. Both find the same (docs/adr/0012-native-code.md).
 
 Whatever is unusual about a batch is left to `filtering`, which looks at it more closely.
 """
