@@ -2,7 +2,8 @@
 
 `stream.filter_depth` says where a record that matches nothing is dropped: by a search of its whole
 batch, by a search of its value, after it was decoded, or not before the agent. Here one topic is
-read by four deployments, one at each depth, and what they told is compared.
+read by five deployments, one at each depth and one without `firstseen-native`, and what they told
+is compared.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ from tests.events import NO_JSON, encode, library_event
 from tests.group_offsets import all_committed
 from tests.small_topics import small_topics
 
-DEPTHS = ("batch", "record", "event", "agent")
+WAYS = {
+    **{depth: {"FILTER_DEPTH": depth} for depth in ("batch", "record", "event", "agent")},
+    "python": {"FILTER_DEPTH": "batch", "NATIVE": "off"},
+}
+"""By name, settings of the section ``stream``; natively where that is installed."""
+
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 LITERAL = b"System.Management.Automation.ni.dll"
 
@@ -192,27 +198,28 @@ def _series(worker: WorkerProcess, name: str, *, by: str | None = None) -> Count
     return found
 
 
-def test_the_same_input_gives_the_same_alerts_and_counts_at_every_depth(
+def test_the_same_input_gives_the_same_alerts_and_counts_in_every_way(
     kafka_deployment: NewDeployment, tmp_path
 ):
     settings = small_topics(tmp_path / "topics", 1)
     stacks = {
-        depth: kafka_deployment(
-            settings={**settings, "FIRSTSEEN_STREAM__FILTER_DEPTH": depth}, input_partitions=1
+        way: kafka_deployment(
+            settings={**settings, **{f"FIRSTSEEN_STREAM__{key}": own[key] for key in own}},
+            input_partitions=1,
         )
-        for depth in DEPTHS
+        for way, own in WAYS.items()
     }
     source = stacks["batch"]
     for stack in stacks.values():
         stack.input = source.input
     fill(source)
-    workers = {depth: stack.start_worker() for depth, stack in stacks.items()}
+    workers = {way: stack.start_worker() for way, stack in stacks.items()}
     for worker in workers.values():
         worker.wait_ready()
     for stack in stacks.values():
         assert wait_until(lambda s=stack: all_committed(s), seconds=60.0)
 
-    told = {depth: Told.of(stack, workers[depth]) for depth, stack in stacks.items()}
+    told = {way: Told.of(stack, workers[way]) for way, stack in stacks.items()}
     first = told["batch"]
     executables = {alert["process"]["executable"] for alert in first.alerts.values()}
     assert executables == {
@@ -223,9 +230,9 @@ def test_the_same_input_gives_the_same_alerts_and_counts_at_every_depth(
     assert all(first.alerts == other.alerts for other in told.values())
     assert all(first.counters == other.counters for other in told.values())
     # How much is skipped unread is what a depth is about; whatever else becomes of a record is not.
-    for depth in ("record", "agent"):
-        assert first.outcomes == told[depth].outcomes
-        assert first.dead_letters == told[depth].dead_letters
+    for way in ("python", "record", "agent"):
+        assert first.outcomes == told[way].outcomes
+        assert first.dead_letters == told[way].dead_letters
     check_that_all_is_decoded(first, told["event"])
 
 
