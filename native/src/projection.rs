@@ -242,7 +242,9 @@ impl<'a> Reader<'a> {
         if node.is_time {
             let written = self.text.get(start..self.at)?;
             let text = written.strip_prefix('"')?.strip_suffix('"')?;
-            if self.time.is_some() || !self.path.is_empty() || text.contains('\\') {
+            // A key that goes on below it, `@timestamp.x`, holds no time.
+            let is_its_own = self.path.is_empty() && !key.contains(&b'.');
+            if self.time.is_some() || !is_its_own || text.contains('\\') {
                 return None;
             }
             self.time = Some(text);
@@ -421,6 +423,8 @@ mod tests {
             r#"{"@timestamp":1}"#,
             r#"{"@timestamp":"a\n"}"#,
             r#"{"@timestamp":["a"]}"#,
+            r#"{"@timestamp.x":"a"}"#,
+            r#"{"@timestamp.":"a"}"#,
             r#"{"process..name":1}"#,
             r#"{"process":{".name":1}}"#,
         ] {

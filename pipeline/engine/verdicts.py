@@ -31,7 +31,8 @@ _MAX_EVENT_BYTES: Final = 65_536
 """Of larger events nothing is remembered: their size limits what rules may take for them."""
 
 _MAX_SIGHTINGS: Final = 16
-"""Nor of events with more term tuples."""
+"""Nor of events with more term tuples, or that more rules match: such a verdict weighs many times
+what it is remembered by, and the event's size would limit what each of the rules may take."""
 
 _MAX_ENTRIES: Final = 16_384
 _MAX_KEY_BYTES: Final = 8 << 20
@@ -123,7 +124,7 @@ class Verdicts:
             or outcome.new_terms  # alerts, each with its own event
             or outcome.documents != 1
             or outcome.disposition is Disposition.SKIPPED
-            or len(outcome.seen) > _MAX_SIGHTINGS
+            or max(len(outcome.seen), len(outcome.matches)) > _MAX_SIGHTINGS
         ):
             return
         if taken not in self._verdicts:

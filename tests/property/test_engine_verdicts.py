@@ -193,6 +193,7 @@ few = st.fixed_dictionaries(
         "b": st.booleans(),
         "z": st.integers(0, 3),
         "event": st.sampled_from([{"id": "1"}, {"ingested": TIME}, {}]),
+        "@timestamp.z": st.sampled_from([TIME, "1999-01-01"]),
     },
 )
 

@@ -151,6 +151,13 @@ class TestNothingIsTaken:
         assert take(b'{"k":"a","event":{"ingested":"x"}}') is None
         assert take(b'{"k":"a","event":{"id":"x"}}') == (b'k\x1e"a"\x1e', None)
 
+    @pytest.mark.parametrize("name", ["@timestamp.x", "@timestamp."])
+    def test_of_a_time_that_stands_below_the_field(self, name: str) -> None:
+        take = take_of(rule_set("k:a"))
+        assert take is not None
+
+        assert take(json.dumps({name: TIME, "k": "a"}).encode()) is None
+
     def test_a_key_with_points_of_its_own_is_left_alone(self) -> None:
         take = take_of(rule_set("o.k:a"))
         assert take is not None
@@ -189,9 +196,10 @@ def test_a_verdict_is_known_once_it_was_learned() -> None:
         Outcome(Disposition.NO_MATCH, documents=2),
         Outcome(Disposition.DEAD_LETTER, error=DecodeError("empty", "")),
         Outcome(Disposition.MATCHED, failures=(RuleFailure("r", "evaluation", "", 0),)),
+        Outcome(Disposition.MATCHED, matches=tuple((f"r{n}", 0) for n in range(17))),
     ],
 )
-def test_what_is_said_of_one_event_alone_is_not_remembered(outcome: Outcome) -> None:
+def test_what_is_said_of_one_event_alone_or_is_large_is_not_remembered(outcome: Outcome) -> None:
     remembered = Verdicts(fake)
 
     remembered.learn(b"a", outcome)
