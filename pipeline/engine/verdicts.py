@@ -11,8 +11,10 @@ The time of an event is no part of it, and is told beside it.
 
 from __future__ import annotations
 
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable
+from hashlib import blake2b
 from importlib import import_module
 from typing import Any, Final
 
@@ -31,18 +33,22 @@ _MAX_EVENT_BYTES: Final = 65_536
 """Of larger events nothing is remembered: their size limits what rules may take for them."""
 
 _MAX_SIGHTINGS: Final = 16
-"""Nor of events with more term tuples, or that more rules match: such a verdict weighs many times
-what it is remembered by, and the event's size would limit what each of the rules may take."""
+"""Nor of events with more term tuples, or that more rules match: such a verdict weighs a lot, and
+the event's size would limit what each of the rules may take."""
 
-_MAX_ENTRIES: Final = 16_384
-_MAX_KEY_BYTES: Final = 8 << 20
-"""So many verdicts, and so many bytes of what they are remembered by; those not used for longest go
-first."""
+_MAX_ENTRIES: Final = 32_768
+"""So many verdicts are kept; those not used for longest go first."""
 
-_ROUND: Final = 8_192
+_MAX_OUTCOMES: Final = 1_024
+"""Verdicts that say the same share it, as long as there are no more different ones."""
+
+_DIGEST_BYTES: Final = 16
+
+_ROUND: Final = 2 * _MAX_ENTRIES
 _RARE: Final = 16
-_REST: Final = 131_072
-"""Where for a round less than one of sixteen events is known, the next ones are not looked up."""
+_REST: Final = 4 * _ROUND
+"""Where for a round less than one of sixteen events is known, the next ones are not looked up. A
+round is longer than it takes to get to know all that can be remembered."""
 
 
 class Sighted(msgspec.Struct, frozen=True, gc=False):
@@ -68,12 +74,12 @@ class Alike(msgspec.Struct, frozen=True):
     """What is known of an event before it is judged.
 
     Attributes:
-        taken: what the rules can depend on.
+        digest: stands for what the rules can depend on.
         time: the text of its ``@timestamp``, the only time field that it has; None if it has none.
         verdict: what they said of an event of which the same was taken.
     """
 
-    taken: bytes
+    digest: bytes
     time: str | None
     verdict: Verdict | None
 
@@ -93,7 +99,9 @@ class Verdicts:
         self._take = take
         self._max_bytes = min(max_bytes, _MAX_EVENT_BYTES)
         self._verdicts: OrderedDict[bytes, Verdict] = OrderedDict()
-        self._bytes = 0
+        self._outcomes: dict[Outcome, Outcome] = {}
+        # Nobody can find two events of one digest who does not know the key.
+        self._key = secrets.token_bytes(blake2b.MAX_KEY_SIZE)
         self._asked = self._known = self._rest = 0
 
     def __len__(self) -> int:
@@ -110,14 +118,15 @@ class Verdicts:
         if taken is None:
             self._count(known=False)
             return None
-        verdict = self._verdicts.get(taken[0])
+        digest = blake2b(taken[0], digest_size=_DIGEST_BYTES, key=self._key).digest()
+        verdict = self._verdicts.get(digest)
         self._count(known=verdict is not None)
         if verdict is not None:
-            self._verdicts.move_to_end(taken[0])
-        return Alike(*taken, verdict)
+            self._verdicts.move_to_end(digest)
+        return Alike(digest, taken[1], verdict)
 
-    def learn(self, taken: bytes, outcome: Outcome) -> None:
-        """Remember what was said of an event, if it holds for all of which the same is taken."""
+    def learn(self, digest: bytes, outcome: Outcome) -> None:
+        """Remember what was said of an event, if it holds for all that read alike."""
         if (
             outcome.error is not None
             or outcome.failures
@@ -127,16 +136,18 @@ class Verdicts:
             or max(len(outcome.seen), len(outcome.matches)) > _MAX_SIGHTINGS
         ):
             return
-        if taken not in self._verdicts:
-            self._bytes += len(taken)
-        self._verdicts[taken] = Verdict(
-            # Whether its time was usable is said of that event alone.
-            msgspec.structs.replace(outcome, seen=(), future_capped=0, untimed=()),
-            tuple(Sighted(seen.key, seen.match.window_ms) for seen in outcome.seen),
-        )
-        while len(self._verdicts) > _MAX_ENTRIES or self._bytes > _MAX_KEY_BYTES:
-            forgotten, _ = self._verdicts.popitem(last=False)
-            self._bytes -= len(forgotten)
+        sighted = tuple(Sighted(seen.key, seen.match.window_ms) for seen in outcome.seen)
+        self._verdicts[digest] = Verdict(self._shared(outcome), sighted)
+        if len(self._verdicts) > _MAX_ENTRIES:
+            self._verdicts.popitem(last=False)
+
+    def _shared(self, outcome: Outcome) -> Outcome:
+        """Return what an outcome says of all events that read alike, as one object for many."""
+        # Whether its time was usable is said of that event alone.
+        said = msgspec.structs.replace(outcome, seen=(), future_capped=0, untimed=())
+        if len(self._outcomes) >= _MAX_OUTCOMES:
+            self._outcomes.clear()
+        return self._outcomes.setdefault(said, said)
 
     def _count(self, *, known: bool) -> None:
         self._asked += 1

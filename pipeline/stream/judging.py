@@ -123,7 +123,7 @@ class Judge:
         if outcome is None:
             outcome = self._stage.process(record)
             if alike is not None and alike.verdict is None and self._verdicts is not None:
-                self._verdicts.learn(alike.taken, outcome)
+                self._verdicts.learn(alike.digest, outcome)
         if answers is not None and not outcome.matches and not answers(record.value or b""):
             outcome = SKIPPED
         self.counts.add(record.position.topic, outcome)

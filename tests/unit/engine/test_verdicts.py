@@ -179,7 +179,7 @@ def test_a_verdict_is_known_once_it_was_learned() -> None:
     assert first is not None
     assert first.verdict is None
 
-    remembered.learn(first.taken, MATCHED)
+    remembered.learn(first.digest, MATCHED)
 
     again = remembered.look(b"a")
     assert again is not None
@@ -207,22 +207,50 @@ def test_what_is_said_of_one_event_alone_or_is_large_is_not_remembered(outcome: 
     assert len(remembered) == 0
 
 
+def learned(remembered: Verdicts, *events: bytes) -> None:
+    for event in events:
+        alike = remembered.look(event)
+        assert alike is not None
+        remembered.learn(alike.digest, MATCHED)
+
+
+def known(remembered: Verdicts, *events: bytes) -> list[bool]:
+    found = [remembered.look(event) for event in events]
+    return [alike is not None and alike.verdict is not None for alike in found]
+
+
 def test_what_was_not_used_for_longest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdicts, "_MAX_KEY_BYTES", 12)
+    monkeypatch.setattr(verdicts, "_MAX_ENTRIES", 3)
     remembered = Verdicts(fake)
-    for taken in (b"aaaa", b"bbbb", b"cccc"):
-        remembered.learn(taken, MATCHED)
-    remembered.look(b"aaaa")
-    remembered.learn(b"aaaa", MATCHED)  # known already, and counted once
+    learned(remembered, b"a", b"b", b"c", b"a", b"d")
 
-    remembered.learn(b"dddd", MATCHED)
+    assert known(remembered, b"a", b"b", b"c", b"d") == [True, False, True, True]
+    assert len(remembered) == 3
 
-    known = [
-        look.verdict is not None
-        for each in (b"aaaa", b"bbbb", b"cccc", b"dddd")
-        if (look := remembered.look(each))
-    ]
-    assert known == [True, False, True, True]
+
+def test_verdicts_that_say_the_same_share_it_and_different_ones_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(verdicts, "_MAX_OUTCOMES", 2)
+    remembered = Verdicts(fake)
+    learned(remembered, b"a", b"b")
+    first, second = (remembered.look(event) for event in (b"a", b"b"))
+    assert first is not None and second is not None  # noqa: PT018
+    assert first.verdict is not None and second.verdict is not None  # noqa: PT018
+
+    assert first.verdict.outcome is second.verdict.outcome
+    for number in range(5):
+        remembered.learn(b"%d" % number, Outcome(Disposition.MATCHED, matches=(("r", number),)))
+    assert len(remembered._outcomes) <= 2
+
+
+def test_digests_of_two_workers_differ() -> None:
+    first, second = (Verdicts(fake).look(b"a") for _ in range(2))
+
+    assert first is not None
+    assert second is not None
+    assert len(first.digest) == 16
+    assert first.digest != second.digest
 
 
 def test_large_events_are_not_looked_up() -> None:
@@ -245,9 +273,9 @@ def test_where_next_to_nothing_is_known_events_are_not_looked_up_for_a_while(
     monkeypatch.setattr(verdicts, "_ROUND", 64)
     monkeypatch.setattr(verdicts, "_REST", 10)
     remembered = Verdicts(fake)
-    remembered.learn(b"a", MATCHED)
+    learned(remembered, b"a")
 
-    for number in range(64):  # 1 of 16 is known
+    for number in range(63):  # 1 of 16 is known
         assert remembered.look(b"a" if number % 16 == 0 else b"%d" % number) is not None
     for number in range(64):  # 1 of 32
         assert remembered.look(b"a" if number % 32 == 0 else b"%d" % number) is not None
