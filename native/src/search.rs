@@ -1,24 +1,89 @@
 //! The search for some texts, of which nearly all sections hold none.
 
-use memchr::memmem::Finder;
+use std::sync::OnceLock;
+
+use aho_corasick::packed::{Config, MatchKind, Searcher};
+use aho_corasick::Span;
+use memchr::memmem::{find_iter, Finder};
 
 const NOWHERE: usize = usize::MAX;
 
-/// Texts whose case counts; each of them is searched for itself, in the fastest way.
-pub struct Texts(Vec<Finder<'static>>);
+/// So many texts are searched one after the other; of more, one pass tells whether one is there.
+const FEW: usize = 4;
+
+/// Texts whose case counts.
+pub struct Texts {
+    alone: Vec<Finder<'static>>,
+    together: OnceLock<Option<Together>>,
+}
 
 impl Texts {
     pub fn new(texts: &[Vec<u8>]) -> Texts {
-        Texts(texts.iter().map(|text| Finder::new(text).into_owned()).collect())
+        let alone = texts.iter().map(|text| Finder::new(text).into_owned()).collect();
+        Texts { alone, together: OnceLock::new() }
     }
 
     /// Returns the places where texts end; None if there is none.
     pub fn find<'a>(&'a self, section: &'a [u8]) -> Option<Places<'a>> {
-        let hit = self.0.iter().position(|text| text.find(section).is_some())?;
+        if self.alone.len() > FEW {
+            // What is rare is chosen by the first section that comes.
+            let together = self.together.get_or_init(|| Together::new(&self.alone, section));
+            if together.as_ref().is_some_and(|together| !together.is_in(section)) {
+                return None;
+            }
+        }
+        let hit = self.alone.iter().position(|text| text.find(section).is_some())?;
         let mut next = vec![NOWHERE; hit];
-        next.extend(self.0[hit..].iter().map(|text| last_byte(text, section, 0)));
+        next.extend(self.alone[hit..].iter().map(|text| last_byte(text, section, 0)));
         let first = *next.iter().min()?;
         Some(Places { texts: self, section, next, first })
+    }
+}
+
+/// One pass for a part of each text that is rare, wherever in the text it stands.
+struct Together {
+    searcher: Searcher,
+    /// By the number of a part, the texts that have it, and where in them it begins.
+    texts: Vec<Vec<(Vec<u8>, usize)>>,
+}
+
+const PART: usize = 4;
+
+impl Together {
+    /// Returns None if a text is too short, or the processor has no instructions for it.
+    fn new(texts: &[Finder<'_>], sample: &[u8]) -> Option<Together> {
+        let mut parts: Vec<&[u8]> = Vec::new();
+        let mut of_parts: Vec<Vec<(Vec<u8>, usize)>> = Vec::new();
+        for text in texts.iter().map(Finder::needle) {
+            let counted = text.windows(PART).enumerate();
+            let (at, part) = counted.min_by_key(|(_, part)| find_iter(sample, part).count())?;
+            let number = parts.iter().position(|other| *other == part).unwrap_or_else(|| {
+                parts.push(part);
+                of_parts.push(Vec::new());
+                parts.len() - 1
+            });
+            of_parts[number].push((text.to_vec(), at));
+        }
+        let mut builder = Config::new().match_kind(MatchKind::LeftmostFirst).builder();
+        Some(Together { searcher: builder.extend(parts).build()?, texts: of_parts })
+    }
+
+    /// Whether one of the texts stands in a section.
+    fn is_in(&self, section: &[u8]) -> bool {
+        let mut from = 0;
+        while let Some(found) =
+            self.searcher.find_in(section, Span { start: from, end: section.len() })
+        {
+            let is_text = |(text, at): &(Vec<u8>, usize)| {
+                let start = found.start().checked_sub(*at);
+                start.is_some_and(|start| section[start..].starts_with(text))
+            };
+            if self.texts[found.pattern().as_usize()].iter().any(is_text) {
+                return true;
+            }
+            from = found.start() + 1;
+        }
+        false
     }
 }
 
@@ -43,7 +108,7 @@ impl Places<'_> {
 
     /// Goes on to what ends at `end` or behind it.
     pub fn skip_to(&mut self, end: usize) {
-        for (text, next) in self.texts.0.iter().zip(&mut self.next) {
+        for (text, next) in self.texts.alone.iter().zip(&mut self.next) {
             if *next < end {
                 *next =
                     last_byte(text, self.section, (end + 1).saturating_sub(text.needle().len()));
@@ -85,6 +150,20 @@ mod tests {
         assert_eq!(ends(&["ab", "bab"], "abab, ab"), [1, 3, 7]);
         assert_eq!(ends(&["aa"], "aaaa"), [1, 2, 3]);
         assert!(ends(&["x", "y"], "abab").is_empty());
+    }
+
+    #[test]
+    fn many_texts_are_found_as_each_of_them_is() {
+        let all = ["\"process\",", "\"process\"}", "\"process\" ", "\\u00", "cess", "Auto", "ab"];
+        let section = "\"process\": \"process\", \\u0061 process Automation \"process\"}";
+        for texts in [&all[..6], &all[..7], &all[1..7]] {
+            let mut expected: Vec<usize> =
+                texts.iter().flat_map(|text| ends(&[*text], section)).collect();
+            expected.sort();
+            expected.dedup();
+            assert_eq!(ends(texts, section), expected);
+            assert!(ends(texts, "\"proxy\": 1, cesium, Aut").is_empty());
+        }
     }
 
     #[test]

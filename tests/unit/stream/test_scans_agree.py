@@ -29,6 +29,10 @@ HEADER = {"base": (0, ">q"), "length": (8, ">i"), "magic": (16, ">b"), "attribut
 HEADER |= {"last": (23, ">i"), "first_ms": (27, ">q"), "max_ms": (35, ">q"), "records": (57, ">i")}
 INT64 = 2**63
 TEXTS = [(b"needle",), (b"needle", b"edle"), (b"need", b"needle", b"lene"), (b"\x02",)]
+TEXTS += [
+    (b"needle", b"edle", b"eedl", b"lene", b"needlen"),
+    (b"needle", b"ed", b"a", b"b", b"lene"),
+]
 
 
 def changed(data: bytes, **header: int) -> bytes:
