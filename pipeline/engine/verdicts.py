@@ -15,8 +15,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import blake2b
-from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -26,8 +25,6 @@ from pipeline.engine.match import Disposition, Outcome
 from pipeline.engine.timestamp import TIMESTAMP
 from pipeline.rules.reads import paths_read
 from pipeline.rules.ruleset import RuleSet
-
-_NATIVE: Final = "firstseen_native"
 
 _MAX_EVENT_BYTES: Final = 65_536
 """Of larger events nothing is remembered: their size limits what rules may take for them."""
@@ -186,8 +183,9 @@ def native_take(ruleset: RuleSet, limits: DecodeLimits, *, match_index: bool) ->
     # A path with no end of points would need a way of its own, and no field has one.
     if any(not all(path.split(".")) for path in fields | unexpected):
         return None
-    native: Any = import_module(_NATIVE)
-    take: Take = native.Projection(
+    import firstseen_native  # noqa: PLC0415 - it need not be installed
+
+    take: Take = firstseen_native.Projection(
         sorted(fields), TIMESTAMP, sorted(unexpected), limits.max_depth, limits.max_values
     ).take
     return take

@@ -13,7 +13,7 @@ from pipeline.config import Settings
 from pipeline.engine.forwarded import ForwardedCache
 from pipeline.engine.match import SKIPPED, Disposition, MatchStage, Outcome
 from pipeline.engine.seen import Seen
-from pipeline.engine.timestamp import MAX_MS, usable_time
+from pipeline.engine.timestamp import usable_time
 from pipeline.engine.verdicts import Alike, Verdicts
 from pipeline.engine.wire import encode
 from pipeline.errors import RecordError
@@ -106,7 +106,6 @@ class Judge:
             max_entries=settings.state.forwarded_entries,
             granularity_ms=round(settings.state.granularity.total_seconds() * 1000),
         )
-        self._max_future_ms = round(settings.state.max_future.total_seconds() * 1000)
         self._verdicts = verdicts
         self.counts = MatchCounts(metrics)
 
@@ -138,7 +137,7 @@ class Judge:
         if verdict is None or not verdict.outcome.matches:
             return None if verdict is None else verdict.outcome
         time_ms = usable_time(alike.time)
-        if time_ms is None or time_ms > min(record.arrival_ms + self._max_future_ms, MAX_MS):
+        if time_ms is None or time_ms > self._stage.latest_ms(record):
             return None
         covers = self._forwarded.covers_key
         for sighted in verdict.sighted:

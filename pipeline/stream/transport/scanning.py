@@ -11,7 +11,6 @@ Whatever is unusual about a batch is left to `filtering`, which looks at it more
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from time import monotonic
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
@@ -34,7 +33,6 @@ from pipeline.stream.transport.decompression import Decompressor
 LARGE_BYTES: Final = 8 << 20
 """A batch that decompresses to more is not searched whole: it may be made of a text."""
 
-_NATIVE: Final = "firstseen_native"
 _LAST_OFFSET: Final = 2**63 - 1
 """What a batch says of its offsets may add up to more."""
 
@@ -196,5 +194,7 @@ def batch_scan(search: Search, *, native: bool, check_crcs: bool) -> BatchScan:
         check_crcs: whether the checksums of batches are compared.
     """
     if native:
-        return NativeScan(search, check_crcs=check_crcs, new=import_module(_NATIVE).Scan)
+        import firstseen_native  # noqa: PLC0415 - it need not be installed
+
+        return NativeScan(search, check_crcs=check_crcs, new=firstseen_native.Scan)
     return PythonScan(search, check_crcs=check_crcs)
