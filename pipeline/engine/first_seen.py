@@ -192,7 +192,9 @@ class FirstSeen:
         self.held = Held(table)
         self.clock = EventClock()
 
-    def observe(self, observation: Observation, offset: int, committed: int) -> Sighting:
+    def observe(
+        self, observation: Observation, offset: int, committed: int, key: bytes | None = None
+    ) -> Sighting:
         """Apply one observation and return the verdict.
 
         Args:
@@ -200,12 +202,13 @@ class FirstSeen:
             offset: the observation's offset in its partition.
             committed: an offset up to which (exclusive) this partition is known to be committed;
                 0 is always safe.
+            key: the observation's own, where it has been worked out.
 
         Raises:
             StateError: the tuple's row cannot be read.
         """
         self.clock.seen(observation.time_ms)
-        key = observation.key()
+        key = observation.key() if key is None else key
         if self.held.holds(key, offset):
             return _HELD
         value = self._table.get(key)
@@ -221,8 +224,10 @@ class FirstSeen:
         if is_new(row.last_ms, observation.time_ms, observation.window_ms):
             return self._begin(key, observation, offset, row.last_ms, stamps)
         last_ms = max(row.last_ms, observation.time_ms)
-        row = msgspec.structs.replace(
-            row,
+        row = Row(
+            format=row.format,
+            rule_id=row.rule_id,
+            terms=row.terms,
             first_ms=min(row.first_ms, observation.time_ms),
             last_ms=last_ms,
             count=row.count + 1,

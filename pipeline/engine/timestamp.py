@@ -36,7 +36,7 @@ _ISO = re.compile(
     r"(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?([Zz]|[+-]\d\d(?::?\d\d)?)?)?",
     re.ASCII,
 )
-_SECOND = re.compile(r"\d{4}-\d\d-\d\d[Tt ](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.", re.ASCII)
+_MINUTE = re.compile(r"\d{4}-\d\d-\d\d[Tt ](?:[01]\d|2[0-3]):[0-5]\d:", re.ASCII)
 _EPOCH_MS = re.compile(r"-?\d{5,15}", re.ASCII)
 
 
@@ -145,27 +145,29 @@ def usable_time(value: Any) -> int | None:
 def _usual(value: str) -> int | None:
     """Return what ``2024-05-01T12:00:00.123456789Z`` stands for, None if it is written otherwise.
 
-    Nearly all events spell it so, and one after the other in the same second.
+    Nearly all events spell it so, and one after the other in the same minute.
     """
-    fraction = value[20:-1]
+    second, fraction = value[17:19], value[20:-1]
     if (
         value[-1:] != "Z"
+        or value[19:20] != "."
         or not 3 <= len(fraction) <= 9
-        or not fraction.isdecimal()
+        or not (fraction + second).isdecimal()
         or not value.isascii()
+        or second >= "60"
     ):
         return None
-    second_ms = _second_ms(value[:20])
-    return None if second_ms is None else second_ms + int(fraction[:3])
+    minute_ms = _minute_ms(value[:17])
+    return None if minute_ms is None else minute_ms + int(second + fraction[:3])
 
 
 @lru_cache(maxsize=256)
-def _second_ms(text: str) -> int | None:
-    """Return what ``2024-05-01T12:00:00.`` stands for, None if it is no such text."""
-    if not _SECOND.fullmatch(text):
+def _minute_ms(text: str) -> int | None:
+    """Return what ``2024-05-01T12:00:`` stands for, None if it is no such text."""
+    if not _MINUTE.fullmatch(text):
         return None
     try:
-        since = datetime.fromisoformat(f"{text[:10]}T{text[11:19]}+00:00") - EPOCH
+        since = datetime.fromisoformat(f"{text[:10]}T{text[11:16]}+00:00") - EPOCH
     except ValueError:  # a day that does not exist
         return None
     return (since.days * 86_400 + since.seconds) * 1000

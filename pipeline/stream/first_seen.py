@@ -75,34 +75,30 @@ class FirstSeenAgent:
         partition.table.read_ahead([record.key for record in records if record.key])
         for record in records:
             try:
-                sighting = decode_sighting(record.value or b"")
+                envelope = decode_sighting(record.value or b"")
             except DecodeError as exc:
                 await self._dead_letters.write(
                     record_of_consumer(record), code=exc.reason, stage=STAGE, text=str(exc)
                 )
                 continue
-            if isinstance(sighting, Observation):
-                await self.sweeper.settled(sighting.key())
-                raised += await self._observe(partition, record, sighting, committed, results)
+            if isinstance(envelope, Observation):
+                key = envelope.key()
+                await self.sweeper.settled(key)
+                sighting = partition.first_seen.observe(envelope, record.offset, committed, key)
+                results[_result(sighting)] += 1
+                raised += await self._told(partition, record, envelope, sighting)
             else:
                 await self.sweeper.settled(record.key)
-                self._change(partition, sighting, record.offset, committed)
+                self._change(partition, envelope, record.offset, committed)
         await partition.table.send_changes(self._app.outbox)
         return raised
 
-    async def _observe(
-        self,
-        partition: Partition,
-        record: Any,
-        observation: Observation,
-        committed: int,
-        results: Counter[str],
+    async def _told(
+        self, partition: Partition, record: Any, observation: Observation, sighting: Sighting
     ) -> list[Outgoing]:
-        """Judge an observation; return the new term to send, if it is one."""
-        sighting = partition.first_seen.observe(observation, record.offset, committed)
+        """Return the new term to send for a sighting, if it is one."""
         if not sighting.remembered:
             self.sweeper.refused(observation.rule.id)
-        results[_result(sighting)] += 1
         if sighting.held:
             self._metrics.sightings_held.labels(observation.rule.id).inc()
         return await self._raise(partition, record, observation, sighting) if sighting.new else []

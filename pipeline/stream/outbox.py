@@ -137,7 +137,7 @@ class Outbox:
         *,
         linger_seconds: float = 0.0,
         max_records: int = 20_000,
-        max_bytes: int = 32 << 20,
+        max_bytes: int = 16 << 20,
         on_failure: Callable[[DeliveryError], None] | None = None,
     ) -> None:
         self._producer = producer
