@@ -27,6 +27,7 @@ from pipeline.rules.index_patterns import compile_index_patterns
 from pipeline.rules.issues import Issue, IssueSeverity
 from pipeline.rules.locate import Place
 from pipeline.rules.model import Rule, RuleType
+from pipeline.rules.reads import paths_read
 
 _NOT_JUDGED = {
     RuleType.EQL: "EQL is another language: no KQL to evaluate",
@@ -102,8 +103,11 @@ def compile_rule(rule: Rule, fields: FieldTable, searches: Searches | None = Non
     )
     if result.reason is None:
         result.reason = _not_run(rule)
-    if not clauses and result.reason is None:
-        result.issues.append(_no_literal(rule))
+    if result.reason is None:
+        if not clauses:
+            result.issues.append(_no_literal(rule))
+        if paths_read(result.compiled) is None:
+            result.issues.append(_reads_any_field(rule))
     return result
 
 
@@ -193,6 +197,18 @@ def _no_literal(rule: Rule) -> Issue:
         f"no text of {SHORTEST} or more characters, quotes included, stands in every event that"
         " matches: with this rule loaded, every record of its topics has to be decoded",
         hint='demand a value of the event, as in dll.name:"ntdll.dll"',
+    )
+
+
+def _reads_any_field(rule: Rule) -> Issue:
+    return _issue(
+        rule,
+        "reads_any_field",
+        "info",
+        _line(rule, ("rule", "query")),
+        "what the query looks for may stand in any field: with this rule loaded, what all rules say"
+        " of events that read alike is not remembered, and each of those is decoded",
+        hint='name the field, as in process.name:"x"',
     )
 
 

@@ -36,6 +36,7 @@ ISSUE_CODES: Mapping[str, str] = MappingProxyType(
         "new_terms_type": "a new-terms field of a type without terms, such as analysed text",
         "unmapped_field": "the query names a field without a type: that clause is never true",
         "no_literal": "no text stands in every event that matches: records cannot be skipped early",
+        "reads_any_field": "the query reads any field: verdicts on like events are not remembered",
     }
 )
 """Every code an issue may carry, with its meaning. Codes are stable: scripts look at them."""

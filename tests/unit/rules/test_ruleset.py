@@ -147,8 +147,15 @@ def test_a_rule_without_a_usable_text_says_what_that_costs():
     assert ruleset.runnable[0].clauses == ()
 
 
+@pytest.mark.parametrize("clause", ["powershell", '(process.name:x or "power shell")'])
+def test_a_rule_that_looks_in_every_field_says_what_that_costs(clause):
+    _, (issue,) = compile_all(replace(RULE, query=f"host.os.type:windows and {clause}"))
+
+    assert (issue.code, issue.severity) == ("reads_any_field", "info")
+
+
 def test_a_rule_that_is_not_run_costs_nothing_and_says_nothing():
-    _, issues = compile_all(replace(RULE, query="host.id:*", enabled=False))
+    _, issues = compile_all(replace(RULE, query="host.id:* or powershell", enabled=False))
 
     assert issues == ()
 
