@@ -149,34 +149,39 @@ impl<'a> Reader<'a> {
 
     /// Reads an object; `node` says what is wanted below it, None: nothing.
     fn object(&mut self, node: Option<&Node>) -> Option<()> {
-        self.enter()?;
         let first = self.keys.len();
-        if self.peek()? == b'}' {
-            self.at += 1;
-            self.depth_left += 1;
-            return Some(());
-        }
-        loop {
-            self.count()?;
-            let key = self.key(first)?;
-            self.space();
-            self.expect(b':')?;
-            self.space();
+        self.each(b'}', |reader| {
+            let key = reader.key(first)?;
+            reader.space();
+            reader.expect(b':')?;
+            reader.space();
             match node {
-                None => self.value()?,
-                Some(node) => self.member(node, key)?,
+                None => reader.value(),
+                Some(node) => reader.member(node, key),
             }
-            self.space();
-            match self.peek()? {
-                b',' => self.at += 1,
-                b'}' => break,
-                _ => return None,
+        })?;
+        self.keys.truncate(first);
+        Some(())
+    }
+
+    /// Reads what stands between two brackets, each with `read`, up to the `end`.
+    fn each(&mut self, end: u8, read: impl Fn(&mut Self) -> Option<()>) -> Option<()> {
+        self.enter()?;
+        if self.peek()? != end {
+            loop {
+                self.count()?;
+                read(self)?;
+                self.space();
+                match self.peek()? {
+                    b',' => self.at += 1,
+                    byte if byte == end => break,
+                    _ => return None,
+                }
+                self.space();
             }
-            self.space();
         }
         self.at += 1;
         self.depth_left += 1;
-        self.keys.truncate(first);
         Some(())
     }
 
@@ -278,23 +283,7 @@ impl<'a> Reader<'a> {
     }
 
     fn array(&mut self) -> Option<()> {
-        self.enter()?;
-        if self.peek()? != b']' {
-            loop {
-                self.count()?;
-                self.value()?;
-                self.space();
-                match self.peek()? {
-                    b',' => self.at += 1,
-                    b']' => break,
-                    _ => return None,
-                }
-                self.space();
-            }
-        }
-        self.at += 1;
-        self.depth_left += 1;
-        Some(())
+        self.each(b']', Self::value)
     }
 
     fn word(&mut self, word: &[u8]) -> Option<()> {

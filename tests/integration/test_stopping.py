@@ -65,33 +65,11 @@ def small(kafka: NewDeployment, tmp_path: Path, **settings: str) -> Deployment:
     return kafka(settings={**small_topics(tmp_path / "topics", 2), **settings}, input_partitions=2)
 
 
-def test_a_stop_in_the_middle_of_a_backlog_commits_what_was_done(
-    kafka_deployment: NewDeployment, tmp_path: Path
-):
-    stack = small(kafka_deployment, tmp_path, TEST_BUNDLE_RECORDS="50", TEST_BUNDLE_DELAY="0.05")
-    stack.produce(programs(0, 6_000))
-    journal = tmp_path / "journal"
-    worker = stack.start_worker(module=FAILING, TEST_JOURNAL=str(journal))
-    worker.wait_ready()
-    wait_for(lambda: worker.metric("firstseen_alerts_overflow_total") > 100)
+def stopped_in_a_backlog(stack: Deployment, journal: Path) -> tuple[Counter[str], Counter[str]]:
+    """Stop a worker at its work; return with how many records it began, and how many it committed.
 
-    assert stop(worker) == 0
-
-    done = sum(offset for (topic, _), offset in committed(stack).items() if topic == stack.input)
-    assert 100 < done < 6_000
-    assert done == journal.read_text().count(f"{stack.input} ")
-    stack.start_worker().wait_ready()
-    wait_for(lambda: all_committed(stack))
-    assert once_each(6_000) == told(stack)
-
-
-def test_a_stop_waits_for_all_bundles_that_are_begun_and_begins_no_others(
-    kafka_deployment: NewDeployment, tmp_path: Path
-):
-    """Many bundles wait for each stage, so they are handed over together."""
-    stack = small(kafka_deployment, tmp_path, TEST_BUNDLE_RECORDS="20", TEST_BUNDLE_DELAY="0.2")
-    stack.produce(programs(0, 2_000))
-    journal = tmp_path / "journal"
+    Both by topic, of all stages.
+    """
     worker = stack.start_worker(module=FAILING, TEST_JOURNAL=str(journal))
     worker.wait_ready()
     wait_for(lambda: worker.metric("firstseen_alerts_overflow_total") > 100)
@@ -102,11 +80,42 @@ def test_a_stop_waits_for_all_bundles_that_are_begun_and_begins_no_others(
     done: Counter[str] = Counter()
     for (topic, _), offset in committed(stack).items():
         done[topic] += max(0, offset)
+    return begun, done
+
+
+def finish(stack: Deployment) -> None:
+    """Have another worker do what is left."""
+    stack.start_worker().wait_ready()
+    wait_for(lambda: all_committed(stack))
+
+
+def test_a_stop_in_the_middle_of_a_backlog_commits_what_was_done(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    stack = small(kafka_deployment, tmp_path, TEST_BUNDLE_RECORDS="50", TEST_BUNDLE_DELAY="0.05")
+    stack.produce(programs(0, 6_000))
+
+    begun, done = stopped_in_a_backlog(stack, tmp_path / "journal")
+
+    assert 100 < done[stack.input] < 6_000
+    assert begun[stack.input] == done[stack.input]
+    finish(stack)
+    assert once_each(6_000) == told(stack)
+
+
+def test_a_stop_waits_for_all_bundles_that_are_begun_and_begins_no_others(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    """Many bundles wait for each stage, so they are handed over together."""
+    stack = small(kafka_deployment, tmp_path, TEST_BUNDLE_RECORDS="20", TEST_BUNDLE_DELAY="0.2")
+    stack.produce(programs(0, 2_000))
+
+    begun, done = stopped_in_a_backlog(stack, tmp_path / "journal")
+
     for topic in (stack.input, stack.topic("observations"), stack.topic("new_terms")):
         assert 100 < done[topic] < 2_000
         assert begun[topic] == done[topic]
-    stack.start_worker().wait_ready()
-    wait_for(lambda: all_committed(stack))
+    finish(stack)
     assert once_each(2_000) == told(stack)
 
 
