@@ -59,6 +59,9 @@ class Scan:
             BufferError: `data` or `room` is no plain memory, or `room` is read-only.
         """
 
+Taken: TypeAlias = tuple[bytes, str | None, str | None, tuple[str | None, ...]]
+"""What was taken; the texts of the event's time and of its id; the texts that are told apart."""
+
 @final
 class Projection:
     """Takes of an event what some fields can depend on."""
@@ -66,7 +69,9 @@ class Projection:
     def __new__(
         cls,
         fields: Sequence[str],
+        apart: Sequence[str],
         time: str,
+        event_id: str,
         unexpected: Sequence[str],
         max_depth: int,
         max_values: int,
@@ -74,21 +79,25 @@ class Projection:
         """Prepare it.
 
         Args:
-            fields: dotted paths.
+            fields: dotted paths; none is one of the others, or leads to one.
+            apart: paths of more fields, of which a text of at most 256 bytes is told apart, and
+                only what else may stand there is taken.
             time: path of the field of the time, of which the text is told and not taken.
+            event_id: path of the field of the event's id, of which the text is told and not taken.
             unexpected: paths that events are not expected to have.
             max_depth: levels of objects and arrays in an event, at most.
             max_values: values in an event, keys and elements at all levels, at most.
         """
 
-    def take(self, event: bytes) -> tuple[bytes, str | None] | None:
+    def take(self, event: bytes) -> Taken | None:
         """Take of a JSON object all that stands at one of the fields, leads there or goes on below.
 
-        Two events of which the same is taken differ in nothing that is read of these fields.
+        Two events of which the same is taken and told differ in nothing that is read of these
+        fields. A text that is told is the only value at its path.
 
         Returns:
-            What was taken, and the text of the time, None if the event has none. None for both if
-            the event is not plain: no object from its first byte on, no JSON, with more than it may
-            have, with keys given twice or escaped, surrogates, exponents or long numbers, with an
-            unexpected field, or with a time that is no text.
+            A text that is not there is None. No tuple if the event is not plain: no object from its
+            first byte on, no JSON, with more than it may have, with keys given twice or escaped,
+            surrogates, exponents or long numbers, with an unexpected field, with a time or an id
+            that is no text, or with two values at a field that is told apart.
         """

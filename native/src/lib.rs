@@ -11,6 +11,7 @@ mod frames;
 mod projection;
 mod record;
 mod search;
+mod text;
 
 use std::io::Read;
 use std::sync::Mutex;
@@ -24,9 +25,10 @@ use pyo3::types::{PyBytes, PyString, PyTuple};
 use zstd_safe::DCtx;
 
 use batch::{Header, HEADER_BYTES, LZ4, PLAIN, ZSTD};
-use projection::Fields;
+use projection::{Fields, Names};
 use record::{bounds, Record};
 use search::Texts;
+use text::text;
 
 /// `LARGE_BYTES` in `scanning.py`: what decompresses to more is read record by record.
 const LARGE_BYTES: usize = 8 << 20;
@@ -260,24 +262,37 @@ struct Projection {
 #[pymethods]
 impl Projection {
     #[new]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         fields: Vec<String>,
+        apart: Vec<String>,
         time: &str,
+        event_id: &str,
         unexpected: Vec<String>,
         max_depth: usize,
         max_values: usize,
     ) -> Projection {
-        Projection { fields: Fields::new(&fields, time, &unexpected, max_depth, max_values) }
+        let names =
+            Names { fields: &fields, apart: &apart, time, id: event_id, unexpected: &unexpected };
+        Projection { fields: Fields::new(&names, max_depth, max_values) }
     }
 
     /// See `firstseen_native.pyi`.
-    fn take<'py>(&self, py: Python<'py>, event: &[u8]) -> Option<Taken<'py>> {
-        let taken = self.fields.take(event)?;
-        Some((PyBytes::new(py, &taken.bytes), taken.time.map(|text| PyString::new(py, text))))
+    fn take<'py>(&self, py: Python<'py>, event: &[u8]) -> PyResult<Option<Taken<'py>>> {
+        let Some(taken) = self.fields.take(event) else { return Ok(None) };
+        let python = |written: Option<&str>| written.map(|written| text(py, written));
+        let apart = PyTuple::new(py, taken.apart.iter().map(|written| python(*written)))?;
+        let bytes = PyBytes::new(py, &taken.bytes);
+        Ok(Some((bytes, python(taken.time), python(taken.id), apart)))
     }
 }
 
-type Taken<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyString>>);
+type Taken<'py> = (
+    Bound<'py, PyBytes>,
+    Option<Bound<'py, PyString>>,
+    Option<Bound<'py, PyString>>,
+    Bound<'py, PyTuple>,
+);
 
 /// See `firstseen_native.pyi`.
 #[pymodule]

@@ -3,7 +3,8 @@
 //! A document is a bag of paths and values, however it is written: `{"a": {"b": 1}}`, `{"a.b": 1}`
 //! and `{"a": [{"b": 1}]}` say the same. What is taken of it is every value whose path is that of a
 //! field, or leads to one, or goes on below one, as it is written, with the keys that lead there.
-//! Two events of which the same is taken are the same to whoever reads these fields alone.
+//! Two events of which the same is taken are the same to whoever reads these fields alone. The
+//! texts of some fields are told apart from that.
 //!
 //! Only what is plain is read here. Whatever a JSON parser might see in another way, or refuse
 //! (keys given twice, escapes in keys, surrogates, large numbers), is left to the caller.
@@ -15,6 +16,7 @@ const END: u8 = 0x1e; // behind keys and values: JSON has neither of them unesca
 
 const MOST_KEYS: usize = 64; // of one object; each is compared with those before it
 const LONGEST_NUMBER: usize = 17;
+const LONGEST_APART: usize = 256; // callers keep what is told apart
 
 /// What is wanted of the values at a path.
 #[derive(Default)]
@@ -23,9 +25,13 @@ struct Node {
     is_field: bool,
     /// The field of the time, of which the text is told and not taken.
     is_time: bool,
+    /// The field of the event's id, of which the text is told and not taken.
+    is_id: bool,
+    /// The number of a field whose text is told apart.
+    apart: Option<usize>,
     /// A field that events are not expected to have.
     is_unexpected: bool,
-    /// Whether a field of the last two kinds is here or below.
+    /// Whether a field of the last four kinds is here or below.
     is_special: bool,
     below: Vec<(Vec<u8>, Node)>,
 }
@@ -46,41 +52,58 @@ impl Node {
         node
     }
 
+    /// Whether what is below it is not looked for.
+    fn is_end(&self) -> bool {
+        self.is_field || self.is_time || self.is_id || self.is_unexpected || self.apart.is_some()
+    }
+
     fn child(&self, name: &[u8]) -> Option<&Node> {
         self.below.iter().find(|(other, _)| other == name).map(|(_, node)| node)
     }
 }
 
+/// The fields of an event, by what they are for.
+pub struct Names<'n> {
+    /// What is taken.
+    pub fields: &'n [String],
+    /// Of these, a text is told apart and not taken.
+    pub apart: &'n [String],
+    pub time: &'n str,
+    pub id: &'n str,
+    pub unexpected: &'n [String],
+}
+
+/// What was taken of an event, and what is told beside it, as it is written between quotes.
+pub struct Taken<'a> {
+    pub bytes: Vec<u8>,
+    pub time: Option<&'a str>,
+    pub id: Option<&'a str>,
+    pub apart: Vec<Option<&'a str>>,
+}
+
 /// The fields, and what an event may have at most.
 pub struct Fields {
     root: Node,
+    apart: usize,
     max_depth: usize,
     max_values: usize,
 }
 
-/// What was taken of an event, and the text of its time.
-pub struct Taken<'a> {
-    pub bytes: Vec<u8>,
-    pub time: Option<&'a str>,
-}
-
 impl Fields {
-    pub fn new(
-        fields: &[String],
-        time: &str,
-        unexpected: &[String],
-        max_depth: usize,
-        max_values: usize,
-    ) -> Fields {
+    pub fn new(names: &Names<'_>, max_depth: usize, max_values: usize) -> Fields {
         let mut root = Node::default();
-        for field in fields {
+        for field in names.fields {
             root.at(field, false).is_field = true;
         }
-        root.at(time, true).is_time = true;
-        for field in unexpected {
+        for (number, field) in names.apart.iter().enumerate() {
+            root.at(field, true).apart = Some(number);
+        }
+        root.at(names.time, true).is_time = true;
+        root.at(names.id, true).is_id = true;
+        for field in names.unexpected {
             root.at(field, true).is_unexpected = true;
         }
-        Fields { root, max_depth, max_values }
+        Fields { root, apart: names.apart.len(), max_depth, max_values }
     }
 
     /// Takes of an event what the fields can depend on; None if it is not as plain as it must be.
@@ -99,10 +122,14 @@ impl Fields {
             path: Vec::with_capacity(64),
             taken: Vec::with_capacity(512),
             time: None,
+            id: None,
+            apart: vec![None; self.apart],
+            met: vec![false; self.apart],
         };
         reader.object(Some(&self.root))?;
         reader.space();
-        (reader.at == event.len()).then_some(Taken { bytes: reader.taken, time: reader.time })
+        let Reader { at, taken: bytes, time, id, apart, .. } = reader;
+        (at == event.len()).then_some(Taken { bytes, time, id, apart })
     }
 }
 
@@ -118,6 +145,10 @@ struct Reader<'a> {
     path: Vec<u8>,
     taken: Vec<u8>,
     time: Option<&'a str>,
+    id: Option<&'a str>,
+    apart: Vec<Option<&'a str>>,
+    /// Which of these fields have been met.
+    met: Vec<bool>,
 }
 
 impl<'a> Reader<'a> {
@@ -205,7 +236,8 @@ impl<'a> Reader<'a> {
     /// Reads the value of a key in an object below which something is wanted.
     fn member(&mut self, parent: &Node, key: &[u8]) -> Option<()> {
         let mut node = parent;
-        for part in key.split(|byte| *byte == b'.') {
+        let mut parts = key.split(|byte| *byte == b'.');
+        while let Some(part) = parts.next() {
             if part.is_empty() && !key.is_empty() {
                 return None; // a path in which two points follow one another, or a point ends it
             }
@@ -213,8 +245,9 @@ impl<'a> Reader<'a> {
                 Some(child) => node = child,
                 None => return self.value(),
             }
-            if node.is_field || node.is_time || node.is_unexpected {
-                return self.field(node, key);
+            if node.is_end() {
+                let goes_on = parts.next().is_some();
+                return self.field(node, key, goes_on);
             }
         }
         let kind = self.peek()?;
@@ -230,30 +263,59 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    fn field(&mut self, node: &Node, key: &[u8]) -> Option<()> {
+    /// Reads a value at a field, or below it where the key `goes_on`.
+    fn field(&mut self, node: &Node, key: &[u8], goes_on: bool) -> Option<()> {
         if node.is_unexpected {
             return None;
         }
         let start = self.at;
-        if node.is_field {
-            self.take(key)?;
-        } else {
-            self.value()?;
+        match node.apart.filter(|_| !goes_on) {
+            Some(number) => self.tell_apart(number, key)?,
+            None if node.is_field || node.apart.is_some() => self.take(key)?,
+            None => self.value()?,
         }
         // A field that has fields below it is taken whole, and so not looked into.
         if node.below.iter().any(|(_, child)| child.is_special) {
             return None;
         }
         if node.is_time {
-            let written = self.text.get(start..self.at)?;
-            let text = written.strip_prefix('"')?.strip_suffix('"')?;
+            let text = self.text_since(start)?;
             // A key that goes on below it, `@timestamp.x`, holds no time.
-            let is_its_own = self.path.is_empty() && !key.contains(&b'.');
-            if self.time.is_some() || !is_its_own || text.contains('\\') {
+            if self.time.is_some() || goes_on || !self.path.is_empty() || text.contains('\\') {
                 return None;
             }
             self.time = Some(text);
         }
+        if node.is_id && !goes_on {
+            let text = self.text_since(start)?;
+            if self.id.replace(text).is_some() {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// Returns what stands between the quotes of the text that was read; None if it is no text.
+    fn text_since(&self, start: usize) -> Option<&'a str> {
+        self.text.get(start..self.at)?.strip_prefix('"')?.strip_suffix('"')
+    }
+
+    /// Reads the value of a field whose text is told apart, and takes it if it is none, or long.
+    fn tell_apart(&mut self, number: usize, key: &[u8]) -> Option<()> {
+        if std::mem::replace(&mut self.met[number], true) {
+            return None; // written in two ways
+        }
+        if self.peek()? != b'"' {
+            return self.take(key);
+        }
+        let start = self.at;
+        self.string()?;
+        let text = self.text_since(start)?;
+        if text.len() > LONGEST_APART {
+            self.at = start;
+            return self.take(key);
+        }
+        self.apart[number] = Some(text);
         Some(())
     }
 
@@ -356,8 +418,15 @@ mod tests {
     use super::*;
 
     fn fields() -> Fields {
-        let fields = ["process.name", "process.parent", "user.id"].map(str::to_owned);
-        Fields::new(&fields, "@timestamp", &["event.ingested".to_owned()], 5, 20)
+        let owned = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        let names = Names {
+            fields: &owned(&["process.name", "process.parent", "user.id"]),
+            apart: &owned(&["host.id", "dll.path"]),
+            time: "@timestamp",
+            id: "event.id",
+            unexpected: &owned(&["event.ingested"]),
+        };
+        Fields::new(&names, 5, 20)
     }
 
     fn taken(event: &str) -> Option<(String, Option<String>)> {
@@ -385,6 +454,29 @@ mod tests {
         assert_eq!(taken(event), Some((expected.to_owned(), None)));
     }
 
+    fn apart(event: &str) -> Option<(String, Vec<Option<String>>, Option<String>)> {
+        let fields = fields();
+        let taken = fields.take(event.as_bytes())?;
+        let (bytes, _) = self::taken(event)?;
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Some((bytes, taken.apart.into_iter().map(owned).collect(), owned(taken.id)))
+    }
+
+    #[test]
+    fn a_text_is_told_apart_and_whatever_else_stands_there_is_taken() {
+        let told = |text: &str| Some(text.to_owned());
+        for (event, bytes, texts, id) in [
+            ("{}", "", [None, None], None),
+            (r#"{"host":{"id":"h"},"dll.path":"C:\\"}"#, "", [told("h"), told(r"C:\\")], None),
+            (r#"{"host.id":["h"]}"#, r#"host.id|["h"]|"#, [None, None], None),
+            (r#"{"host":{"id":null}}"#, "host/id|null|", [None, None], None),
+            (r#"{"host.id.x":"h"}"#, r#"host.id.x|"h"|"#, [None, None], None),
+            (r#"{"event":{"id":"1","id.x":2}}"#, "", [None, None], told("1")),
+        ] {
+            assert_eq!(apart(event), Some((bytes.to_owned(), texts.to_vec(), id)), "{event}");
+        }
+    }
+
     #[test]
     fn what_is_not_plain_is_left_to_others() {
         for event in [
@@ -409,6 +501,13 @@ mod tests {
             r#"{"event":{"ingested":"T"}}"#,
             r#"{"event.ingested":"T"}"#,
             r#"{"event":[]}"#,
+            r#"{"event":{"id":1}}"#,
+            r#"{"event":{"id":["1"]}}"#,
+            r#"{"event.id":"1","event":{"id":"1"}}"#,
+            r#"{"host":"h"}"#,
+            r#"{"host":[{"id":"h"}]}"#,
+            r#"{"host.id":"h","host":{"id":"h"}}"#,
+            r#"{"host.id":["h"],"host":{"id":"h"}}"#,
             r#"{"@timestamp":1}"#,
             r#"{"@timestamp":"a\n"}"#,
             r#"{"@timestamp":["a"]}"#,

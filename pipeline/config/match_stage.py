@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pipeline.config.native import uses_native
 from pipeline.config.settings import Settings
+from pipeline.engine.alike import native_reader
 from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.match import MatchStage
 from pipeline.engine.prefilter import Prefilter
-from pipeline.engine.verdicts import Verdicts, native_take
+from pipeline.engine.verdicts import Verdicts
 from pipeline.rules import RuleSet
 
 
@@ -30,8 +31,8 @@ def verdicts_of(settings: Settings, ruleset: RuleSet) -> Verdicts | None:
     if not uses_native(settings):
         return None
     limits = decode_limits(settings)
-    take = native_take(ruleset, limits, match_index=settings.rules.match_index)
-    return None if take is None else Verdicts(take, max_bytes=limits.max_bytes)
+    reader = native_reader(ruleset, limits, match_index=settings.rules.match_index)
+    return None if reader is None else Verdicts(reader, max_bytes=limits.max_bytes)
 
 
 def match_stage(

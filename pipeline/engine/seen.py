@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from pipeline.engine.decode import Document
@@ -10,6 +12,9 @@ from pipeline.engine.paths import text
 from pipeline.engine.wire import Observation, RuleRef, Source
 from pipeline.record import Record
 from pipeline.types import Term
+
+EVENT_ID: Final = "event.id"
+"""The field that tells an event from all others, where it has one."""
 
 
 class RuleMatch(msgspec.Struct):
@@ -40,7 +45,7 @@ class RuleMatch(msgspec.Struct):
     def identity(self) -> str:
         """What tells the event from all others."""
         if not self._identity:
-            event_id = text(self.document.event, "event.id")
+            event_id = text(self.document.event, EVENT_ID)
             position, index = self.record.position, self.document.index
             self._identity = event_identity(event_id, position, index)
         return self._identity

@@ -6,25 +6,24 @@ that is not Python (`firstseen-native`), and what the rules said of the first su
 remembered. A verdict depends on that and on nothing else, so it is exact; where rules read more
 than known fields, or an event is written in an unusual way, nothing is remembered.
 
-The time of an event is no part of it, and is told beside it.
+The time of an event is no part of it, and neither are texts of terms of which the rules ask little
+(`pipeline.engine.alike`): they are told beside it, and the term tuples are made of them.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
-from pipeline.engine.decode import DecodeLimits
-from pipeline.engine.index import DATA_STREAM_FIELDS
+from pipeline.engine.alike import ApartTerm, Reader, Reading
 from pipeline.engine.match import Disposition, Outcome
-from pipeline.engine.timestamp import TIMESTAMP
-from pipeline.rules.reads import paths_read
-from pipeline.rules.ruleset import RuleSet
+from pipeline.engine.wire import RuleRef
+from pipeline.types import Term
 
 _MAX_EVENT_BYTES: Final = 65_536
 """Of larger events nothing is remembered: their size limits what rules may take for them."""
@@ -49,10 +48,37 @@ round is longer than it takes to get to know all that can be remembered."""
 
 
 class Sighted(msgspec.Struct, frozen=True, gc=False):
-    """A term tuple that a rule saw: the key of its observation, and the length of the history."""
+    """A term tuple that a rule saw.
 
-    key: bytes
+    Attributes:
+        rule: the rule.
+        history: id of its history.
+        window_ms: length of the history.
+        terms: the tuple, as it was in the first such event.
+        apart: those of its terms that another event may have otherwise.
+    """
+
+    rule: RuleRef
+    history: str
     window_ms: int
+    terms: tuple[Term, ...]
+    apart: tuple[ApartTerm, ...]
+
+    def terms_in(self, texts: Sequence[str | None]) -> tuple[Term, ...]:
+        """Return the tuple in an event that reads alike.
+
+        Args:
+            texts: what that one tells apart.
+        """
+        if not self.apart:
+            return self.terms
+        terms = list(self.terms)
+        for place, number, term_of in self.apart:
+            # Where there is no text, or it has no term, there was none in the first event either.
+            text = texts[number]
+            if text is not None and (term := term_of(text)) is not None:
+                terms[place] = term
+        return tuple(terms)
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -72,28 +98,25 @@ class Alike(msgspec.Struct, frozen=True):
 
     Attributes:
         digest: stands for what the rules can depend on.
-        time: the text of its ``@timestamp``, the only time field that it has; None if it has none.
-        verdict: what they said of an event of which the same was taken.
+        reading: what was read of the event.
+        verdict: what they said of an event that reads alike.
     """
 
     digest: bytes
-    time: str | None
+    reading: Reading
     verdict: Verdict | None
-
-
-Take = Callable[[bytes], tuple[bytes, str | None] | None]
 
 
 class Verdicts:
     """Remembers verdicts. Not for two threads at once.
 
     Args:
-        take: what the rules can depend on of an event, and its time (`native_take`).
+        reader: reads of an event what the rules can depend on.
         max_bytes: what the decoder takes.
     """
 
-    def __init__(self, take: Take, max_bytes: int = _MAX_EVENT_BYTES) -> None:
-        self._take = take
+    def __init__(self, reader: Reader, max_bytes: int = _MAX_EVENT_BYTES) -> None:
+        self._reader = reader
         self._max_bytes = min(max_bytes, _MAX_EVENT_BYTES)
         self._verdicts: OrderedDict[bytes, Verdict] = OrderedDict()
         self._outcomes: dict[Outcome, Outcome] = {}
@@ -111,18 +134,18 @@ class Verdicts:
             return None
         if event is None or len(event) > self._max_bytes:
             return None
-        taken = self._take(event)
-        if taken is None:
+        reading = self._reader.read(event)
+        if reading is None:
             self._count(known=False)
             return None
-        digest = blake2b(taken[0], digest_size=_DIGEST_BYTES, key=self._key).digest()
+        digest = blake2b(reading.alike, digest_size=_DIGEST_BYTES, key=self._key).digest()
         verdict = self._verdicts.get(digest)
         self._count(known=verdict is not None)
         if verdict is not None:
             self._verdicts.move_to_end(digest)
-        return Alike(digest, taken[1], verdict)
+        return Alike(digest, reading, verdict)
 
-    def learn(self, digest: bytes, outcome: Outcome) -> None:
+    def learn(self, alike: Alike, outcome: Outcome) -> None:
         """Remember what was said of an event, if it holds for all that read alike."""
         if (
             outcome.error is not None
@@ -133,8 +156,17 @@ class Verdicts:
             or max(len(outcome.seen), len(outcome.matches)) > _MAX_SIGHTINGS
         ):
             return
-        sighted = tuple(Sighted(seen.key, seen.match.window_ms) for seen in outcome.seen)
-        self._verdicts[digest] = Verdict(self._shared(outcome), sighted)
+        sighted = tuple(
+            Sighted(
+                rule=seen.match.rule,
+                history=seen.match.history,
+                window_ms=seen.match.window_ms,
+                terms=seen.terms,
+                apart=self._reader.apart(seen.match.rule.id),
+            )
+            for seen in outcome.seen
+        )
+        self._verdicts[alike.digest] = Verdict(self._shared(outcome), sighted)
         if len(self._verdicts) > _MAX_ENTRIES:
             self._verdicts.popitem(last=False)
 
@@ -153,39 +185,3 @@ class Verdicts:
             if self._known * _RARE < self._asked:
                 self._rest = _REST
             self._asked = self._known = 0
-
-
-def native_take(ruleset: RuleSet, limits: DecodeLimits, *, match_index: bool) -> Take | None:
-    """Return what takes of an event what the rules of a set can depend on.
-
-    Args:
-        ruleset: the rules.
-        limits: what the decoder would refuse.
-        match_index: whether a rule's index patterns are asked.
-
-    Returns:
-        None where that is not known: a rule reads more than known fields, or a time in a way of its
-        own. See `pipeline.rules.reads`.
-
-    Raises:
-        ModuleNotFoundError: `firstseen-native` is not installed.
-    """
-    fields: set[str] = set(DATA_STREAM_FIELDS if match_index else ())
-    unexpected: set[str] = set()
-    for compiled in ruleset.runnable:
-        rule, paths = compiled.rule, paths_read(compiled)
-        override = rule.timestamp_override
-        if paths is None or (override and rule.timestamp_override_fallback_disabled):
-            return None
-        fields |= paths
-        if override and override != TIMESTAMP:
-            unexpected.add(override)
-    # A path with no end of points would need a way of its own, and no field has one.
-    if any(not all(path.split(".")) for path in fields | unexpected):
-        return None
-    import firstseen_native  # noqa: PLC0415 - it need not be installed
-
-    take: Take = firstseen_native.Projection(
-        sorted(fields), TIMESTAMP, sorted(unexpected), limits.max_depth, limits.max_values
-    ).take
-    return take

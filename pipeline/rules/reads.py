@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.kql import FieldTable
 from pipeline.kql.nodes import Is, Nested, Node, Range, children_of
@@ -26,6 +27,56 @@ def paths_read(compiled: CompiledRule) -> frozenset[str] | None:
     paths = {name for name in names if name is not None}
     found = (compiled.fields.get(name) for name in paths)
     return frozenset(paths.union(field.source for field in found if field is not None))
+
+
+class FieldParts(NamedTuple):
+    """Which fields a rule reads in what way.
+
+    Attributes:
+        own: by path, the largest parts of its query that ask the field there and no other one.
+        others: paths that are read in another way as well: by names with stars, within nested
+            objects, by filters.
+    """
+
+    own: Mapping[str, list[Node]]
+    others: frozenset[str]
+
+
+def parts_by_field(compiled: CompiledRule) -> FieldParts:
+    """Return the parts of a query by the fields that they ask.
+
+    Where `paths_read` knows the paths of a rule: of the fields that are in `own` and not in
+    `others`, its query depends on nothing but what each of those parts says.
+    """
+    own: defaultdict[str, list[Node]] = defaultdict(list)
+    others = set(_of_filters(compiled.rule.filters))
+
+    def only_field(node: Node) -> str | None:
+        """Return the path of the one field that a node asks; else note those of its children."""
+        if isinstance(node, Is | Range) and isinstance(node.field, str):
+            return _source(node.field, compiled.fields)
+        if isinstance(node, Is | Range | Nested):
+            paths = (name for name in _of_query(node, compiled.fields) if name is not None)
+            others.update(_source(path, compiled.fields) for path in paths)
+            return None
+        children = children_of(node)
+        paths_below = [only_field(child) for child in children]
+        if len(set(paths_below)) == 1:
+            return paths_below[0]
+        for child, path in zip(children, paths_below, strict=True):
+            if path is not None:
+                own[path].append(child)
+        return None
+
+    path = only_field(compiled.node)
+    if path is not None:
+        own[path].append(compiled.node)
+    return FieldParts(own, frozenset(others | {_source(name, compiled.fields) for name in others}))
+
+
+def _source(name: str, fields: FieldTable) -> str:
+    found = fields.get(name)
+    return name if found is None else found.source
 
 
 def _of_query(root: Node, fields: FieldTable) -> Iterator[str | None]:

@@ -10,10 +10,12 @@ from collections.abc import Callable
 import msgspec
 
 from pipeline.config import Settings
+from pipeline.engine.decode import Document
 from pipeline.engine.forwarded import ForwardedCache
+from pipeline.engine.identity import event_identity, term_key
 from pipeline.engine.match import SKIPPED, Disposition, MatchStage, Outcome
-from pipeline.engine.seen import Seen
-from pipeline.engine.timestamp import usable_time
+from pipeline.engine.seen import RuleMatch, Seen
+from pipeline.engine.timestamp import TIMESTAMP, usable_time
 from pipeline.engine.verdicts import Alike, Verdicts
 from pipeline.engine.wire import encode
 from pipeline.errors import RecordError
@@ -118,33 +120,57 @@ class Judge:
                 matches: else the record counts as skipped, as if that had been asked before.
         """
         alike = None if self._verdicts is None else self._verdicts.look(record.value)
-        outcome = None if alike is None else self._covered(record, alike)
+        outcome = None if alike is None else self._known(record, alike)
         if outcome is None:
             outcome = self._stage.process(record)
             if alike is not None and alike.verdict is None and self._verdicts is not None:
-                self._verdicts.learn(alike.digest, outcome)
+                self._verdicts.learn(alike, outcome)
         if answers is not None and not outcome.matches and not answers(record.value or b""):
             outcome = SKIPPED
         self.counts.add(record.position.topic, outcome)
         return self._spelled(record, outcome)
 
-    def _covered(self, record: Record, alike: Alike) -> Outcome | None:
-        """Return the outcome for an event of which the verdict is known and nothing is to be sent.
+    def _known(self, record: Record, alike: Alike) -> Outcome | None:
+        """Return the outcome for an event that reads like one of which the verdict is known.
 
-        None where that is not so: it is to be judged.
+        Without what was seen, if the forwarded cache covers all of it. None where the verdict is
+        not known, or the time that counts for the event is not its own: it is to be judged.
         """
-        verdict = alike.verdict
+        verdict, reading = alike.verdict, alike.reading
         if verdict is None or not verdict.outcome.matches:
             return None if verdict is None else verdict.outcome
-        time_ms = usable_time(alike.time)
+        time_ms = usable_time(reading.time)
         if time_ms is None or time_ms > self._stage.latest_ms(record):
             return None
-        covers = self._forwarded.covers_key
+        found = []
+        is_covered = True
         for sighted in verdict.sighted:
-            if not covers(sighted.key, sighted.window_ms, time_ms, record):
-                return None
-        self.counts.observations["covered"] += len(verdict.sighted)
-        return verdict.outcome
+            terms = sighted.terms_in(reading.texts)
+            key = term_key(sighted.history, terms)
+            found.append((sighted, key, terms))
+            is_covered = is_covered and self._forwarded.covers_key(
+                key, sighted.window_ms, time_ms, record
+            )
+        if is_covered:
+            self.counts.observations["covered"] += len(found)
+            return verdict.outcome
+        document = Document({}, record.value or b"", 0)
+        identity = event_identity(reading.event_id, record.position, 0)
+        seen = []
+        for sighted, key, terms in found:
+            match = RuleMatch(
+                rule=sighted.rule,
+                history=sighted.history,
+                window_ms=sighted.window_ms,
+                document=document,
+                record=record,
+                time_ms=time_ms,
+                time_source=TIMESTAMP,
+                capped=False,
+                _identity=identity,
+            )
+            seen.append(Seen(key, terms, match))
+        return msgspec.structs.replace(verdict.outcome, seen=tuple(seen))
 
     def forget(self) -> None:
         """Leave nothing out because of what was judged so far: it may be lost on its way."""

@@ -11,10 +11,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Settings
+from pipeline.engine import paths
+from pipeline.engine.alike import Reader, native_reader
 from pipeline.engine.decode import DecodeLimits, decode
+from pipeline.engine.identity import term_key
 from pipeline.engine.match import MatchStage, Outcome
 from pipeline.engine.timestamp import usable_time
-from pipeline.engine.verdicts import Verdicts, native_take
+from pipeline.engine.verdicts import Alike, Verdicts
 from pipeline.kql import FieldTable, format_query
 from pipeline.record import Position, Record
 from pipeline.rules.model import NewTerms, Rule
@@ -107,29 +110,48 @@ def record(value: bytes, offset: int = 0) -> Record:
     return Record(Position("t", 0, offset), None, value, (), NOW_MS, NOW_MS, NOW_MS)
 
 
+def reader_of(ruleset: RuleSet, limits: DecodeLimits) -> Reader:
+    reader = native_reader(ruleset, limits, match_index=True)
+    assume(reader is not None and ruleset.runnable)
+    assert reader is not None
+    return reader
+
+
 def said(outcome: Outcome) -> tuple[object, ...]:
     """Return what of an outcome is said of all events that read alike."""
     seen = [(each.key, each.terms, each.match.window_ms) for each in outcome.seen]
     return outcome.disposition, outcome.matches, seen, outcome.without_tuple, outcome.failures
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+def known(alike: Alike) -> tuple[object, ...]:
+    """Return what is known of an event before it is judged, in the same form."""
+    assert alike.verdict is not None
+    outcome, seen = alike.verdict.outcome, []
+    for each in alike.verdict.sighted:
+        terms = each.terms_in(alike.reading.texts)
+        seen.append((term_key(each.history, terms), terms, each.window_ms))
+    return outcome.disposition, outcome.matches, seen, outcome.without_tuple, outcome.failures
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(rule_sets, st.one_of(events(), wordy_events()), st.integers(0, 2**32))
 def test_what_was_said_of_an_event_holds_for_all_that_read_alike(
     ruleset: RuleSet, event: dict[str, Any], seed: int
 ) -> None:
-    take = native_take(ruleset, DecodeLimits(), match_index=True)
-    assume(take is not None and ruleset.runnable)
-    assert take is not None
+    verdicts = Verdicts(reader_of(ruleset, DecodeLimits()))
     event = {**event, "@timestamp": TIME}
     values = [json.dumps(each).encode() for each in (event, noisy(event, seed))]
-    taken = [take(value) for value in values]
-    assume(taken[0] is not None and taken[0] == taken[1])
-
     stage = MatchStage(ruleset)
-    first, second = (stage.process(record(value)) for value in values)
+    first = verdicts.look(values[0])
+    assume(first is not None)
+    assert first is not None
+    verdicts.learn(first, stage.process(record(values[0])))
 
-    assert said(first) == said(second)
+    second = verdicts.look(values[1])
+
+    assume(second is not None and second.verdict is not None)
+    assert second is not None
+    assert known(second) == said(stage.process(record(values[1])))
 
 
 LIMITS = DecodeLimits(max_depth=4, max_values=12)
@@ -149,18 +171,21 @@ def mangled(text: str, seed: int) -> bytes:
 @given(st.one_of(events(), json_documents()).flatmap(json_texts), st.integers(0, 2**32))
 def test_what_is_taken_from_is_one_good_document_for_the_decoder(text: str, seed: int) -> None:
     ruleset = rules([(node, ["k"]) for node in [_node("k:a or o.n >= 1 or nest:{k:a}")]])
-    take = native_take(ruleset, LIMITS, match_index=True)
-    assert take is not None
+    reader = reader_of(ruleset, LIMITS)
     value = mangled(text.strip(" \t\r\n"), seed)
 
-    taken = take(value)
+    reading = reader.read(value)
 
-    if taken is not None:
+    if reading is not None:
         decoded = decode(value, LIMITS)
         assert decoded.error is None
         assert len(decoded.documents) == 1
-        time = decoded.documents[0].event.get("@timestamp")
-        assert taken[1] == (time if isinstance(time, str) else None)
+        event = decoded.documents[0].event
+        time = event.get("@timestamp")
+        assert reading.time == (time if isinstance(time, str) else None)
+        assert reading.event_id == paths.text(event, "event.id")
+        for path, found in zip(("k",), reading.texts, strict=True):
+            assert found is None or found == paths.text(event, path)
 
 
 def _node(query: str) -> Any:
@@ -179,23 +204,34 @@ BROAD = [
         new_terms=NewTerms(("o.k",), 86_400_000, "now-1d"),
         timestamp_override="event.ingested",
     ),
+    new_terms_rule(
+        rule_id="c",
+        query='k.caseless:* and not (o.k:y* or o.k:"x\\"y")',
+        new_terms=NewTerms(("k.caseless", "o.short"), 86_400_000, "now-1d"),
+    ),
 ]
-few = st.fixed_dictionaries(
-    {},
-    optional={
-        "@timestamp": st.sampled_from(
-            [TIME, "2026-03-02T08:04:00Z", "2027-01-01", "1970", 1, None]
-        ),
-        "k": st.sampled_from(["a", "b", ["a", "ab"]]),
-        "o": st.fixed_dictionaries(
-            {}, optional={"k": st.sampled_from(["x", "y", ["x", "y"]]), "n": st.integers(0, 2)}
-        ),
-        "b": st.booleans(),
-        "z": st.integers(0, 3),
-        "event": st.sampled_from([{"id": "1"}, {"ingested": TIME}, {}]),
-        "@timestamp.z": st.sampled_from([TIME, "1999-01-01"]),
-    },
-)
+TIMES = [*[TIME] * 12, "2026-03-02T08:04:00Z", "2027-01-01", "1970", 1, None]
+KEYS = [*["a"] * 6, "A", "b", "ab", "\u00c4b\n", ["a", "ab"]]
+OBJECT_KEYS = ["x", "y", "z", 'x"y', "z" * 300, "z" * 1100, ["x", "y"]]
+EVENTS = [{"id": "1"}, {"id": "\t\u20ac"}, {"id": "2"}, {"ingested": TIME}, {}]
+
+
+def drawn_event(rng: Random) -> dict[str, Any]:
+    """Return an event like many others: most of what it has is of no interest, or the same."""
+    return {
+        "@timestamp": rng.choice(TIMES),
+        "k": rng.choice(KEYS),
+        "o": {
+            "n": rng.randrange(2),
+            "k": rng.choice(OBJECT_KEYS),
+            "short": rng.choice(["abc", "abcd"]),
+        },
+        "b": rng.random() < 0.8,
+        "event": rng.choice(EVENTS),
+        **({"@timestamp.z": TIME} if rng.random() < 0.02 else {}),
+        **({"o.k": "x"} if rng.random() < 0.02 else {}),
+        "z": rng.random(),
+    }
 
 
 def judged(values: list[bytes], verdicts: Verdicts | None, rules: list[Rule]) -> tuple[Any, Any]:
@@ -215,14 +251,20 @@ def judged(values: list[bytes], verdicts: Verdicts | None, rules: list[Rule]) ->
     return ends, samples
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(few.flatmap(json_texts), min_size=2, max_size=30))
-def test_with_remembered_verdicts_the_same_is_sent_and_counted(texts: list[str]) -> None:
-    take = native_take(RuleSet.compile(BROAD, TABLE)[0], DecodeLimits(), match_index=True)
-    assert take is not None
-    values = [text.strip(" \t\r\n").encode() for text in texts] * 2
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.data())
+def test_with_remembered_verdicts_the_same_is_sent_and_counted(seed: int, data: Any) -> None:
+    rng = Random(seed)
+    ruleset = RuleSet.compile(BROAD, TABLE)[0]
+    drawn = [drawn_event(rng) for _ in range(60)]
+    values = [json.dumps(event).encode() for event in drawn]
+    for _ in range(3):
+        place = rng.randrange(len(values))
+        values[place] = data.draw(json_texts(drawn[place])).strip(" \t\r\n").encode()
 
-    assert judged(values, Verdicts(take), BROAD) == judged(values, None, BROAD)
+    with_verdicts = judged(values, Verdicts(reader_of(ruleset, DecodeLimits())), BROAD)
+
+    assert with_verdicts == judged(values, None, BROAD)
 
 
 def test_a_time_that_is_taken_is_the_time_of_the_event() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from pipeline.engine import verdicts
+from pipeline.engine.alike import ApartTerm, Reader, Reading, native_reader
 from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.match import Disposition, MatchStage, Outcome, RuleFailure
-from pipeline.engine.verdicts import Take, Verdicts, native_take
+from pipeline.engine.verdicts import Verdicts
 from pipeline.errors import DecodeError
 from pipeline.kql import FieldTable
 from pipeline.record import Position, Record
@@ -37,8 +38,10 @@ def rule_set(query: str, terms: tuple[str, ...] = ("k",), **more: Any) -> RuleSe
     return ruleset
 
 
-def take_of(ruleset: RuleSet) -> Take | None:
-    return native_take(ruleset, DecodeLimits(), match_index=True)
+def reader_of(ruleset: RuleSet) -> Reader:
+    reader = native_reader(ruleset, DecodeLimits(), match_index=True)
+    assert reader is not None
+    return reader
 
 
 def encoded(event: dict[str, Any]) -> bytes:
@@ -110,18 +113,17 @@ STREAM = {"type": "logs", "dataset": "x", "namespace": "default"}
 class TestDifferentVerdicts:
     pytestmark = native
 
-    def test_come_from_events_of_which_different_things_are_taken(
+    def test_come_from_events_of_which_different_things_are_read(
         self, ruleset: RuleSet, event: dict[str, Any], other: dict[str, Any], swapped: bool
     ) -> None:
-        take = take_of(ruleset)
-        assert take is not None
+        read = reader_of(ruleset).read
         first, second = (other, event) if swapped else (event, other)
 
         assert said(ruleset, first) != said(ruleset, second)
-        assert take(encoded(first)) != take(encoded(second))
+        assert read(encoded(first)) != read(encoded(second))
 
 
-class TestNothingIsTaken:
+class TestNothingIsRead:
     pytestmark = native
 
     @pytest.mark.parametrize(
@@ -134,52 +136,115 @@ class TestNothingIsTaken:
         ids=lambda ruleset: ruleset.runnable[0].query,
     )
     def test_where_a_rule_reads_more_than_fields(self, ruleset: RuleSet) -> None:
-        assert take_of(ruleset) is None
+        assert native_reader(ruleset, DecodeLimits(), match_index=True) is None
 
     def test_of_what_is_not_plain(self) -> None:
-        take = take_of(rule_set("k:a"))
-        assert take is not None
+        read = reader_of(rule_set("k:a")).read
 
-        assert take(b'{"k":"a","k":"b"}') is None
-        assert take(b'[{"k":"a"}]') is None
-        assert take(b'{"k":"a"}\n{"k":"a"}') is None
+        assert read(b'{"k":"a","k":"b"}') is None
+        assert read(b'[{"k":"a"}]') is None
+        assert read(b'{"k":"a"}\n{"k":"a"}') is None
 
     def test_of_an_event_with_another_time_where_a_rule_asks_for_one(self) -> None:
-        take = take_of(rule_set("k:a", timestamp_override="event.ingested"))
-        assert take is not None
+        read = reader_of(rule_set("k:a", timestamp_override="event.ingested")).read
 
-        assert take(b'{"k":"a","event":{"ingested":"x"}}') is None
-        assert take(b'{"k":"a","event":{"id":"x"}}') == (b'k\x1e"a"\x1e', None)
+        assert read(b'{"k":"a","event":{"ingested":"x"}}') is None
+        assert read(b'{"k":"a","event":{"id":"x"}}') is not None
 
     @pytest.mark.parametrize("name", ["@timestamp.x", "@timestamp."])
     def test_of_a_time_that_stands_below_the_field(self, name: str) -> None:
-        take = take_of(rule_set("k:a"))
-        assert take is not None
+        read = reader_of(rule_set("k:a")).read
 
-        assert take(json.dumps({name: TIME, "k": "a"}).encode()) is None
+        assert read(json.dumps({name: TIME, "k": "a"}).encode()) is None
 
     def test_a_key_with_points_of_its_own_is_left_alone(self) -> None:
-        take = take_of(rule_set("o.k:a"))
-        assert take is not None
+        read = reader_of(rule_set("o.k:a")).read
 
-        assert take(b'{"o":{".k":"a"}}') is None
-        assert take(b'{"o.":{"k":"a"}}') is None
+        assert read(b'{"o":{".k":"a"}}') is None
+        assert read(b'{"o.":{"k":"a"}}') is None
 
 
-def fake(event: bytes) -> tuple[bytes, str | None] | None:
-    return None if event == b"odd" else (event, None)
+class TestTextsThatAreToldApart:
+    pytestmark = native
+
+    @pytest.mark.parametrize(
+        ("ruleset", "event", "other"),
+        [
+            (rule_set("o.k:a", ("k",)), {"o": {"k": "a"}, "k": "x"}, {"o.k": "a", "k": "y"}),
+            (rule_set("not k:x*", ("k",)), {"k": "a"}, {"k": "b"}),
+            (rule_set("k.caseless:a*", ("k",)), {"k": "ab"}, {"k": "AC"}),
+            (rule_set("k:a* and (k:b or not k:c)", ("o.k",)), {"k": "ab"}, {"k": "abc"}),
+            (rule_set("k:a* and k>=a", ("k", "k.caseless")), {"k": "aa"}, {"k": "aB"}),
+        ],
+        ids=lambda value: value.runnable[0].query if isinstance(value, RuleSet) else "",
+    )
+    def test_make_no_difference_where_no_part_of_a_query_makes_one(
+        self, ruleset: RuleSet, event: dict[str, Any], other: dict[str, Any]
+    ) -> None:
+        read = reader_of(ruleset).read
+        first, second = read(encoded(event)), read(encoded(other))
+        assert first is not None
+        assert second is not None
+
+        assert first.alike == second.alike
+        assert first.texts != second.texts
+
+    @pytest.mark.parametrize(
+        "ruleset",
+        [
+            rule_set("o.n:1", ("ip",)),  # no texts
+            rule_set("nest:{k:a}", ("o.n",)),  # within nested objects
+            rule_set("o.k*:a", ("o.k",)),  # asked together with others
+            rule_set("o:* and o.k:a", ("o.k",)),  # asked as a part of an object
+            rule_set("o.n:1", ("o.k",), filters=(NEGATED,)),  # asked by a filter
+            rule_set("o.n:1", ("flat",)),  # with more texts below
+            rule_set(" or ".join(f"(o.k:{n} and b:true)" for n in range(33)), ("o.k",)),
+        ],
+        ids=lambda ruleset: ruleset.runnable[0].query[:20],
+    )
+    def test_are_those_of_fields_that_are_asked_for_by_themselves(self, ruleset: RuleSet) -> None:
+        reading = reader_of(ruleset).read(
+            b'{"o":{"k":"a"},"nest":[{"k":"a"}],"ip":"::1","flat":"a"}'
+        )
+
+        assert reading is not None
+        assert not any(reading.texts)
+
+    def test_are_short(self) -> None:
+        read = reader_of(rule_set("o.n:1", ("k",))).read
+        short, long = (read(encoded({"k": "x" * length})) for length in (256, 257))
+        assert short is not None
+        assert long is not None
+
+        assert short.texts == ("x" * 256,)
+        assert long.texts == (None,)
+        assert b"x" * 257 in long.alike
+
+
+class Fake:
+    """Reads nothing of an event but the whole."""
+
+    def __init__(self) -> None:
+        self.read_bytes: list[int] = []
+
+    def read(self, event: bytes) -> Reading | None:
+        self.read_bytes.append(len(event))
+        return None if event == b"odd" else Reading(event, None, None, ())
+
+    def apart(self, rule_id: str) -> tuple[ApartTerm, ...]:
+        return ()
 
 
 MATCHED = Outcome(Disposition.MATCHED, matches=(("r", 0),))
 
 
 def test_a_verdict_is_known_once_it_was_learned() -> None:
-    remembered = Verdicts(fake)
+    remembered = Verdicts(Fake())
     first = remembered.look(b"a")
     assert first is not None
     assert first.verdict is None
 
-    remembered.learn(first.digest, MATCHED)
+    remembered.learn(first, MATCHED)
 
     again = remembered.look(b"a")
     assert again is not None
@@ -200,9 +265,12 @@ def test_a_verdict_is_known_once_it_was_learned() -> None:
     ],
 )
 def test_what_is_said_of_one_event_alone_or_is_large_is_not_remembered(outcome: Outcome) -> None:
-    remembered = Verdicts(fake)
+    remembered = Verdicts(Fake())
 
-    remembered.learn(b"a", outcome)
+    alike = remembered.look(b"a")
+    assert alike is not None
+
+    remembered.learn(alike, outcome)
 
     assert len(remembered) == 0
 
@@ -211,7 +279,7 @@ def learned(remembered: Verdicts, *events: bytes) -> None:
     for event in events:
         alike = remembered.look(event)
         assert alike is not None
-        remembered.learn(alike.digest, MATCHED)
+        remembered.learn(alike, MATCHED)
 
 
 def known(remembered: Verdicts, *events: bytes) -> list[bool]:
@@ -221,7 +289,7 @@ def known(remembered: Verdicts, *events: bytes) -> list[bool]:
 
 def test_what_was_not_used_for_longest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdicts, "_MAX_ENTRIES", 3)
-    remembered = Verdicts(fake)
+    remembered = Verdicts(Fake())
     learned(remembered, b"a", b"b", b"c", b"a", b"d")
 
     assert known(remembered, b"a", b"b", b"c", b"d") == [True, False, True, True]
@@ -232,7 +300,7 @@ def test_verdicts_that_say_the_same_share_it_and_different_ones_are_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(verdicts, "_MAX_OUTCOMES", 2)
-    remembered = Verdicts(fake)
+    remembered = Verdicts(Fake())
     learned(remembered, b"a", b"b")
     first, second = (remembered.look(event) for event in (b"a", b"b"))
     assert first is not None and second is not None  # noqa: PT018
@@ -240,12 +308,14 @@ def test_verdicts_that_say_the_same_share_it_and_different_ones_are_bounded(
 
     assert first.verdict.outcome is second.verdict.outcome
     for number in range(5):
-        remembered.learn(b"%d" % number, Outcome(Disposition.MATCHED, matches=(("r", number),)))
+        alike = remembered.look(b"%d" % number)
+        assert alike is not None
+        remembered.learn(alike, Outcome(Disposition.MATCHED, matches=(("r", number),)))
     assert len(remembered._outcomes) <= 2
 
 
 def test_digests_of_two_workers_differ() -> None:
-    first, second = (Verdicts(fake).look(b"a") for _ in range(2))
+    first, second = (Verdicts(Fake()).look(b"a") for _ in range(2))
 
     assert first is not None
     assert second is not None
@@ -254,17 +324,12 @@ def test_digests_of_two_workers_differ() -> None:
 
 
 def test_large_events_are_not_looked_up() -> None:
-    asked = []
-
-    def take(event: bytes) -> tuple[bytes, str | None] | None:
-        asked.append(len(event))
-        return fake(event)
-
-    remembered = Verdicts(take, max_bytes=100)
+    reader = Fake()
+    remembered = Verdicts(reader, max_bytes=100)
 
     assert remembered.look(b"a" * 101) is None
     assert remembered.look(b"a" * 100) is not None
-    assert asked == [100]
+    assert reader.read_bytes == [100]
 
 
 def test_where_next_to_nothing_is_known_events_are_not_looked_up_for_a_while(
@@ -272,7 +337,7 @@ def test_where_next_to_nothing_is_known_events_are_not_looked_up_for_a_while(
 ) -> None:
     monkeypatch.setattr(verdicts, "_ROUND", 64)
     monkeypatch.setattr(verdicts, "_REST", 10)
-    remembered = Verdicts(fake)
+    remembered = Verdicts(Fake())
     learned(remembered, b"a")
 
     for number in range(63):  # 1 of 16 is known

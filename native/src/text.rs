@@ -1,0 +1,50 @@
+//! Texts of JSON as Python's.
+
+use memchr::memchr;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+/// Returns what stands between quotes, where it is known to be right and to hold no surrogates.
+pub fn text<'py>(py: Python<'py>, written: &str) -> Bound<'py, PyString> {
+    let Some(first) = memchr(b'\\', written.as_bytes()) else {
+        return PyString::new(py, written);
+    };
+    PyString::new(py, &unescaped(written, first))
+}
+
+fn unescaped(written: &str, first: usize) -> String {
+    let mut text = String::with_capacity(written.len());
+    let (mut rest, mut next) = (written, Some(first));
+    while let Some(place) = next {
+        text.push_str(&rest[..place]);
+        let (character, length) = match rest.as_bytes()[place + 1] {
+            b'u' => {
+                let code = u32::from_str_radix(&rest[place + 2..place + 6], 16);
+                (code.ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER), 6)
+            }
+            b'b' => ('\u{8}', 2),
+            b'f' => ('\u{c}', 2),
+            b'n' => ('\n', 2),
+            b'r' => ('\r', 2),
+            b't' => ('\t', 2),
+            other => (char::from(other), 2),
+        };
+        text.push(character);
+        rest = &rest[place + length..];
+        next = memchr(b'\\', rest.as_bytes());
+    }
+    text.push_str(rest);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescaped;
+
+    #[test]
+    fn escapes_stand_for_characters() {
+        let written = r#"C:\\a\/b\"\b\f\n\r\t\u00e4\u20ACz"#;
+        let first = written.find('\\').unwrap();
+        assert_eq!(unescaped(written, first), "C:\\a/b\"\u{8}\u{c}\n\r\tä€z");
+    }
+}
