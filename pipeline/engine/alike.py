@@ -19,7 +19,7 @@ from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.index import DATA_STREAM_FIELDS
 from pipeline.engine.seen import EVENT_ID
 from pipeline.engine.timestamp import TIMESTAMP
-from pipeline.kql import FieldTable, FieldType, MemoMatcher, compile_node
+from pipeline.kql import FieldTable, FieldType, Memo, MemoMatcher, compile_node
 from pipeline.kql.nodes import Node
 from pipeline.kql.values import ValueType
 from pipeline.rules.compiled import CompiledRule
@@ -136,9 +136,9 @@ class TextClasses:
         event: Event = {self._name: text}
         for name in self._above:
             event = {name: event}
-        answers = 1
+        answers, memo = 1, Memo()
         for part in self._parts:
-            answers = 2 * answers + part(event)
+            answers = 2 * answers + part(event, memo)
         for term in self._terms:
             answers = 2 * answers + (term(text) is None)
         return b"\x01" + answers.to_bytes(self._bytes, "big")

@@ -51,6 +51,8 @@ class MatchCounts:
         self._matches: Counter[str] = Counter()
         self.observations: Counter[str] = Counter()
         """By result."""
+        self.ages: list[float] = []
+        """Of events whose sightings are forwarded, in seconds."""
 
     def add(self, topic: str, outcome: Outcome) -> None:
         """Count what was found in a record."""
@@ -76,5 +78,6 @@ class MatchCounts:
             metrics.rule_matches.labels(rule_id).inc(matches)
         for result, observations in self.observations.items():
             metrics.observations.labels(result).inc(observations)
-        for counts in (self._documents, self._matches, self.observations):
+        metrics.event_age.observe(self.ages)
+        for counts in (self._documents, self._matches, self.observations, self.ages):
             counts.clear()

@@ -102,7 +102,6 @@ class Judge:
             verdicts: what remembers verdicts of the stage, if that is possible.
         """
         self._stage = stage
-        self._metrics = metrics
         self._max_bytes = settings.kafka.message_max_bytes - RECORD_OVERHEAD_BYTES
         self._forwarded = ForwardedCache(
             max_entries=settings.state.forwarded_entries,
@@ -212,7 +211,7 @@ class Judge:
         self._forwarded.remember(seen)
         self.counts.observations["forwarded"] += 1
         age_ms = max(0, seen.match.record.arrival_ms - seen.match.time_ms)
-        self._metrics.event_age.observe(age_ms / 1000)
+        self.counts.ages.append(age_ms / 1000)
 
     def _refused(self, outgoing: Outgoing) -> RecordError | None:
         """Return why the broker would refuse a record, if it would."""
