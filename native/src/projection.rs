@@ -286,9 +286,10 @@ impl<'a> Reader<'a> {
             }
             self.time = Some(text);
         }
-        if node.is_id && !goes_on {
+        if node.is_id {
             let text = self.text_since(start)?;
-            if self.id.replace(text).is_some() {
+            // A key that goes on below it may be that of a field.
+            if goes_on || self.id.replace(text).is_some() {
                 return None;
             }
         }
@@ -471,7 +472,7 @@ mod tests {
             (r#"{"host.id":["h"]}"#, r#"host.id|["h"]|"#, [None, None], None),
             (r#"{"host":{"id":null}}"#, "host/id|null|", [None, None], None),
             (r#"{"host.id.x":"h"}"#, r#"host.id.x|"h"|"#, [None, None], None),
-            (r#"{"event":{"id":"1","id.x":2}}"#, "", [None, None], told("1")),
+            (r#"{"event":{"id":"1"}}"#, "", [None, None], told("1")),
         ] {
             assert_eq!(apart(event), Some((bytes.to_owned(), texts.to_vec(), id)), "{event}");
         }
@@ -502,6 +503,8 @@ mod tests {
             r#"{"event.ingested":"T"}"#,
             r#"{"event":[]}"#,
             r#"{"event":{"id":1}}"#,
+            r#"{"event":{"id":"1","id.x":"2"}}"#,
+            r#"{"event.id.x":"2"}"#,
             r#"{"event":{"id":["1"]}}"#,
             r#"{"event.id":"1","event":{"id":"1"}}"#,
             r#"{"host":"h"}"#,

@@ -38,9 +38,10 @@ _TEXT_TYPES: Final = frozenset({"keyword", "wildcard", "constant_keyword"})
 _MOST_PARTS: Final = 32
 """A field that more parts of queries ask is not told apart: all would be asked of each text."""
 
-_REMEMBERED: Final = 16_384
-"""So many texts of a field are kept with what the rules say of them; of 256 bytes at most, since
-longer ones are not told apart."""
+_REMEMBERED: Final = 98_304
+_REMEMBERED_OF_A_FIELD: Final = 16_384
+"""So many texts of all fields, and of each, are kept with what the rules say of them; none has more
+than 256 bytes, since longer ones are not told apart."""
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -90,7 +91,8 @@ class Reader:
         terms: Mapping[str, tuple[ApartTerm, ...]],
     ) -> None:
         self._take = take
-        self._classes = tuple(lru_cache(maxsize=_REMEMBERED)(each.of) for each in classes)
+        size = min(_REMEMBERED_OF_A_FIELD, _REMEMBERED // max(1, len(classes)))
+        self._classes = tuple(lru_cache(maxsize=size)(each.of) for each in classes)
         self._terms = terms
 
     def read(self, event: bytes) -> Reading | None:
@@ -99,7 +101,10 @@ class Reader:
         if taken is None:
             return None
         alike, time, event_id, texts = taken
-        classes = [class_of(text) for class_of, text in zip(self._classes, texts, strict=True)]
+        try:
+            classes = [class_of(text) for class_of, text in zip(self._classes, texts, strict=True)]
+        except Exception:  # noqa: BLE001  (the match stage tells which rule it is, and goes on)
+            return None
         return Reading(b"".join((alike, *classes)), time, event_id, texts)
 
     def apart(self, rule_id: str) -> tuple[ApartTerm, ...]:

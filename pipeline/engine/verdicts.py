@@ -16,12 +16,14 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import Final
 
 import msgspec
 
 from pipeline.engine.alike import ApartTerm, Reader, Reading
 from pipeline.engine.match import Disposition, Outcome
+from pipeline.engine.seen import Seen
 from pipeline.engine.wire import RuleRef
 from pipeline.types import Term
 
@@ -31,6 +33,9 @@ _MAX_EVENT_BYTES: Final = 65_536
 _MAX_SIGHTINGS: Final = 16
 """Nor of events with more term tuples, or that more rules match: such a verdict weighs a lot, and
 the event's size would limit what each of the rules may take."""
+
+_MAX_CHARACTERS: Final = 1_024
+"""Nor of events whose terms are longer together, but for those that are told apart."""
 
 _MAX_ENTRIES: Final = 32_768
 """So many verdicts are kept; those not used for longest go first."""
@@ -54,7 +59,7 @@ class Sighted(msgspec.Struct, frozen=True, gc=False):
         rule: the rule.
         history: id of its history.
         window_ms: length of the history.
-        terms: the tuple, as it was in the first such event.
+        terms: the tuple, without those terms that are made of another event's texts.
         apart: those of its terms that another event may have otherwise.
     """
 
@@ -74,7 +79,7 @@ class Sighted(msgspec.Struct, frozen=True, gc=False):
             return self.terms
         terms = list(self.terms)
         for place, number, term_of in self.apart:
-            # Where there is no text, or it has no term, there was none in the first event either.
+            # Where there is no text, there was none in the first event either.
             text = texts[number]
             if text is not None and (term := term_of(text)) is not None:
                 terms[place] = term
@@ -156,19 +161,27 @@ class Verdicts:
             or max(len(outcome.seen), len(outcome.matches)) > _MAX_SIGHTINGS
         ):
             return
-        sighted = tuple(
-            Sighted(
-                rule=seen.match.rule,
-                history=seen.match.history,
-                window_ms=seen.match.window_ms,
-                terms=seen.terms,
-                apart=self._reader.apart(seen.match.rule.id),
-            )
-            for seen in outcome.seen
-        )
+        sighted = tuple(self._sighted(seen, alike.reading.texts) for seen in outcome.seen)
+        terms = chain.from_iterable(each.terms for each in sighted)
+        if sum(len(term) for term in terms if type(term) is str) > _MAX_CHARACTERS:
+            return
         self._verdicts[alike.digest] = Verdict(self._shared(outcome), sighted)
         if len(self._verdicts) > _MAX_ENTRIES:
             self._verdicts.popitem(last=False)
+
+    def _sighted(self, seen: Seen, texts: Sequence[str | None]) -> Sighted:
+        apart = self._reader.apart(seen.match.rule.id)
+        terms = list(seen.terms)
+        for place, number, _ in apart:
+            if texts[number] is not None:
+                terms[place] = ""
+        return Sighted(
+            rule=seen.match.rule,
+            history=seen.match.history,
+            window_ms=seen.match.window_ms,
+            terms=tuple(terms),
+            apart=apart,
+        )
 
     def _shared(self, outcome: Outcome) -> Outcome:
         """Return what an outcome says of all events that read alike, as one object for many."""

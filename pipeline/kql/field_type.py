@@ -176,7 +176,7 @@ def read_entry(name: Any, entry: Any) -> Iterator[FieldType]:
         _known_type(name, options["type"]),
         name,
         caseless=_is_caseless(name, options),
-        ignore_above=_positive(name, options, "ignore_above"),
+        ignore_above=_positive(name, options, "ignore_above", whole=True),
         scaling_factor=_positive(name, options, "scaling_factor"),
         object_type=_object_type(name, options),
     )
@@ -205,12 +205,14 @@ def _is_caseless(name: str, options: Mapping[str, Any]) -> bool:
     return normalizer is not None
 
 
-def _positive(name: str, options: Mapping[str, Any], option: str) -> Any:
+def _positive(name: str, options: Mapping[str, Any], option: str, *, whole: bool = False) -> Any:
     value = options.get(option)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise FieldTypesError(f"field `{name}`: `{option}` must be a positive number")
+    kinds = int if whole else int | float
+    if isinstance(value, bool) or not isinstance(value, kinds) or value <= 0:
+        number = "whole number" if whole else "number"
+        raise FieldTypesError(f"field `{name}`: `{option}` must be a {number} above 0")
     return value
 
 

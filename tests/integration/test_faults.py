@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -704,24 +703,17 @@ def chunk(gap: int) -> list[bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("forgetful", [False, True], ids=["state_kept", "state_deleted"])
 def test_a_kill_in_any_gap_loses_nothing_invents_nothing_and_repeats_only_what_it_must(
-    kafka_deployment: NewDeployment, tmp_path: Path
+    kafka_deployment: NewDeployment, tmp_path: Path, forgetful: bool
 ):
-    """Twice at the same time: the next life finds the local state, or has only the changelogs."""
+    """One life for each gap: it finishes what the last one left, then dies in its own gap.
+
+    The next one finds the local state, or has only the changelogs.
+    """
     settings = few_partitions(tmp_path / "topics", 1)
-    kept = kafka_deployment(settings=settings, input_partitions=1)
-    deleted = kafka_deployment(settings=settings, input_partitions=1)
-    with ThreadPoolExecutor() as pool:
-        lives = [
-            pool.submit(die_in_every_gap, kept, forgetful=False),
-            pool.submit(die_in_every_gap, deleted, forgetful=True),
-        ]
-    for life in lives:
-        life.result()
-
-
-def die_in_every_gap(stack: Deployment, *, forgetful: bool) -> None:
-    """One life for each gap: it finishes what the last one left, then dies in its own gap."""
+    stack = kafka_deployment(settings=settings, input_partitions=1)
     may_repeat: set[str] = set()
     for gap, failpoint in enumerate(KILLS):
         armed = stack.directory / f"armed-{gap}"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.engine import verdicts
-from pipeline.engine.alike import ApartTerm, Reader, Reading, native_reader
+from pipeline.engine.alike import ApartTerm, Reader, Reading, TextClasses, native_reader
 from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.match import Disposition, MatchStage, Outcome, RuleFailure
 from pipeline.engine.verdicts import Verdicts
@@ -210,6 +210,24 @@ class TestTextsThatAreToldApart:
         assert reading is not None
         assert not any(reading.texts)
 
+    @pytest.mark.parametrize("query", ["k:x", "k:x and event.id.x:a"])
+    def test_nothing_is_remembered_of_what_stands_below_the_id(self, query: str) -> None:
+        table = FieldTable.from_mapping({"k": "keyword", "event.id.x": "keyword"})
+        new_terms = NewTerms(("event.id.x",), 86_400_000, "now-1d")
+        rules = [new_terms_rule(query=query, new_terms=new_terms)]
+        reader = reader_of(RuleSet.compile(rules, table)[0])
+
+        for event in ({"event.id.x": "a"}, {"event": {"id.x": "a"}}, {"event": {"id": {"x": 1}}}):
+            assert reader.read(encoded({"k": "x", **event})) is None
+
+    def test_make_nothing_fail(self) -> None:
+        def part(event: Any, memo: Any = None) -> bool:
+            raise ValueError
+
+        reader = Reader(lambda _: (b"", None, None, ("x",)), [TextClasses("k", [part], [])], {})
+
+        assert reader.read(b"{}") is None
+
     def test_are_short(self) -> None:
         read = reader_of(rule_set("o.n:1", ("k",))).read
         short, long = (read(encoded({"k": "x" * length})) for length in (256, 257))
@@ -347,3 +365,15 @@ def test_where_next_to_nothing_is_known_events_are_not_looked_up_for_a_while(
 
     assert [remembered.look(b"a") for _ in range(10)] == [None] * 10
     assert remembered.look(b"a") is not None
+
+
+def test_verdicts_with_long_terms_are_not_remembered() -> None:
+    ruleset = rule_set("o.n:1", ("o.p.w",))
+    remembered = Verdicts(Fake())
+    for length in (1024, 1025):
+        event = {"o": {"n": 1, "p": {"w": "x" * length}}}
+        alike = remembered.look(encoded(event))
+        assert alike is not None
+        remembered.learn(alike, outcome(ruleset, event))
+
+    assert len(remembered) == 1
