@@ -24,14 +24,14 @@ def folder(tmp_path):
 
 def test_700_rules_load_and_compile_within_seconds(folder):
     fields = FieldTable.builtin()
-    began = time.perf_counter()
+    began = time.process_time()
 
     loaded = load_rules([folder])
     ruleset, issues = RuleSet.compile(loaded.rules, fields)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
 
     assert (loaded.issues, issues) == ((), ())
     assert len(ruleset.runnable) == COUNT
-    # About 1.5 s on one core of a small machine; the bound leaves room for a busy one.
-    assert seconds < 15
+    # About 1.5 s of one core of a small machine; the bound leaves room for one that is shared.
+    assert seconds < 30
     assert len({compiled.history_id for compiled in ruleset.rules}) == COUNT
