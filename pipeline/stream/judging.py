@@ -16,7 +16,7 @@ from pipeline.engine.identity import event_identity, term_key
 from pipeline.engine.match import SKIPPED, Disposition, MatchStage, Outcome
 from pipeline.engine.seen import RuleMatch, Seen
 from pipeline.engine.timestamp import TIMESTAMP, usable_time
-from pipeline.engine.verdicts import Alike, Verdicts
+from pipeline.engine.verdicts import Alike, Sighted, Verdicts
 from pipeline.engine.wire import encode
 from pipeline.errors import RecordError
 from pipeline.record import Position, Record
@@ -153,23 +153,12 @@ class Judge:
         if is_covered:
             self.counts.observations["covered"] += len(found)
             return verdict.outcome
-        document = Document({}, record.value or b"", 0)
         identity = event_identity(reading.event_id, record.position, 0)
-        seen = []
-        for sighted, key, terms in found:
-            match = RuleMatch(
-                rule=sighted.rule,
-                history=sighted.history,
-                window_ms=sighted.window_ms,
-                document=document,
-                record=record,
-                time_ms=time_ms,
-                time_source=TIMESTAMP,
-                capped=False,
-                _identity=identity,
-            )
-            seen.append(Seen(key, terms, match))
-        return msgspec.structs.replace(verdict.outcome, seen=tuple(seen))
+        seen = tuple(
+            Seen(key, terms, _match(sighted, record, time_ms, identity))
+            for sighted, key, terms in found
+        )
+        return msgspec.structs.replace(verdict.outcome, seen=seen)
 
     def forget(self) -> None:
         """Leave nothing out because of what was judged so far: it may be lost on its way."""
@@ -220,3 +209,18 @@ class Judge:
             return None
         text = f"a record of {size} bytes; raise kafka.message_max_bytes"
         return RecordError("output_too_large", text)
+
+
+def _match(sighted: Sighted, record: Record, time_ms: int, identity: str) -> RuleMatch:
+    """Return the match of a rule by an event that was not decoded."""
+    return RuleMatch(
+        rule=sighted.rule,
+        history=sighted.history,
+        window_ms=sighted.window_ms,
+        document=Document({}, record.value or b"", 0),
+        record=record,
+        time_ms=time_ms,
+        time_source=TIMESTAMP,
+        capped=False,
+        _identity=identity,
+    )
