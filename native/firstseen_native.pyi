@@ -79,7 +79,7 @@ class Projection:
         """Prepare it.
 
         Args:
-            fields: dotted paths; none is one of the others, or leads to one.
+            fields: dotted paths; none is one of `apart`, or leads to one.
             apart: paths of more fields, of which a text of at most 256 bytes is told apart, and
                 only what else may stand there is taken.
             time: path of the field of the time, of which the text is told and not taken.

@@ -66,7 +66,7 @@ impl Node {
 pub struct Names<'n> {
     /// What is taken.
     pub fields: &'n [String],
-    /// Of these, a text is told apart and not taken.
+    /// More fields, of which a text is told apart and not taken.
     pub apart: &'n [String],
     pub time: &'n str,
     pub id: &'n str,

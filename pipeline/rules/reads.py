@@ -56,8 +56,7 @@ def parts_by_field(compiled: CompiledRule) -> FieldParts:
         if isinstance(node, Is | Range) and isinstance(node.field, str):
             return _source(node.field, compiled.fields)
         if isinstance(node, Is | Range | Nested):
-            paths = (name for name in _of_query(node, compiled.fields) if name is not None)
-            others.update(_source(path, compiled.fields) for path in paths)
+            others.update(name for name in _of_query(node, compiled.fields) if name is not None)
             return None
         children = children_of(node)
         paths_below = [only_field(child) for child in children]
@@ -71,7 +70,8 @@ def parts_by_field(compiled: CompiledRule) -> FieldParts:
     path = only_field(compiled.node)
     if path is not None:
         own[path].append(compiled.node)
-    return FieldParts(own, frozenset(others | {_source(name, compiled.fields) for name in others}))
+    sources = {_source(name, compiled.fields) for name in others}
+    return FieldParts(own, frozenset(others | sources))
 
 
 def _source(name: str, fields: FieldTable) -> str:
