@@ -1,7 +1,7 @@
 """What firstseen does to nearly all that it reads: its search of batches, its look at events."""
 
-from collections.abc import Sequence
-from typing import TypeAlias, final
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias, final
 
 from typing_extensions import Buffer
 
@@ -101,3 +101,155 @@ class Projection:
             surrogates, exponents or long numbers, with an unexpected field, with a time or an id
             that is no text, or with two values at a field that is told apart.
         """
+
+@final
+class Forwarded:
+    """What was forwarded lately; `pipeline.engine.forwarded.ForwardedCache` says why."""
+
+    def __new__(cls, max_entries: int, granularity_ms: int) -> Forwarded: ...
+    def covers(
+        self,
+        key: bytes,
+        window_ms: int,
+        time_ms: int,
+        read_ms: int,
+        topic: str,
+        partition: int,
+        offset: int,
+        index: int,
+    ) -> bool:
+        """Return whether a sighting is covered by one forwarded before."""
+
+    def remember(
+        self,
+        key: bytes,
+        time_ms: int,
+        read_ms: int,
+        topic: str,
+        partition: int,
+        offset: int,
+        index: int,
+    ) -> None:
+        """Note that a sighting is forwarded."""
+
+    def clear(self) -> None:
+        """Forget everything."""
+
+    def __len__(self) -> int: ...
+
+Spelled: TypeAlias = tuple[bytes, bytes]
+"""A value as hashes are made of it, and as it is sent."""
+
+class Rule(Protocol):
+    """A rule, as far as its sightings depend on it."""
+
+    @property
+    def history(self) -> bytes:
+        """Id of its history: eight bytes."""
+    @property
+    def window_ms(self) -> int:
+        """Length of the history."""
+    @property
+    def opening(self) -> bytes:
+        """How its observations begin, up to their terms."""
+    @property
+    def id_opening(self) -> bytes:
+        """How what the ids of its alerts are made of begins, up to the terms."""
+    @property
+    def apart(self) -> Sequence[tuple[int, int, int]]:
+        """Of its terms that are told apart: which term, which text, which of its spellings."""
+
+class Limits(Protocol):
+    """See `pipeline.engine.verdicts.Limits`."""
+
+    @property
+    def verdicts(self) -> int: ...
+    @property
+    def texts(self) -> int: ...
+    @property
+    def text_bytes(self) -> int: ...
+    @property
+    def event_bytes(self) -> int: ...
+    @property
+    def value_bytes(self) -> int: ...
+    @property
+    def term_bytes(self) -> int: ...
+    @property
+    def future_ms(self) -> int: ...
+    @property
+    def round(self) -> int: ...
+    @property
+    def rare(self) -> int: ...
+    @property
+    def rest(self) -> int: ...
+
+@final
+class Verdicts:
+    """Remembers what rules said of events. Not for two threads at once."""
+
+    def __new__(
+        cls,
+        projection: Projection,
+        texts: Sequence[tuple[Callable[[str], tuple[bytes, list[Spelled | None]]], bytes]],
+        rules: Sequence[Rule],
+        forwarded: Forwarded,
+        usable_time: Callable[[str], int | None],
+        spelled_id: Callable[[str], Spelled],
+        key: bytes,
+        limits: Limits,
+    ) -> Verdicts:
+        """Prepare it.
+
+        Args:
+            projection: what is taken of events.
+            texts: by field that it tells apart: what returns the class of a text and its spellings,
+                and the class where there is none. Classes of a field have one length.
+            rules: the rules that see terms.
+            forwarded: what was forwarded lately.
+            usable_time: returns the time that a text stands for, if it can be that of an event;
+                asked of what is not spelled as usual.
+            spelled_id: returns what stands for an event's id; asked of unusual ones.
+            key: of the digests, 1 to 64 bytes.
+            limits: what bounds it.
+
+        Raises:
+            ValueError: the key has another length.
+        """
+
+    def judge(
+        self, records: list[Any], start: int, topic: str, partition: int, read_ms: int
+    ) -> tuple[int, bool, bool, list[tuple[Any, int]], list[tuple[bytes, bytes]], int, list[float]]:
+        """Judge records of a partition up to the first one of which no match is known.
+
+        Or as far as it takes to have a megabyte to send.
+
+        Args:
+            records: have an offset, a timestamp, its type, and a value.
+            start: number of the first one.
+            topic: their topic.
+            partition: their partition.
+            read_ms: when they were read.
+
+        Returns:
+            The fields of `pipeline.engine.verdicts.Known`.
+        """
+
+    def learn(
+        self, event: bytes, said: Any, matches: bool, sighted: list[tuple[int, list[Spelled]]]
+    ) -> None:
+        """Remember what was said of an event, if it can be read.
+
+        Args:
+            event: the event.
+            said: what is told of all that read alike.
+            matches: whether a rule matches them.
+            sighted: the tuples that rules saw, each with the number of the rule.
+
+        Raises:
+            ValueError: there is no rule of this number.
+        """
+
+    def digest_of(self, event: bytes) -> bytes | None:
+        """Return what stands for all that the rules can depend on; None if it cannot be read."""
+
+    def __len__(self) -> int: ...

@@ -7,11 +7,15 @@
 //! there of what it needs.
 
 mod batch;
+mod classes;
+mod forwarded;
 mod frames;
 mod projection;
 mod record;
 mod search;
 mod text;
+mod time;
+mod verdicts;
 
 use std::io::Read;
 use std::sync::Mutex;
@@ -298,5 +302,7 @@ type Taken<'py> = (
 #[pymodule]
 fn firstseen_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Scan>()?;
-    module.add_class::<Projection>()
+    module.add_class::<Projection>()?;
+    module.add_class::<forwarded::Forwarded>()?;
+    module.add_class::<verdicts::Verdicts>()
 }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from pipeline.config.native import uses_native
 from pipeline.config.settings import Settings
 from pipeline.engine.alike import native_reader
 from pipeline.engine.decode import DecodeLimits
+from pipeline.engine.forwarded import ForwardedCache, NativeForwardedCache
 from pipeline.engine.match import MatchStage
 from pipeline.engine.prefilter import Prefilter
-from pipeline.engine.verdicts import Verdicts
+from pipeline.engine.verdicts import Limits, Verdicts
 from pipeline.rules import RuleSet
 
 
@@ -22,17 +25,41 @@ def decode_limits(settings: Settings) -> DecodeLimits:
     )
 
 
-def verdicts_of(settings: Settings, ruleset: RuleSet) -> Verdicts | None:
+def forwarded_cache(settings: Settings) -> ForwardedCache:
+    """Return the memory of what was forwarded lately."""
+    return ForwardedCache(
+        settings.state.forwarded_entries, _milliseconds(settings.state.granularity)
+    )
+
+
+def verdicts_of(settings: Settings, ruleset: RuleSet, value_bytes: int) -> Verdicts | None:
     """Return what remembers verdicts of the match stage, None where nothing can.
+
+    Args:
+        settings: the whole configuration.
+        ruleset: the rules.
+        value_bytes: the largest observation that can be sent.
 
     Raises:
         ConfigError: see `uses_native`.
     """
     if not uses_native(settings):
         return None
-    limits = decode_limits(settings)
-    reader = native_reader(ruleset, limits, match_index=settings.rules.match_index)
-    return None if reader is None else Verdicts(reader, max_bytes=limits.max_bytes)
+    decoded = decode_limits(settings)
+    reader = native_reader(ruleset, decoded, match_index=settings.rules.match_index)
+    if reader is None:
+        return None
+    state, limits = settings.state, Limits()
+    return Verdicts(
+        ruleset,
+        reader,
+        NativeForwardedCache(state.forwarded_entries, _milliseconds(state.granularity)),
+        limits._replace(
+            event_bytes=min(limits.event_bytes, decoded.max_bytes),
+            value_bytes=value_bytes,
+            future_ms=_milliseconds(state.max_future),
+        ),
+    )
 
 
 def match_stage(
@@ -42,8 +69,12 @@ def match_stage(
     return MatchStage(
         ruleset,
         limits=decode_limits(settings),
-        max_future_ms=round(settings.state.max_future.total_seconds() * 1000),
+        max_future_ms=_milliseconds(settings.state.max_future),
         prefilter=prefilter,
         match_index=settings.rules.match_index,
         include_event=settings.alerts.include_event,
     )
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)

@@ -9,16 +9,15 @@ part of the queries says of it that asks for this field alone.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias
-
-import msgspec
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from pipeline.engine.decode import DecodeLimits
+from pipeline.engine.identity import canonical_json
 from pipeline.engine.index import DATA_STREAM_FIELDS
 from pipeline.engine.seen import EVENT_ID
 from pipeline.engine.timestamp import TIMESTAMP
+from pipeline.engine.wire import encode_term
 from pipeline.kql import FieldTable, FieldType, Memo, MemoMatcher, compile_node
 from pipeline.kql.nodes import Node
 from pipeline.kql.values import ValueType
@@ -27,10 +26,11 @@ from pipeline.rules.reads import parts_by_field, paths_read
 from pipeline.rules.ruleset import RuleSet
 from pipeline.types import Event, Term
 
-Take: TypeAlias = Callable[
-    [bytes], tuple[bytes, str | None, str | None, tuple[str | None, ...]] | None
-]
-"""What is taken of an event, its time, its id, and the texts told apart: see `firstseen-native`."""
+if TYPE_CHECKING:
+    from firstseen_native import Projection
+
+Spelled: TypeAlias = tuple[bytes, bytes]
+"""A value as hashes are made of it, and as it is sent."""
 
 _TEXT_TYPES: Final = frozenset({"keyword", "wildcard", "constant_keyword"})
 """Types of fields whose values are texts, each at the field's own path."""
@@ -38,115 +38,79 @@ _TEXT_TYPES: Final = frozenset({"keyword", "wildcard", "constant_keyword"})
 _MOST_PARTS: Final = 32
 """A field that more parts of queries ask is not told apart: all would be asked of each text."""
 
-_REMEMBERED: Final = 98_304
-_REMEMBERED_OF_A_FIELD: Final = 16_384
-"""So many texts of all fields, and of each, are kept with what the rules say of them; none has more
-than 256 bytes, since longer ones are not told apart."""
-
-
-class Reading(msgspec.Struct, frozen=True, gc=False):
-    """What was read of an event.
-
-    Attributes:
-        alike: the same for all events that the rules cannot tell apart, but for the terms in
-            `texts`, their times and their ids.
-        time: the text of ``@timestamp``, the only time field that it has; None if it has none.
-        event_id: the text of ``event.id``, if it has one.
-        texts: by field that is told apart, the one text it holds; None if it holds anything else.
-    """
-
-    alike: bytes
-    time: str | None
-    event_id: str | None
-    texts: tuple[str | None, ...]
-
 
 class ApartTerm(NamedTuple):
     """A term that is told apart.
 
     Attributes:
         place: which term of the tuple.
-        text: which of the `Reading.texts`.
-        term: returns the term that a text is indexed as.
+        text: which of the texts that are told apart.
+        way: in which of the ways the text is indexed, see `TextClasses`.
     """
 
     place: int
     text: int
-    term: Callable[[str], Term | None]
+    way: int
 
 
-class Reader:
-    """Reads of events what the rules of a set can depend on.
+class Reader(NamedTuple):
+    """How events are read.
 
-    Args:
-        take: takes it.
+    Attributes:
+        projection: takes of an event what rules can depend on.
         classes: by field that is told apart, what says which texts are the same to all rules.
-        terms: by rule, its terms that are told apart.
+        apart: by rule, its terms that are told apart.
     """
 
-    def __init__(
-        self,
-        take: Take,
-        classes: Sequence[TextClasses],
-        terms: Mapping[str, tuple[ApartTerm, ...]],
-    ) -> None:
-        self._take = take
-        size = min(_REMEMBERED_OF_A_FIELD, _REMEMBERED // max(1, len(classes)))
-        self._classes = tuple(lru_cache(maxsize=size)(each.of) for each in classes)
-        self._terms = terms
-
-    def read(self, event: bytes) -> Reading | None:
-        """Read an event; None if it is written in an unusual way."""
-        taken = self._take(event)
-        if taken is None:
-            return None
-        alike, time, event_id, texts = taken
-        try:
-            classes = [class_of(text) for class_of, text in zip(self._classes, texts, strict=True)]
-        except Exception:  # noqa: BLE001  (the match stage tells which rule it is, and goes on)
-            return None
-        return Reading(b"".join((alike, *classes)), time, event_id, texts)
-
-    def apart(self, rule_id: str) -> tuple[ApartTerm, ...]:
-        """Return the terms of a rule that are told apart, in an event that has texts for them."""
-        return self._terms.get(rule_id, ())
+    projection: Projection
+    classes: tuple[TextClasses, ...]
+    apart: Mapping[str, tuple[ApartTerm, ...]]
 
 
 class TextClasses:
     """Says which texts of a field are the same to all rules.
 
+    Attributes:
+        absent: the class where there is no text; none of a text is like it.
+        ways: as given.
+
     Args:
         path: the field's.
         parts: the parts of the queries that ask this field alone.
-        terms: what returns the term that a text is indexed as, in each of the ways it is.
+        ways: the types as which a text is indexed.
     """
 
     def __init__(
         self,
         path: str,
         parts: Sequence[MemoMatcher],
-        terms: Sequence[Callable[[str], Term | None]],
+        ways: Sequence[ValueType],
     ) -> None:
         *self._above, self._name = path.split(".")
         self._above.reverse()
         self._parts = tuple(parts)
-        self._terms = tuple(terms)
-        self._bytes = (len(parts) + len(terms)) // 8 + 1
-        self._no_text = bytes(self._bytes + 1)
+        self.ways = tuple(ways)
+        self._bytes = (len(parts) + len(ways)) // 8 + 1
+        self.absent = bytes(self._bytes + 1)
 
-    def of(self, text: str | None) -> bytes:
-        """Return the class of a text; of one length, and another one where there is no text."""
-        if text is None:
-            return self._no_text
+    def of(self, text: str) -> tuple[bytes, list[Spelled | None]]:
+        """Return the class of a text, all of one length, and the terms that it is indexed as."""
         event: Event = {self._name: text}
         for name in self._above:
             event = {name: event}
         answers, memo = 1, Memo()
         for part in self._parts:
             answers = 2 * answers + part(event, memo)
-        for term in self._terms:
-            answers = 2 * answers + (term(text) is None)
-        return b"\x01" + answers.to_bytes(self._bytes, "big")
+        terms = [way.term(text) for way in self.ways]
+        for term in terms:
+            answers = 2 * answers + (term is None)
+        spelled_terms = [None if term is None else spelled(term) for term in terms]
+        return b"\x01" + answers.to_bytes(self._bytes, "big"), spelled_terms
+
+
+def spelled(term: Term) -> Spelled:
+    """Return a term as hashes are made of it, and as it is sent."""
+    return canonical_json(term), encode_term(term)
 
 
 def native_reader(ruleset: RuleSet, limits: DecodeLimits, *, match_index: bool) -> Reader | None:
@@ -181,7 +145,7 @@ def native_reader(ruleset: RuleSet, limits: DecodeLimits, *, match_index: bool) 
     apart = _told_apart(ruleset.runnable, others)
     import firstseen_native  # noqa: PLC0415 - it need not be installed
 
-    take = firstseen_native.Projection(
+    projection = firstseen_native.Projection(
         sorted(fields - apart.keys()),
         list(apart),
         TIMESTAMP,
@@ -189,10 +153,17 @@ def native_reader(ruleset: RuleSet, limits: DecodeLimits, *, match_index: bool) 
         sorted(unexpected),
         limits.max_depth,
         limits.max_values,
-    ).take
+    )
     numbers = {path: number for number, path in enumerate(apart)}
-    terms = {each.rule.rule_id: _apart_terms(each, numbers) for each in ruleset.runnable}
-    return Reader(take, tuple(apart.values()), terms)
+    terms = {
+        compiled.rule.rule_id: tuple(
+            ApartTerm(place, numbers[field.source], apart[field.source].ways.index(field.values))
+            for place, field in enumerate(_term_fields(compiled))
+            if field.source in numbers
+        )
+        for compiled in ruleset.runnable
+    }
+    return Reader(projection, tuple(apart.values()), terms)
 
 
 def _told_apart(rules: Sequence[CompiledRule], others: set[str]) -> dict[str, TextClasses]:
@@ -217,21 +188,13 @@ def _told_apart(rules: Sequence[CompiledRule], others: set[str]) -> dict[str, Te
         path: TextClasses(
             path,
             [compile_node(node, table) for node, table in parts[path]],
-            [each.term for each in dict.fromkeys(terms[path])],
+            list(dict.fromkeys(terms[path])),
         )
         for path in sorted(parts.keys() | terms.keys())
         if path not in entangled
         and len(parts[path]) <= _MOST_PARTS
         and not any(_is_below(path, other) or _is_below(other, path) for other in read)
     }
-
-
-def _apart_terms(compiled: CompiledRule, numbers: Mapping[str, int]) -> tuple[ApartTerm, ...]:
-    return tuple(
-        ApartTerm(place, numbers[field.source], field.values.term)
-        for place, field in enumerate(_term_fields(compiled))
-        if field.source in numbers
-    )
 
 
 def _term_fields(compiled: CompiledRule) -> Iterable[FieldType]:

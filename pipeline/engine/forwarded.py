@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any, Protocol
 
 import msgspec
 
 from pipeline.engine.seen import Seen
-from pipeline.record import Position, Record
+from pipeline.record import Position
+
+
+class Forwarded(Protocol):
+    """What was forwarded lately."""
+
+    def covers(self, seen: Seen) -> bool:
+        """Return whether a sighting is covered by one forwarded before."""
+
+    def remember(self, seen: Seen) -> None:
+        """Note that a sighting is forwarded."""
+
+    def clear(self) -> None:
+        """Forget everything, because what was forwarded may not have been handled."""
+
+    def __len__(self) -> int: ...
 
 
 class ForwardedCache:
@@ -43,39 +59,21 @@ class ForwardedCache:
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
 
     def covers(self, seen: Seen) -> bool:
-        """Return whether a sighting is covered by one forwarded before."""
-        match = seen.match
-        return self.covers_key(
-            seen.key, match.window_ms, match.time_ms, match.record, match.document.index
-        )
-
-    def covers_key(
-        self, key: bytes, window_ms: int, time_ms: int, record: Record, index: int = 0
-    ) -> bool:
-        """Return whether the sighting of this key is covered by one forwarded before.
-
-        Args:
-            key: of its observation.
-            window_ms: length of the history.
-            time_ms: effective time of the event.
-            record: where the event is from.
-            index: number of its document.
-        """
-        entry = self._entries.get(key)
+        entry = self._entries.get(seen.key)
         if entry is None:
             return False
-        self._entries.move_to_end(key)
+        self._entries.move_to_end(seen.key)
+        match = seen.match
         granularity_ms = self._granularity_ms
         return (
             # A history no longer than the granularity could end between two sightings.
-            window_ms > granularity_ms
-            and time_ms <= entry.latest_ms + granularity_ms
-            and 0 <= record.read_ms - entry.read_ms <= granularity_ms
-            and not entry.may_be_read_again_after(record.position, index)
+            match.window_ms > granularity_ms
+            and match.time_ms <= entry.latest_ms + granularity_ms
+            and 0 <= match.record.read_ms - entry.read_ms <= granularity_ms
+            and not entry.may_be_read_again_after(match.record.position, match.document.index)
         )
 
     def remember(self, seen: Seen) -> None:
-        """Note that a sighting is forwarded."""
         match = seen.match
         known = self._entries.get(seen.key)
         self._entries[seen.key] = _Entry(
@@ -89,7 +87,6 @@ class ForwardedCache:
             self._entries.popitem(last=False)
 
     def clear(self) -> None:
-        """Forget everything, because what was forwarded may not have been handled."""
         self._entries.clear()
 
     def __len__(self) -> int:
@@ -119,3 +116,49 @@ class _Entry(msgspec.Struct, frozen=True, gc=False):
             and (own.offset, self.index) >= (other.offset, index)
             and own.topic == other.topic
         )
+
+
+class NativeForwardedCache:
+    """The same by `firstseen-native`, which has to be installed, as `ForwardedCache`.
+
+    Attributes:
+        cache: for other code that is not Python.
+    """
+
+    def __init__(self, max_entries: int = 100_000, granularity_ms: int = 60_000) -> None:
+        import firstseen_native  # noqa: PLC0415 - it need not be installed
+
+        self.cache: Any = firstseen_native.Forwarded(max_entries, granularity_ms)
+
+    def covers(self, seen: Seen) -> bool:
+        match, position = seen.match, seen.match.record.position
+        return bool(
+            self.cache.covers(
+                seen.key,
+                match.window_ms,
+                match.time_ms,
+                match.record.read_ms,
+                position.topic,
+                position.partition,
+                position.offset,
+                match.document.index,
+            )
+        )
+
+    def remember(self, seen: Seen) -> None:
+        match, position = seen.match, seen.match.record.position
+        self.cache.remember(
+            seen.key,
+            match.time_ms,
+            match.record.read_ms,
+            position.topic,
+            position.partition,
+            position.offset,
+            match.document.index,
+        )
+
+    def clear(self) -> None:
+        self.cache.clear()
+
+    def __len__(self) -> int:
+        return len(self.cache)

@@ -104,12 +104,17 @@ def event_identity(event_id: str | None, position: Position, index: int) -> str:
     very long one is hashed, since it goes into each observation and alert beside the event. Else
     the place it was read from, with the document's number when it is not the record's first.
     """
-    if event_id and len(event_id) > _LONGEST_EVENT_ID:
-        return f"sha256:{hashlib.sha256(canonical_json(event_id)).hexdigest()}"
     if event_id:
-        return event_id
+        return named_identity(event_id)
     place = f"{position.topic}/{position.partition}/{position.offset}"
     return f"{place}/{index}" if index else place
+
+
+def named_identity(event_id: str) -> str:
+    """Return what `event_identity` does of an event with an ``event.id``."""
+    if len(event_id) > _LONGEST_EVENT_ID:
+        return f"sha256:{hashlib.sha256(canonical_json(event_id)).hexdigest()}"
+    return event_id
 
 
 def alert_id(rule_id: str, rule_version: int, terms: Sequence[Term], identity: str) -> str:
@@ -121,9 +126,13 @@ def alert_id(rule_id: str, rule_version: int, terms: Sequence[Term], identity: s
     if _are_plain(terms) and _are_plain((rule_id, identity)):
         return _hashed(orjson.dumps([rule_id, rule_version, terms, identity]))
     # The same text, but for the time that it takes to spell a long term for each tuple.
-    rule = canonical_json([rule_id, rule_version])
-    text = b"%b,%b,%b]" % (rule[:-1], _canonical_terms(terms), canonical_json(identity))
-    return _hashed(text)
+    opening = alert_id_opening(rule_id, rule_version)
+    return _hashed(b"%b%b,%b]" % (opening, _canonical_terms(terms), canonical_json(identity)))
+
+
+def alert_id_opening(rule_id: str, rule_version: int) -> bytes:
+    """Return how what the ids of a rule's alerts are made of begins, up to the tuple."""
+    return canonical_json([rule_id, rule_version])[:-1] + b","
 
 
 def summary_id(rule_id: str, window_start_ms: int) -> str:

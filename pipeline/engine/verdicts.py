@@ -8,24 +8,31 @@ than known fields, or an event is written in an unusual way, nothing is remember
 
 The time of an event is no part of it, and neither are texts of terms of which the rules ask little
 (`pipeline.engine.alike`): they are told beside it, and the term tuples are made of them.
+
+What is to be sent of an event of which the verdict is known is spelled out there as well, byte for
+byte as `pipeline.engine.seen` does. Here is said what may be remembered.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
-from itertools import chain
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from pipeline.engine.alike import ApartTerm, Reader, Reading
+from pipeline.engine.alike import ApartTerm, Reader, Spelled, spelled
+from pipeline.engine.forwarded import NativeForwardedCache
+from pipeline.engine.identity import alert_id_opening, named_identity
 from pipeline.engine.match import Disposition, Outcome
-from pipeline.engine.seen import Seen
-from pipeline.engine.wire import RuleRef
-from pipeline.types import Term
+from pipeline.engine.timestamp import usable_time
+from pipeline.engine.wire import RuleRef, observation_opening
+from pipeline.rules.compiled import CompiledRule
+from pipeline.rules.ruleset import RuleSet
+
+if TYPE_CHECKING:
+    import firstseen_native
 
 _MAX_EVENT_BYTES: Final = 65_536
 """Of larger events nothing is remembered: their size limits what rules may take for them."""
@@ -34,126 +41,146 @@ _MAX_SIGHTINGS: Final = 16
 """Nor of events with more term tuples, or that more rules match: such a verdict weighs a lot, and
 the event's size would limit what each of the rules may take."""
 
-_MAX_CHARACTERS: Final = 1_024
+_MAX_TERM_BYTES: Final = 1_024
 """Nor of events whose terms are longer together, but for those that are told apart."""
 
-_MAX_ENTRIES: Final = 32_768
+_MAX_VERDICTS: Final = 32_768
 """So many verdicts are kept; those not used for longest go first."""
 
 _MAX_OUTCOMES: Final = 1_024
 """Verdicts that say the same share it, as long as there are no more different ones."""
 
-_DIGEST_BYTES: Final = 16
+_MAX_TEXTS: Final = 16_384
+_MAX_TEXT_BYTES: Final = 32 << 20
+"""So many texts of each field are kept with what the rules say of them, and so many bytes of all;
+none has more than 256, since longer ones are not told apart."""
 
-_ROUND: Final = 2 * _MAX_ENTRIES
+_ROUND: Final = 2 * _MAX_VERDICTS
 _RARE: Final = 16
 _REST: Final = 4 * _ROUND
 """Where for a round less than one of sixteen events is known, the next ones are not looked up. A
 round is longer than it takes to get to know all that can be remembered."""
 
 
-class Sighted(msgspec.Struct, frozen=True, gc=False):
-    """A term tuple that a rule saw.
+class Limits(NamedTuple):
+    """What bounds the memory, and what is let through.
 
     Attributes:
-        rule: the rule.
-        history: id of its history.
-        window_ms: length of the history.
-        terms: the tuple, without those terms that are made of another event's texts.
-        apart: those of its terms that another event may have otherwise.
+        verdicts: how many are kept.
+        texts: how many texts of each field that is told apart, and
+        text_bytes: how many bytes of all of them.
+        event_bytes: larger events are left to the match stage.
+        value_bytes: so are those of which something larger would be sent, and
+        term_bytes: those with longer terms, but for those that are told apart.
+        future_ms: how far after its arrival an event may be dated.
+        round: where of so many events
+        rare: less than one of so many is known,
+        rest: so many are not looked up.
     """
 
-    rule: RuleRef
-    history: str
+    verdicts: int = _MAX_VERDICTS
+    texts: int = _MAX_TEXTS
+    text_bytes: int = _MAX_TEXT_BYTES
+    event_bytes: int = _MAX_EVENT_BYTES
+    value_bytes: int = 1 << 20
+    term_bytes: int = _MAX_TERM_BYTES
+    future_ms: int = 300_000
+    round: int = _ROUND
+    rare: int = _RARE
+    rest: int = _REST
+
+
+class Known(NamedTuple):
+    """What is known of records that follow one another.
+
+    Attributes:
+        records: how many match some rule.
+        goes_on: whether the one behind them, if there is one, may be known as well.
+        matches_nothing: whether it is known to match no rule.
+        outcomes: what the match stage would say of them, without what was seen, and of how many.
+        sent: what is to be sent of them: key and value of each observation.
+        covered: how many more sightings were forwarded lately.
+        ages: of the events that are sent, once for each observation: seconds.
+    """
+
+    records: int
+    goes_on: bool
+    matches_nothing: bool
+    outcomes: list[tuple[Outcome, int]]
+    sent: list[tuple[bytes, bytes]]
+    covered: int
+    ages: list[float]
+
+
+class _Rule(NamedTuple):
+    """A rule, as `firstseen-native` reads it."""
+
+    history: bytes
     window_ms: int
-    terms: tuple[Term, ...]
-    apart: tuple[ApartTerm, ...]
-
-    def terms_in(self, texts: Sequence[str | None]) -> tuple[Term, ...]:
-        """Return the tuple in an event that reads alike.
-
-        Args:
-            texts: what that one tells apart.
-        """
-        if not self.apart:
-            return self.terms
-        terms = list(self.terms)
-        for place, number, term_of in self.apart:
-            # Where there is no text, there was none in the first event either.
-            text = texts[number]
-            if text is not None and (term := term_of(text)) is not None:
-                terms[place] = term
-        return tuple(terms)
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """What rules said of an event.
-
-    Attributes:
-        outcome: what the match stage returned, without what was seen.
-        sighted: what was seen.
-    """
-
-    outcome: Outcome
-    sighted: tuple[Sighted, ...]
-
-
-class Alike(msgspec.Struct, frozen=True):
-    """What is known of an event before it is judged.
-
-    Attributes:
-        digest: stands for what the rules can depend on.
-        reading: what was read of the event.
-        verdict: what they said of an event that reads alike.
-    """
-
-    digest: bytes
-    reading: Reading
-    verdict: Verdict | None
+    opening: bytes
+    id_opening: bytes
+    apart: Sequence[ApartTerm]
 
 
 class Verdicts:
     """Remembers verdicts. Not for two threads at once.
 
     Args:
-        reader: reads of an event what the rules can depend on.
-        max_bytes: what the decoder takes.
+        ruleset: the rules.
+        reader: how events are read for them.
+        forwarded: what was forwarded lately.
+        limits: what bounds it.
     """
 
-    def __init__(self, reader: Reader, max_bytes: int = _MAX_EVENT_BYTES) -> None:
-        self._reader = reader
-        self._max_bytes = min(max_bytes, _MAX_EVENT_BYTES)
-        self._verdicts: OrderedDict[bytes, Verdict] = OrderedDict()
+    def __init__(
+        self,
+        ruleset: RuleSet,
+        reader: Reader,
+        forwarded: NativeForwardedCache | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        import firstseen_native  # noqa: PLC0415 - it need not be installed
+
+        self.forwarded = NativeForwardedCache() if forwarded is None else forwarded
+        seers = [each for each in ruleset.runnable if each.rule.new_terms is not None]
+        self._numbers = {each.rule.rule_id: number for number, each in enumerate(seers)}
+        self._native: firstseen_native.Verdicts = firstseen_native.Verdicts(
+            reader.projection,
+            [(each.of, each.absent) for each in reader.classes],
+            [_rule(each, reader.apart[each.rule.rule_id]) for each in seers],
+            self.forwarded.cache,
+            usable_time,
+            _spelled_id,
+            # Nobody can find two events of one digest who does not know the key.
+            secrets.token_bytes(blake2b.MAX_KEY_SIZE),
+            Limits() if limits is None else limits,
+        )
         self._outcomes: dict[Outcome, Outcome] = {}
-        # Nobody can find two events of one digest who does not know the key.
-        self._key = secrets.token_bytes(blake2b.MAX_KEY_SIZE)
-        self._asked = self._known = self._rest = 0
 
     def __len__(self) -> int:
-        return len(self._verdicts)
+        return len(self._native)
 
-    def look(self, event: bytes | None) -> Alike | None:
-        """Return what is known of a record's value; None if nothing can be."""
-        if self._rest:
-            self._rest -= 1
-            return None
-        if event is None or len(event) > self._max_bytes:
-            return None
-        reading = self._reader.read(event)
-        if reading is None:
-            self._count(known=False)
-            return None
-        digest = blake2b(reading.alike, digest_size=_DIGEST_BYTES, key=self._key).digest()
-        verdict = self._verdicts.get(digest)
-        self._count(known=verdict is not None)
-        if verdict is not None:
-            self._verdicts.move_to_end(digest)
-        return Alike(digest, reading, verdict)
+    def judge(
+        self, records: list[Any], start: int, topic: str, partition: int, read_ms: int
+    ) -> Known:
+        """Return what is known of records of a partition, up to one of which no match is known.
 
-    def learn(self, alike: Alike, outcome: Outcome) -> None:
-        """Remember what was said of an event, if it holds for all that read alike."""
+        Or as far as it takes to have a megabyte to send.
+
+        Args:
+            records: the records, as from a batch.
+            start: number of the first one.
+            topic: their topic.
+            partition: their partition.
+            read_ms: the moment they were read (epoch milliseconds).
+        """
+        return Known(*self._native.judge(records, start, topic, partition, read_ms))
+
+    def learn(self, event: bytes | None, outcome: Outcome) -> None:
+        """Remember what was said of a record's value, if it holds for all that read alike."""
         if (
-            outcome.error is not None
+            event is None
+            or outcome.error is not None
             or outcome.failures
             or outcome.new_terms  # alerts, each with its own event
             or outcome.documents != 1
@@ -161,27 +188,15 @@ class Verdicts:
             or max(len(outcome.seen), len(outcome.matches)) > _MAX_SIGHTINGS
         ):
             return
-        sighted = tuple(self._sighted(seen, alike.reading.texts) for seen in outcome.seen)
-        terms = chain.from_iterable(each.terms for each in sighted)
-        if sum(len(term) for term in terms if type(term) is str) > _MAX_CHARACTERS:
-            return
-        self._verdicts[alike.digest] = Verdict(self._shared(outcome), sighted)
-        if len(self._verdicts) > _MAX_ENTRIES:
-            self._verdicts.popitem(last=False)
+        sighted = [
+            (self._numbers[seen.match.rule.id], [spelled(term) for term in seen.terms])
+            for seen in outcome.seen
+        ]
+        self._native.learn(event, self._shared(outcome), bool(outcome.matches), sighted)
 
-    def _sighted(self, seen: Seen, texts: Sequence[str | None]) -> Sighted:
-        apart = self._reader.apart(seen.match.rule.id)
-        terms = list(seen.terms)
-        for place, number, _ in apart:
-            if texts[number] is not None:
-                terms[place] = ""
-        return Sighted(
-            rule=seen.match.rule,
-            history=seen.match.history,
-            window_ms=seen.match.window_ms,
-            terms=tuple(terms),
-            apart=apart,
-        )
+    def digest(self, event: bytes) -> bytes | None:
+        """Return what is the same for events that read alike; None where nothing is remembered."""
+        return self._native.digest_of(event)
 
     def _shared(self, outcome: Outcome) -> Outcome:
         """Return what an outcome says of all events that read alike, as one object for many."""
@@ -191,10 +206,18 @@ class Verdicts:
             self._outcomes.clear()
         return self._outcomes.setdefault(said, said)
 
-    def _count(self, *, known: bool) -> None:
-        self._asked += 1
-        self._known += known
-        if self._asked == _ROUND:
-            if self._known * _RARE < self._asked:
-                self._rest = _REST
-            self._asked = self._known = 0
+
+def _rule(compiled: CompiledRule, apart: Sequence[ApartTerm]) -> _Rule:
+    rule, new_terms = compiled.rule, compiled.rule.new_terms
+    window_ms = 0 if new_terms is None else new_terms.history_ms
+    return _Rule(
+        history=bytes.fromhex(compiled.history_id),
+        window_ms=window_ms,
+        opening=observation_opening(RuleRef.of(rule), compiled.history_id, window_ms),
+        id_opening=alert_id_opening(rule.rule_id, rule.version),
+        apart=apart,
+    )
+
+
+def _spelled_id(event_id: str) -> Spelled:
+    return spelled(named_identity(event_id))

@@ -235,6 +235,17 @@ def encode(envelope: Envelope) -> bytes:
     return _encoder.encode(envelope)
 
 
+def observation_opening(rule: RuleRef, history: str, window_ms: int) -> bytes:
+    """Return how the JSON text of each observation by a rule begins, up to its terms."""
+    common = {"rule": rule, "history": history, "window_ms": window_ms}
+    return _encoder.encode(common)[:-1] + b',"terms":'
+
+
+def encode_term(term: Term) -> bytes:
+    """Return the JSON text of a term as in an envelope."""
+    return _encoder.encode(term)
+
+
 def decode_sighting(value: bytes) -> Observation | Change:
     """Read a value of the observations topic.
 

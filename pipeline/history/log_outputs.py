@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from confluent_kafka import Message
 
 from pipeline.config import Settings
-from pipeline.engine.forwarded import ForwardedCache
+from pipeline.config.match_stage import forwarded_cache
 from pipeline.engine.wire import Learn, encode
 from pipeline.history.log_judge import LogJudge
 from pipeline.history.sender import Sender
@@ -78,10 +78,7 @@ class Telling:
         self._judge = judge
         self._sender = sender
         self._max_bytes = settings.kafka.message_max_bytes - _RECORD_OVERHEAD_BYTES
-        self._forwarded = ForwardedCache(
-            settings.state.forwarded_entries,
-            round(settings.state.granularity.total_seconds() * 1000),
-        )
+        self._forwarded = forwarded_cache(settings)
         self._sent = 0
 
     def take(self, messages: Sequence[Message]) -> None:

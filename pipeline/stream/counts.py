@@ -54,12 +54,12 @@ class MatchCounts:
         self.ages: list[float] = []
         """Of events whose sightings are forwarded, in seconds."""
 
-    def add(self, topic: str, outcome: Outcome) -> None:
-        """Count what was found in a record."""
+    def add(self, topic: str, outcome: Outcome, records: int = 1) -> None:
+        """Count what was found in a record, or in some of which the same is known."""
         if outcome.disposition is not Disposition.SKIPPED:
-            self._documents[topic] += outcome.documents
+            self._documents[topic] += outcome.documents * records
         for rule_id, _ in outcome.matches:
-            self._matches[rule_id] += 1
+            self._matches[rule_id] += records
         for failure in outcome.failures:
             self._metrics.rule_errors.labels(failure.rule_id, failure.code).inc()
         if outcome.future_capped:
@@ -67,7 +67,7 @@ class MatchCounts:
         for reason in outcome.untimed:
             self._metrics.events_untimed.labels(reason).inc()
         if outcome.without_tuple:
-            self._metrics.events_without_tuple.inc(outcome.without_tuple)
+            self._metrics.events_without_tuple.inc(outcome.without_tuple * records)
 
     def export(self) -> None:
         """Add what was counted since the last time to the metrics."""

@@ -5,38 +5,37 @@ It is the same in the consumer's thread, below Faust, as in the agent at `Depth.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 
 from pipeline.config import Settings
-from pipeline.engine.decode import Document
-from pipeline.engine.forwarded import ForwardedCache
-from pipeline.engine.identity import event_identity, term_key
-from pipeline.engine.match import SKIPPED, Disposition, MatchStage, Outcome
-from pipeline.engine.seen import RuleMatch, Seen
-from pipeline.engine.timestamp import TIMESTAMP, usable_time
-from pipeline.engine.verdicts import Alike, Sighted, Verdicts
+from pipeline.config.match_stage import forwarded_cache
+from pipeline.engine.forwarded import Forwarded
+from pipeline.engine.match import NO_MATCH, SKIPPED, Disposition, MatchStage, Outcome
+from pipeline.engine.seen import Seen
+from pipeline.engine.verdicts import Known, Verdicts
 from pipeline.engine.wire import encode
 from pipeline.errors import RecordError
-from pipeline.record import Position, Record
+from pipeline.record import NO_TIMESTAMP, Position, Record
 from pipeline.stream.counts import MatchCounts
 from pipeline.stream.outbox import Outgoing
-from pipeline.stream.records import RECORD_OVERHEAD_BYTES
+from pipeline.stream.records import RECORD_OVERHEAD_BYTES, now_ms, record_of_batch
 from pipeline.telemetry.metrics import Metrics
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """What a record gives rise to.
+    """What a record gives rise to, or several that follow one another and end alike.
 
     Attributes:
-        position: where the record stands.
-        timestamp_ms: its timestamp.
-        disposition: how it ends.
+        position: where the first one stands.
+        timestamp_ms: the last one's timestamp.
+        disposition: how they end.
         observations: what goes to first seen.
         new_terms: what goes to the quota.
         dead: the record, if it is a dead letter, and why; the first reason, if there are several.
-        records: how many records it stands for.
+        records: how many they are; for a batch that cannot be read, what its header says.
     """
 
     position: Position
@@ -77,6 +76,11 @@ def dead_letter(record: Record, error: RecordError, records: int = 1) -> Judged:
     )
 
 
+def largest_value(settings: Settings) -> int:
+    """Return how many bytes the value of a record may have that is sent."""
+    return settings.kafka.message_max_bytes - RECORD_OVERHEAD_BYTES
+
+
 class Judge:
     """Runs the match stage and spells out what is to be sent. Not for two threads at once.
 
@@ -102,13 +106,37 @@ class Judge:
             verdicts: what remembers verdicts of the stage, if that is possible.
         """
         self._stage = stage
-        self._max_bytes = settings.kafka.message_max_bytes - RECORD_OVERHEAD_BYTES
-        self._forwarded = ForwardedCache(
-            max_entries=settings.state.forwarded_entries,
-            granularity_ms=round(settings.state.granularity.total_seconds() * 1000),
+        self._max_bytes = largest_value(settings)
+        self._forwarded: Forwarded = (
+            forwarded_cache(settings) if verdicts is None else verdicts.forwarded
         )
         self._verdicts = verdicts
         self.counts = MatchCounts(metrics)
+
+    def judge_all(
+        self, tp: Any, records: list[Any], answers: Callable[[bytes], bool] | None = None
+    ) -> Iterator[Judged]:
+        """Judge records of a partition, and count what was found in them.
+
+        Args:
+            tp: the partition.
+            records: consecutive records of its batches, but for those that need not be judged.
+            answers: see `judge`.
+        """
+        at = 0
+        while at < len(records):
+            matches_nothing = False
+            if self._verdicts is not None:
+                known = self._verdicts.judge(records, at, tp.topic, tp.partition, now_ms())
+                if known.records:
+                    first, at = records[at], at + known.records
+                    yield self._told(known, tp, first, records[at - 1])
+                if known.goes_on and not known.matches_nothing:
+                    continue
+                matches_nothing = known.matches_nothing
+            record = record_of_batch(tp, records[at])
+            at += 1
+            yield self._judge(record, answers, NO_MATCH if matches_nothing else None)
 
     def judge(self, record: Record, answers: Callable[[bytes], bool] | None = None) -> Judged:
         """Judge a record, and count what was found in it.
@@ -118,47 +146,36 @@ class Judge:
             answers: whether the search on raw bytes lets a value through, asked only if nothing
                 matches: else the record counts as skipped, as if that had been asked before.
         """
-        alike = None if self._verdicts is None else self._verdicts.look(record.value)
-        outcome = None if alike is None else self._known(record, alike)
+        return self._judge(record, answers, None)
+
+    def _judge(
+        self, record: Record, answers: Callable[[bytes], bool] | None, outcome: Outcome | None
+    ) -> Judged:
+        """Judge a record of which the outcome may be known."""
         if outcome is None:
             outcome = self._stage.process(record)
-            if alike is not None and alike.verdict is None and self._verdicts is not None:
-                self._verdicts.learn(alike, outcome)
+            if self._verdicts is not None:
+                self._verdicts.learn(record.value, outcome)
         if answers is not None and not outcome.matches and not answers(record.value or b""):
             outcome = SKIPPED
         self.counts.add(record.position.topic, outcome)
         return self._spelled(record, outcome)
 
-    def _known(self, record: Record, alike: Alike) -> Outcome | None:
-        """Return the outcome for an event that reads like one of which the verdict is known.
-
-        Without what was seen, if the forwarded cache covers all of it. None where the verdict is
-        not known, or the time that counts for the event is not its own: it is to be judged.
-        """
-        verdict, reading = alike.verdict, alike.reading
-        if verdict is None or not verdict.outcome.matches:
-            return None if verdict is None else verdict.outcome
-        time_ms = usable_time(reading.time)
-        if time_ms is None or time_ms > self._stage.latest_ms(record):
-            return None
-        found = []
-        is_covered = True
-        for sighted in verdict.sighted:
-            terms = sighted.terms_in(reading.texts)
-            key = term_key(sighted.history, terms)
-            found.append((sighted, key, terms))
-            is_covered = is_covered and self._forwarded.covers_key(
-                key, sighted.window_ms, time_ms, record
-            )
-        if is_covered:
-            self.counts.observations["covered"] += len(found)
-            return verdict.outcome
-        identity = event_identity(reading.event_id, record.position, 0)
-        seen = tuple(
-            Seen(key, terms, _match(sighted, record, time_ms, identity))
-            for sighted, key, terms in found
+    def _told(self, known: Known, tp: Any, first: Any, last: Any) -> Judged:
+        """Return what records give rise to of which the verdicts are known; count it."""
+        counts = self.counts
+        for outcome, records in known.outcomes:
+            counts.add(tp.topic, outcome, records)
+        counts.observations["covered"] += known.covered
+        counts.observations["forwarded"] += len(known.sent)
+        counts.ages += known.ages
+        return Judged(
+            position=Position(tp.topic, tp.partition, first.offset),
+            timestamp_ms=NO_TIMESTAMP if last.timestamp is None else last.timestamp,
+            disposition=Disposition.MATCHED,
+            observations=tuple([Outgoing(key, value) for key, value in known.sent]),
+            records=known.records,
         )
-        return msgspec.structs.replace(verdict.outcome, seen=seen)
 
     def forget(self) -> None:
         """Leave nothing out because of what was judged so far: it may be lost on its way."""
@@ -209,18 +226,3 @@ class Judge:
             return None
         text = f"a record of {size} bytes; raise kafka.message_max_bytes"
         return RecordError("output_too_large", text)
-
-
-def _match(sighted: Sighted, record: Record, time_ms: int, identity: str) -> RuleMatch:
-    """Return the match of a rule by an event that was not decoded."""
-    return RuleMatch(
-        rule=sighted.rule,
-        history=sighted.history,
-        window_ms=sighted.window_ms,
-        document=Document({}, record.value or b"", 0),
-        record=record,
-        time_ms=time_ms,
-        time_source=TIMESTAMP,
-        capped=False,
-        _identity=identity,
-    )

@@ -52,15 +52,16 @@ class MatchAgent:
             self._app.consumer.acknowledge(bundle.message)
 
     async def _take(self, judged: Judged) -> None:
-        """Count a record, and write its dead letter if it is one."""
+        """Count records, and write the dead letter if it is one."""
         if judged.dead is not None:
             record, error = judged.dead
             await self._dead_letters.write(record, code=error.reason, stage=STAGE, text=str(error))
         position = judged.position
         self._counts.ended(position.topic, judged.disposition, judged.records)
         self._counts.read_until(position.topic, position.partition, judged.timestamp_ms)
-        # Those that the filter dropped before it were good.
+        # Those that the filter dropped before it were good, and so are others with it.
         dropped = self._filter.dropped
-        self._dead_letters.judge_good(dropped - self._dropped)
+        others = judged.records - 1 if judged.dead is None else 0
+        self._dead_letters.judge_good(dropped - self._dropped + others)
         self._dropped = dropped
         self._dead_letters.judge(bad=judged.dead is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from pipeline.config import Settings
@@ -11,8 +12,9 @@ from pipeline.engine.prefilter import Prefilter
 from pipeline.errors import DecodeError
 from pipeline.rules import RuleSet
 from pipeline.stream.counts import RecordCounts
-from pipeline.stream.judging import Judge, Judged, dead_letter, nothing
+from pipeline.stream.judging import Judge, Judged, dead_letter, largest_value, nothing
 from pipeline.stream.records import record_of_batch
+from pipeline.stream.transport.filtering import Examined
 from pipeline.telemetry.metrics import Metrics
 
 _GAINS: Final = {Disposition.MATCHED: 2.0, Disposition.SKIPPED: -15.0}
@@ -38,9 +40,8 @@ class MatchFilter:
         self.searched = prefilter.searched
         self._answers = prefilter.answers
         self._prefilter = prefilter
-        self._judge = Judge(
-            settings, match_stage(settings, ruleset), metrics, verdicts_of(settings, ruleset)
-        )
+        verdicts = verdicts_of(settings, ruleset, largest_value(settings))
+        self._judge = Judge(settings, match_stage(settings, ruleset), metrics, verdicts)
         self._gain = 0.0
         self._counts = RecordCounts(metrics)
         self.dropped = 0
@@ -57,24 +58,32 @@ class MatchFilter:
     def judge(self, tp: Any, record: Any) -> Judged | None:
         return self._keep(self._judge.judge(record_of_batch(tp, record)))
 
-    def examine(self, tp: Any, record: Any) -> Judged | None:
+    def examine(self, tp: Any, records: list[Any]) -> Iterator[Examined]:
         # What matches is known to answer all clauses of some rule. Where nearly everything does, it
         # is cheaper to judge at once and to search only what matches nothing.
-        judges_first = self._gain > 0
-        value = record.value or b""
-        if not judges_first and not self._answers(value):
-            judged = nothing(record_of_batch(tp, record), Disposition.SKIPPED)
-        else:
-            answers = self._answers if judges_first else None
-            judged = self._judge.judge(record_of_batch(tp, record), answers)
+        at = 0
+        while at < len(records):
+            if judges_first := self._gain > 0:
+                found = self._judge.judge_all(tp, records[at:], self._answers)
+            elif self._answers(records[at].value or b""):
+                found = self._judge.judge_all(tp, records[at : at + 1])
+            else:
+                found = iter([nothing(record_of_batch(tp, records[at]), Disposition.SKIPPED)])
+            for judged in found:
+                first, at = records[at], at + judged.records
+                yield Examined(first, records[at - 1].offset + 1, self._keep(judged))
+                self._note_gain(judged)
+                if judges_first and self._gain <= 0:
+                    break
+
+    def _note_gain(self, judged: Judged) -> None:
         gain = _GAINS.get(judged.disposition, 0.0)
-        self._gain += (gain - self._gain) / _LATELY
-        return self._keep(judged)
+        self._gain = gain + (self._gain - gain) * (1 - 1 / _LATELY) ** judged.records
 
     def _keep(self, judged: Judged) -> Judged | None:
         if not judged.is_done:
             return judged
-        self._drop(judged.position.topic, judged.disposition, 1)
+        self._drop(judged.position.topic, judged.disposition, judged.records)
         return None
 
     def refuse(self, tp: Any, record: Any, reason: str, records: int) -> Judged:

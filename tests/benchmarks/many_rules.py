@@ -95,7 +95,8 @@ def passed(
         data=memoryview(data),
         scan=batch_scan(record_filter, native=native, check_crcs=True),
     )
-    return sum(len(shelf.take(Position(*tp, first.offset)).items) for first in iter(records))
+    bundles = (shelf.take(Position(*tp, first.offset)) for first in iter(records))
+    return sum(item.records for bundle in bundles for item in bundle.items)
 
 
 def _decompressed(data: bytes) -> int:

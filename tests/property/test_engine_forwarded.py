@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engine.forwarded import ForwardedCache
+from pipeline.engine.forwarded import ForwardedCache, NativeForwardedCache
+from tests.scans import KINDS
 from tests.sightings import seen
 
 PARTITIONS, WORKERS, GRANULARITY_MS = 3, 2, 60
@@ -22,9 +23,12 @@ PARTITIONS, WORKERS, GRANULARITY_MS = 3, 2, 60
 class Model:
     """Partitions of (term, time), who reads them, and what waits to be handled."""
 
-    def __init__(self, logs: Sequence[Sequence[tuple[str, int]]], *, clears: bool = True) -> None:
+    def __init__(
+        self, logs: Sequence[Sequence[tuple[str, int]]], scan: str, *, clears: bool = True
+    ) -> None:
         self._logs = logs
-        self._caches = [ForwardedCache(granularity_ms=GRANULARITY_MS) for _ in range(WORKERS)]
+        cache_of = NativeForwardedCache if scan == "native" else ForwardedCache
+        self._caches = [cache_of(granularity_ms=GRANULARITY_MS) for _ in range(WORKERS)]
         self._clears = clears
         self._owners = [number % WORKERS for number in range(len(logs))]
         self._next = [0] * len(logs)
@@ -90,12 +94,13 @@ actions = st.lists(
 )
 
 
+@pytest.mark.parametrize("scan", KINDS)
 @settings(max_examples=500, deadline=None)
 @given(logs, actions)
 def test_each_term_is_told_whatever_is_dropped_and_read_again(
-    logs: list[list[tuple[str, int]]], actions: list[tuple[str, object]]
+    scan: str, logs: list[list[tuple[str, int]]], actions: list[tuple[str, object]]
 ) -> None:
-    model = Model(logs)
+    model = Model(logs, scan)
     for name, argument in actions:
         getattr(model, name)(argument)
     model.finish()
@@ -103,10 +108,13 @@ def test_each_term_is_told_whatever_is_dropped_and_read_again(
     assert {term for log in logs for term, _ in log} == model.told
 
 
+@pytest.mark.parametrize("scan", KINDS)
 @pytest.mark.parametrize("clears", [True, False])
-def test_two_records_that_lost_one_another_would_rely_on_one_another(clears: bool) -> None:
+def test_two_records_that_lost_one_another_would_rely_on_one_another(
+    clears: bool, scan: str
+) -> None:
     """What the caches are emptied for at a rebalance: without that, nobody tells the term."""
-    model = Model([[("a", 0)], [("a", 0)], []], clears=clears)
+    model = Model([[("a", 0)], [("a", 0)], []], scan, clears=clears)
     model.read(0)
     model.read(1)
     model.rebalance([1, 1, 0])

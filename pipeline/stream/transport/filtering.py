@@ -11,8 +11,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from time import monotonic
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 from aiokafka.consumer.fetcher import (
@@ -85,6 +87,20 @@ class BatchRecord(Protocol):
     def headers(self) -> Iterable[tuple[str, bytes | None]]: ...
 
 
+class Examined(NamedTuple):
+    """What the filter made of a record, or of several that follow one another.
+
+    Attributes:
+        record: the first one.
+        next_offset: the offset behind the last one.
+        item: what goes on to the agent; None if nothing does.
+    """
+
+    record: BatchRecord
+    next_offset: int
+    item: Item | None
+
+
 class RecordFilter(Protocol):
     """Decides about the records of the input topics, in the consumer's thread; must not raise."""
 
@@ -122,10 +138,11 @@ class RecordFilter(Protocol):
     def judge(self, tp: TopicPartition, record: BatchRecord) -> Item | None:
         """Judge one record whole; what is returned goes on to the agent, None drops the record."""
 
-    def examine(self, tp: TopicPartition, record: BatchRecord) -> Item | None:
-        """Do what `judge` does if the record `may_match`, else drop it as unread.
+    def examine(self, tp: TopicPartition, records: list[BatchRecord]) -> Iterator[Examined]:
+        """Do what `judge` does with each record that `may_match`, and drop the others as unread.
 
-        Asked where one of the `positions` lies in the record.
+        Asked of consecutive records in which one of the `positions` lies. What is made of one or
+        more of them is said before the next ones are looked at.
         """
 
     def refuse(self, tp: TopicPartition, record: BatchRecord, reason: str, records: int) -> Item:
@@ -356,12 +373,18 @@ class FilteredRecords(BundledRecords):
 
     def _judge_all(self, found: Iterable[_Found]) -> Iterator[tuple[FetchedRecord, Item | None]]:
         """Judge what was found, in order: the last of what has been searched."""
-        for number, (record, judge) in enumerate(found):
-            item = judge(self._tp, record)
-            if item is not None or not number % _UNSAID:
-                self.next_fetch_offset = record.offset + 1
-                yield self._consumer_record(self._tp, record), item
+        for judge, records in groupby(found, key=itemgetter(1)):
+            examined = judge(self._tp, [record for record, _ in records])
+            for number, (record, next_offset, item) in enumerate(examined):
+                if item is not None or not number % _UNSAID:
+                    self.next_fetch_offset = next_offset
+                    yield self._consumer_record(self._tp, record), item
         self.next_fetch_offset = self._searched_to
+
+    def _one_by_one(self, tp: TopicPartition, records: list[BatchRecord]) -> Iterator[Examined]:
+        for record in records:
+            item = self.record_filter.judge(tp, record)
+            yield Examined(record, record.offset + 1, item)
 
     def _find(self, header: BatchHeader, searched: Searched | None) -> Sequence[_Found]:
         self._latest_ms = max(self._latest_ms, header.max_timestamp_ms)
@@ -397,12 +420,12 @@ class FilteredRecords(BundledRecords):
                 read, may_match = len(records), self.record_filter.may_match
                 records = [record for record in records if may_match(record.value or b"")]
                 self._unread += read - len(records)
-            return records, self.record_filter.judge
+            return records, self._one_by_one
         if positions is None:
             positions = self.record_filter.positions(payload)
         if not positions:
             self._unread += header.records
-            return (), self.record_filter.judge
+            return (), self._one_by_one
         records = self._read_at(header, payload, positions)
         _check_offsets(header, records)
         self._unread += header.records - len(records)
@@ -445,8 +468,8 @@ class FilteredRecords(BundledRecords):
         )
         # At most as many as it has offsets, whatever its header says.
         records = max(1, min(header.records, header.next_offset - header.base_offset))
-        refuse = self.record_filter.refuse
-        return record, lambda tp, record: refuse(tp, record, reason, records)
+        item = self.record_filter.refuse(self._tp, record, reason, records)
+        return record, lambda _, found: iter([Examined(found[0], found[0].offset + 1, item)])
 
     def _read_old_format(self, data: memoryview) -> Iterator[tuple[FetchedRecord, Item | None]]:
         """Read message sets of format 0 and 1 with aiokafka's reader; it skips what was read."""
@@ -460,7 +483,7 @@ class FilteredRecords(BundledRecords):
         self._searched_to = self.next_fetch_offset
 
 
-_Judge: TypeAlias = Callable[[TopicPartition, BatchRecord], Item | None]
+_Judge: TypeAlias = Callable[[TopicPartition, list[BatchRecord]], Iterator[Examined]]
 _Found: TypeAlias = tuple[BatchRecord, _Judge]
 """A record, or one that stands for a batch that cannot be read, and what to do with it."""
 

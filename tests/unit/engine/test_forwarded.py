@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
-from pipeline.engine.forwarded import ForwardedCache
+from pipeline.engine.forwarded import Forwarded, ForwardedCache, NativeForwardedCache
 from pipeline.engine.seen import Seen
+from tests.scans import KINDS
 from tests.sightings import seen
+
+CacheOf = Callable[..., Forwarded]
+
+
+@pytest.fixture(params=KINDS)
+def cache_of(request: pytest.FixtureRequest) -> CacheOf:
+    """Make caches, in Python and not."""
+    return NativeForwardedCache if request.param == "native" else ForwardedCache
 
 
 def later(*arguments: object, offset: int = 2_000, **keywords: object) -> Seen:
@@ -15,8 +26,10 @@ def later(*arguments: object, offset: int = 2_000, **keywords: object) -> Seen:
     return seen(*arguments, place=("events", 0, offset, 0), **keywords)
 
 
-def test_a_sighting_is_covered_up_to_the_granularity_after_the_latest_forwarded() -> None:
-    cache = ForwardedCache(granularity_ms=60)
+def test_a_sighting_is_covered_up_to_the_granularity_after_the_latest_forwarded(
+    cache_of: CacheOf,
+) -> None:
+    cache = cache_of(granularity_ms=60)
     cache.remember(seen(time_ms=100))
     cache.remember(seen(time_ms=50))
 
@@ -28,17 +41,17 @@ def test_a_sighting_is_covered_up_to_the_granularity_after_the_latest_forwarded(
 
 @pytest.mark.parametrize(("later_ms", "covered"), [(0, True), (60, True), (61, False), (-1, False)])
 def test_a_sighting_is_covered_for_the_granularity_whatever_its_date(
-    later_ms: int, covered: bool
+    cache_of: CacheOf, later_ms: int, covered: bool
 ) -> None:
     """#wrong-clocks: one that stands still is heard of once in a granularity, as all others are."""
-    cache = ForwardedCache(granularity_ms=60)
+    cache = cache_of(granularity_ms=60)
     cache.remember(seen(time_ms=100, read_ms=1_000))
 
     assert covered == cache.covers(later(time_ms=100, read_ms=1_000 + later_ms))
 
 
-def test_the_key_not_used_for_longest_is_forgotten_first() -> None:
-    cache = ForwardedCache(max_entries=2)
+def test_the_key_not_used_for_longest_is_forgotten_first(cache_of: CacheOf) -> None:
+    cache = cache_of(max_entries=2)
     cache.remember(seen(b"a"))
     cache.remember(seen(b"b"))
     cache.covers(later(b"a"))
@@ -50,9 +63,9 @@ def test_the_key_not_used_for_longest_is_forgotten_first() -> None:
 
 @pytest.mark.parametrize(("window_ms", "covered"), [(60, False), (61, True)])
 def test_a_history_within_the_granularity_is_not_for_the_cache(
-    window_ms: int, covered: bool
+    cache_of: CacheOf, window_ms: int, covered: bool
 ) -> None:
-    cache = ForwardedCache(granularity_ms=60)
+    cache = cache_of(granularity_ms=60)
     cache.remember(seen(window_ms=window_ms))
 
     assert covered == cache.covers(later(window_ms=window_ms))
@@ -72,22 +85,31 @@ def test_a_history_within_the_granularity_is_not_for_the_cache(
     ids=repr,
 )
 def test_what_is_read_again_is_not_covered_by_itself_nor_by_what_followed_it(
-    place: tuple[str, int, int, int], covered: bool
+    cache_of: CacheOf, place: tuple[str, int, int, int], covered: bool
 ) -> None:
     """It was forwarded, and may have been lost with the bundle it was in."""
-    cache = ForwardedCache()
+    cache = cache_of()
     cache.remember(seen(place=("events", 0, 1_000, 3)))
 
     assert covered == cache.covers(seen(place=place))
 
 
-def test_what_is_forwarded_again_covers_what_follows_it() -> None:
-    cache = ForwardedCache()
+def test_what_is_forwarded_again_covers_what_follows_it(cache_of: CacheOf) -> None:
+    cache = cache_of()
     cache.remember(seen(place=("events", 0, 1_000, 0)))
     cache.remember(seen(place=("events", 0, 500, 0)))
 
     assert cache.covers(seen(place=("events", 0, 501, 0)))
     assert not cache.covers(seen(place=("events", 0, 500, 0)))
+
+
+def test_nothing_is_covered_by_what_was_forgotten(cache_of: CacheOf) -> None:
+    cache = cache_of()
+    cache.remember(seen())
+    cache.clear()
+
+    assert not cache.covers(later())
+    assert 0 == len(cache)
 
 
 def test_an_entry_holds_nothing_of_its_event() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine import verdicts
-from pipeline.engine.alike import ApartTerm, Reader, Reading, TextClasses, native_reader
+from pipeline.engine import verdicts as verdicts_module
+from pipeline.engine.alike import TextClasses, native_reader
 from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.match import Disposition, MatchStage, Outcome, RuleFailure
-from pipeline.engine.verdicts import Verdicts
+from pipeline.engine.verdicts import Known, Limits, Verdicts
 from pipeline.errors import DecodeError
 from pipeline.kql import FieldTable
 from pipeline.record import Position, Record
@@ -21,7 +21,7 @@ from tests.rules import new_terms_rule
 from tests.scans import KINDS
 from tests.strategies import FIELDS
 
-native = list(KINDS[1].marks)
+pytestmark = list(KINDS[1].marks)
 
 TABLE = FieldTable.from_mapping(FIELDS)
 NOW_MS = 1_772_438_400_000
@@ -38,10 +38,19 @@ def rule_set(query: str, terms: tuple[str, ...] = ("k",), **more: Any) -> RuleSe
     return ruleset
 
 
-def reader_of(ruleset: RuleSet) -> Reader:
+def verdicts_of(ruleset: RuleSet, **limits: int) -> Verdicts:
     reader = native_reader(ruleset, DecodeLimits(), match_index=True)
     assert reader is not None
-    return reader
+    return Verdicts(ruleset, reader, limits=Limits(**limits))
+
+
+def told_apart(ruleset: RuleSet, event: bytes) -> tuple[str | None, ...]:
+    """Return the texts of an event that are told apart."""
+    reader = native_reader(ruleset, DecodeLimits(), match_index=True)
+    assert reader is not None
+    taken = reader.projection.take(event)
+    assert taken is not None
+    return taken[3]
 
 
 def encoded(event: dict[str, Any]) -> bytes:
@@ -111,21 +120,17 @@ STREAM = {"type": "logs", "dataset": "x", "namespace": "default"}
 )
 @pytest.mark.parametrize("swapped", [False, True])
 class TestDifferentVerdicts:
-    pytestmark = native
-
     def test_come_from_events_of_which_different_things_are_read(
         self, ruleset: RuleSet, event: dict[str, Any], other: dict[str, Any], swapped: bool
     ) -> None:
-        read = reader_of(ruleset).read
+        digest = verdicts_of(ruleset).digest
         first, second = (other, event) if swapped else (event, other)
 
         assert said(ruleset, first) != said(ruleset, second)
-        assert read(encoded(first)) != read(encoded(second))
+        assert digest(encoded(first)) != digest(encoded(second))
 
 
 class TestNothingIsRead:
-    pytestmark = native
-
     @pytest.mark.parametrize(
         "ruleset",
         [
@@ -139,34 +144,32 @@ class TestNothingIsRead:
         assert native_reader(ruleset, DecodeLimits(), match_index=True) is None
 
     def test_of_what_is_not_plain(self) -> None:
-        read = reader_of(rule_set("k:a")).read
+        read = verdicts_of(rule_set("k:a")).digest
 
         assert read(b'{"k":"a","k":"b"}') is None
         assert read(b'[{"k":"a"}]') is None
         assert read(b'{"k":"a"}\n{"k":"a"}') is None
 
     def test_of_an_event_with_another_time_where_a_rule_asks_for_one(self) -> None:
-        read = reader_of(rule_set("k:a", timestamp_override="event.ingested")).read
+        read = verdicts_of(rule_set("k:a", timestamp_override="event.ingested")).digest
 
         assert read(b'{"k":"a","event":{"ingested":"x"}}') is None
         assert read(b'{"k":"a","event":{"id":"x"}}') is not None
 
     @pytest.mark.parametrize("name", ["@timestamp.x", "@timestamp."])
     def test_of_a_time_that_stands_below_the_field(self, name: str) -> None:
-        read = reader_of(rule_set("k:a")).read
+        read = verdicts_of(rule_set("k:a")).digest
 
         assert read(json.dumps({name: TIME, "k": "a"}).encode()) is None
 
     def test_a_key_with_points_of_its_own_is_left_alone(self) -> None:
-        read = reader_of(rule_set("o.k:a")).read
+        read = verdicts_of(rule_set("o.k:a")).digest
 
         assert read(b'{"o":{".k":"a"}}') is None
         assert read(b'{"o.":{"k":"a"}}') is None
 
 
 class TestTextsThatAreToldApart:
-    pytestmark = native
-
     @pytest.mark.parametrize(
         ("ruleset", "event", "other"),
         [
@@ -181,13 +184,12 @@ class TestTextsThatAreToldApart:
     def test_make_no_difference_where_no_part_of_a_query_makes_one(
         self, ruleset: RuleSet, event: dict[str, Any], other: dict[str, Any]
     ) -> None:
-        read = reader_of(ruleset).read
-        first, second = read(encoded(event)), read(encoded(other))
-        assert first is not None
-        assert second is not None
+        digest = verdicts_of(ruleset).digest
+        first, second = encoded(event), encoded(other)
 
-        assert first.alike == second.alike
-        assert first.texts != second.texts
+        assert digest(first) is not None
+        assert digest(first) == digest(second)
+        assert told_apart(ruleset, first) != told_apart(ruleset, second)
 
     @pytest.mark.parametrize(
         "ruleset",
@@ -203,73 +205,147 @@ class TestTextsThatAreToldApart:
         ids=lambda ruleset: ruleset.runnable[0].query[:20],
     )
     def test_are_those_of_fields_that_are_asked_for_by_themselves(self, ruleset: RuleSet) -> None:
-        reading = reader_of(ruleset).read(
-            b'{"o":{"k":"a"},"nest":[{"k":"a"}],"ip":"::1","flat":"a"}'
-        )
+        event = b'{"o":{"k":"a"},"nest":[{"k":"a"}],"ip":"::1","flat":"a"}'
 
-        assert reading is not None
-        assert not any(reading.texts)
+        assert not any(told_apart(ruleset, event))
 
     @pytest.mark.parametrize("query", ["k:x", "k:x and event.id.x:a"])
     def test_nothing_is_remembered_of_what_stands_below_the_id(self, query: str) -> None:
         table = FieldTable.from_mapping({"k": "keyword", "event.id.x": "keyword"})
         new_terms = NewTerms(("event.id.x",), 86_400_000, "now-1d")
         rules = [new_terms_rule(query=query, new_terms=new_terms)]
-        reader = reader_of(RuleSet.compile(rules, table)[0])
+        digest = verdicts_of(RuleSet.compile(rules, table)[0]).digest
 
         for event in ({"event.id.x": "a"}, {"event": {"id.x": "a"}}, {"event": {"id": {"x": 1}}}):
-            assert reader.read(encoded({"k": "x", **event})) is None
+            assert digest(encoded({"k": "x", **event})) is None
 
     def test_make_nothing_fail(self) -> None:
         def part(event: Any, memo: Any = None) -> bool:
             raise ValueError
 
-        reader = Reader(lambda _: (b"", None, None, ("x",)), [TextClasses("k", [part], [])], {})
+        ruleset = rule_set("o.n:1", ("k",))
+        reader = native_reader(ruleset, DecodeLimits(), match_index=True)
+        assert reader is not None
+        failing = reader._replace(classes=(TextClasses("k", [part], []),))
 
-        assert reader.read(b"{}") is None
+        assert Verdicts(ruleset, failing).digest(encoded({"k": "x"})) is None
+        assert Verdicts(ruleset, reader).digest(encoded({"k": "x"})) is not None
 
     def test_are_short(self) -> None:
-        read = reader_of(rule_set("o.n:1", ("k",))).read
-        short, long = (read(encoded({"k": "x" * length})) for length in (256, 257))
-        assert short is not None
-        assert long is not None
+        ruleset = rule_set("o.n:1", ("k",))
+        digest = verdicts_of(ruleset).digest
+        short, long, other = ("x" * 256, "x" * 257, "y" * 257)
 
-        assert short.texts == ("x" * 256,)
-        assert long.texts == (None,)
-        assert b"x" * 257 in long.alike
+        assert told_apart(ruleset, encoded({"k": short})) == (short,)
+        assert told_apart(ruleset, encoded({"k": long})) == (None,)
+        assert digest(encoded({"k": long})) != digest(encoded({"k": other}))
+
+    @pytest.mark.parametrize("limits", [{"texts": 2}, {"text_bytes": 400}])
+    def test_are_not_asked_about_twice_as_long_as_there_is_room(
+        self, limits: dict[str, int]
+    ) -> None:
+        asked = []
+
+        def part(event: Any, memo: Any = None) -> bool:
+            asked.append(event["k"])
+            return False
+
+        ruleset = rule_set("o.n:1", ("k",))
+        reader = native_reader(ruleset, DecodeLimits(), match_index=True)
+        assert reader is not None
+        counting = reader._replace(classes=(TextClasses("k", [part], []),))
+        verdicts = Verdicts(ruleset, counting, limits=Limits(**limits))
+
+        for text in ("a", "b", "a", "b", "c", "b", "a"):
+            verdicts.digest(encoded({"k": text}))
+
+        assert asked == ["a", "b", "c", "a"]
 
 
-class Fake:
-    """Reads nothing of an event but the whole."""
+class Rec:
+    """A record as from a batch."""
 
-    def __init__(self) -> None:
-        self.read_bytes: list[int] = []
-
-    def read(self, event: bytes) -> Reading | None:
-        self.read_bytes.append(len(event))
-        return None if event == b"odd" else Reading(event, None, None, ())
-
-    def apart(self, rule_id: str) -> tuple[ApartTerm, ...]:
-        return ()
+    def __init__(self, value: bytes | None, offset: int = 0) -> None:
+        self.value = value
+        self.offset = offset
+        self.timestamp = NOW_MS
+        self.timestamp_type = 1
 
 
-MATCHED = Outcome(Disposition.MATCHED, matches=(("r", 0),))
+RULES = rule_set("o.n >= 0", ("k",))
+
+
+def numbered(number: int, **more: Any) -> bytes:
+    """Return an event that reads like no other one."""
+    return encoded({"o": {"n": number}, "k": "a", **more})
+
+
+def look(verdicts: Verdicts, *values: bytes | None, start: int = 0) -> Known:
+    records = [Rec(value, offset) for offset, value in enumerate(values)]
+    return verdicts.judge(records, start, "events", 0, NOW_MS)
+
+
+def learned(verdicts: Verdicts, *events: bytes) -> None:
+    for event in events:
+        verdicts.learn(event, outcome(RULES, json.loads(event)))
+
+
+def known(verdicts: Verdicts, *events: bytes) -> list[bool]:
+    return [look(verdicts, event).records == 1 for event in events]
 
 
 def test_a_verdict_is_known_once_it_was_learned() -> None:
-    remembered = Verdicts(Fake())
-    first = remembered.look(b"a")
-    assert first is not None
-    assert first.verdict is None
+    verdicts = verdicts_of(RULES)
+    assert look(verdicts, numbered(1)) == Known(0, False, False, [], [], 0, [])
 
-    remembered.learn(first, MATCHED)
+    learned(verdicts, numbered(1))
 
-    again = remembered.look(b"a")
-    assert again is not None
-    assert again.verdict is not None
-    assert again.verdict.outcome == MATCHED
-    assert remembered.look(b"odd") is None
-    assert remembered.look(None) is None
+    found = look(verdicts, numbered(1))
+    assert found.records == 1
+    assert found.outcomes == [(Outcome(Disposition.MATCHED, matches=(("rule", 0),)), 1)]
+    assert len(found.sent) == 1
+    assert not look(verdicts, b"odd").goes_on
+    assert not look(verdicts, None).goes_on
+
+
+def test_records_are_judged_up_to_one_that_is_not_known_or_matches_nothing() -> None:
+    verdicts = verdicts_of(RULES)
+    nothing = encoded({"o": {"n": -1}, "k": "a"})
+    learned(verdicts, numbered(1), numbered(2), nothing)
+    one, two, new = numbered(1), numbered(2), numbered(3)
+
+    def told(*values: bytes, start: int = 0) -> tuple[int, bool, bool]:
+        found = look(verdicts, *values, start=start)
+        return found.records, found.goes_on, found.matches_nothing
+
+    assert told(one, two, one) == (3, True, False)
+    assert told(one, new, one) == (1, False, False)
+    assert told(one, new, one, start=1) == (0, False, False)
+    assert told(one, new, one, start=2) == (1, True, False)
+    assert told(one, two, nothing, one) == (2, True, True)
+
+
+def test_what_was_sent_of_one_record_covers_those_behind_it() -> None:
+    verdicts = verdicts_of(RULES)
+    learned(verdicts, numbered(1), numbered(2))
+
+    found = look(verdicts, numbered(1), numbered(2), numbered(1))
+
+    assert (len(found.sent), found.covered, found.ages) == (1, 2, [0.0])
+    assert sorted(records for _, records in found.outcomes) == [3]
+
+
+def test_no_more_than_a_megabyte_is_sent_at_once() -> None:
+    verdicts = verdicts_of(RULES)
+    values = [numbered(1, note="x" * 60_000, k=f"k{number}") for number in range(40)]
+    learned(verdicts, numbered(1))
+
+    found = look(verdicts, *values)
+
+    assert 1 << 20 <= sum(len(value) for _, value in found.sent) < (1 << 20) + 65_536
+    assert found.goes_on
+    rest = look(verdicts, *values, start=found.records)
+    assert found.records + rest.records == 36 or rest.goes_on
 
 
 @pytest.mark.parametrize(
@@ -283,97 +359,75 @@ def test_a_verdict_is_known_once_it_was_learned() -> None:
     ],
 )
 def test_what_is_said_of_one_event_alone_or_is_large_is_not_remembered(outcome: Outcome) -> None:
-    remembered = Verdicts(Fake())
+    verdicts = verdicts_of(RULES)
 
-    alike = remembered.look(b"a")
-    assert alike is not None
+    verdicts.learn(numbered(1), outcome)
 
-    remembered.learn(alike, outcome)
-
-    assert len(remembered) == 0
+    assert len(verdicts) == 0
 
 
-def learned(remembered: Verdicts, *events: bytes) -> None:
-    for event in events:
-        alike = remembered.look(event)
-        assert alike is not None
-        remembered.learn(alike, MATCHED)
+def test_what_was_not_used_for_longest_goes_first() -> None:
+    verdicts = verdicts_of(RULES, verdicts=3)
+    learned(verdicts, *map(numbered, (1, 2, 3)))
+    known(verdicts, numbered(1))
+    learned(verdicts, numbered(4))
 
-
-def known(remembered: Verdicts, *events: bytes) -> list[bool]:
-    found = [remembered.look(event) for event in events]
-    return [alike is not None and alike.verdict is not None for alike in found]
-
-
-def test_what_was_not_used_for_longest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdicts, "_MAX_ENTRIES", 3)
-    remembered = Verdicts(Fake())
-    learned(remembered, b"a", b"b", b"c", b"a", b"d")
-
-    assert known(remembered, b"a", b"b", b"c", b"d") == [True, False, True, True]
-    assert len(remembered) == 3
+    assert known(verdicts, *map(numbered, (1, 2, 3, 4))) == [True, False, True, True]
+    assert len(verdicts) == 3
 
 
 def test_verdicts_that_say_the_same_share_it_and_different_ones_are_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(verdicts, "_MAX_OUTCOMES", 2)
-    remembered = Verdicts(Fake())
-    learned(remembered, b"a", b"b")
-    first, second = (remembered.look(event) for event in (b"a", b"b"))
-    assert first is not None and second is not None  # noqa: PT018
-    assert first.verdict is not None and second.verdict is not None  # noqa: PT018
+    monkeypatch.setattr(verdicts_module, "_MAX_OUTCOMES", 2)
+    verdicts = verdicts_of(RULES)
+    learned(verdicts, numbered(1), numbered(2))
 
-    assert first.verdict.outcome is second.verdict.outcome
+    found = look(verdicts, numbered(1), numbered(2))
+
+    assert len(found.outcomes) == 1
     for number in range(5):
-        alike = remembered.look(b"%d" % number)
-        assert alike is not None
-        remembered.learn(alike, Outcome(Disposition.MATCHED, matches=(("r", number),)))
-    assert len(remembered._outcomes) <= 2
+        verdicts.learn(numbered(1), Outcome(Disposition.MATCHED, matches=(("r", number),)))
+    assert len(verdicts._outcomes) <= 2
 
 
 def test_digests_of_two_workers_differ() -> None:
-    first, second = (Verdicts(Fake()).look(b"a") for _ in range(2))
+    first, second = (verdicts_of(RULES).digest(numbered(1)) for _ in range(2))
 
     assert first is not None
-    assert second is not None
-    assert len(first.digest) == 16
-    assert first.digest != second.digest
+    assert len(first) == 16
+    assert first != second
 
 
 def test_large_events_are_not_looked_up() -> None:
-    reader = Fake()
-    remembered = Verdicts(reader, max_bytes=100)
+    verdicts = verdicts_of(RULES, event_bytes=100)
+    fits, large = (numbered(1, note="x" * length) for length in (20, 120))
+    learned(verdicts, fits, large)
 
-    assert remembered.look(b"a" * 101) is None
-    assert remembered.look(b"a" * 100) is not None
-    assert reader.read_bytes == [100]
+    assert len(fits) <= 100 < len(large)
+    assert known(verdicts, fits, large) == [True, False]
 
 
-def test_where_next_to_nothing_is_known_events_are_not_looked_up_for_a_while(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(verdicts, "_ROUND", 64)
-    monkeypatch.setattr(verdicts, "_REST", 10)
-    remembered = Verdicts(Fake())
-    learned(remembered, b"a")
+def test_where_next_to_nothing_is_known_events_are_not_looked_up_for_a_while() -> None:
+    verdicts = verdicts_of(RULES, round=64, rest=10)
+    one = numbered(1)
+    learned(verdicts, one)
 
-    for number in range(63):  # 1 of 16 is known
-        assert remembered.look(b"a" if number % 16 == 0 else b"%d" % number) is not None
-    for number in range(64):  # 1 of 32
-        assert remembered.look(b"a" if number % 32 == 0 else b"%d" % number) is not None
+    def asked(often: int) -> None:
+        for number in range(64):
+            look(verdicts, one if number % often == 0 else numbered(number + 2))
 
-    assert [remembered.look(b"a") for _ in range(10)] == [None] * 10
-    assert remembered.look(b"a") is not None
+    asked(16)  # so many of 64 are known
+    assert known(verdicts, one)
+    asked(64)
+    assert known(verdicts, *[one] * 12) == [False] * 9 + [True] * 3
 
 
 def test_verdicts_with_long_terms_are_not_remembered() -> None:
     ruleset = rule_set("o.n:1", ("o.p.w",))
-    remembered = Verdicts(Fake())
-    for length in (1024, 1025):
+    verdicts = verdicts_of(ruleset)
+    for length in (1022, 1023):
         event = {"o": {"n": 1, "p": {"w": "x" * length}}}
-        alike = remembered.look(encoded(event))
-        assert alike is not None
-        remembered.learn(alike, outcome(ruleset, event))
+        verdicts.learn(encoded(event), outcome(ruleset, event))
 
-    assert len(remembered) == 1
+    assert len(verdicts) == 1

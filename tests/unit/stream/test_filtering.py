@@ -21,7 +21,12 @@ from pipeline.record import Position
 from pipeline.stream.transport import batches, filtering, scanning
 from pipeline.stream.transport.batches import UnreadableBatchError
 from pipeline.stream.transport.bundles import MAX_BUNDLE_RECORDS, FetchedRecord, Shelf
-from pipeline.stream.transport.filtering import BundledRecords, ChangelogRecords, FilteredRecords
+from pipeline.stream.transport.filtering import (
+    BundledRecords,
+    ChangelogRecords,
+    Examined,
+    FilteredRecords,
+)
 from pipeline.stream.transport.options import Depth
 from pipeline.stream.transport.scanning import batch_scan
 from tests.scans import KINDS
@@ -71,11 +76,12 @@ class NeedleFilter:
         self.judged.append(record.offset)
         return Kept(consumed(tp, record), "judged") if matches(record.value) else None
 
-    def examine(self, tp, record):
-        if self.may_match(record.value or b""):
-            return self.judge(tp, record)
-        self.unread += 1
-        return None
+    def examine(self, tp, records):
+        for record in records:
+            may_match = self.may_match(record.value or b"")
+            item = self.judge(tp, record) if may_match else None
+            self.unread += not may_match
+            yield Examined(record, record.offset + 1, item)
 
     def refuse(self, tp, record, reason, records):
         self.refused.append((record.offset, record.value, reason, records))

@@ -14,11 +14,12 @@ from pipeline.config.match_stage import match_stage, verdicts_of
 from pipeline.engine.match import Disposition
 from pipeline.engine.wire import decode_sighting
 from pipeline.kql import FieldTable
-from pipeline.record import Position, Record
+from pipeline.record import Position
 from pipeline.rules.model import NewTerms, Rule, RuleType
 from pipeline.rules.ruleset import RuleSet
-from pipeline.stream.judging import Judge
+from pipeline.stream.judging import Judge, Judged, largest_value
 from pipeline.stream.match_filter import MatchFilter
+from pipeline.stream.records import LOG_APPEND_TIME
 from pipeline.stream.transport.bundles import FetchedRecord
 from pipeline.telemetry.metrics import Metrics
 from tests.rules import new_terms_rule
@@ -43,13 +44,14 @@ def event(name: str = "a.exe", **more: object) -> bytes:
     return json.dumps(told, separators=(",", ":")).encode()
 
 
-def record(value: bytes, offset: int, partition: int = 0) -> Record:
-    position = Position("events", partition, offset)
-    return Record(position, None, value, (), NOW_MS, NOW_MS, NOW_MS)
-
-
 def fetched(value: bytes, offset: int) -> FetchedRecord:
-    return FetchedRecord("events", 0, offset, NOW_MS, 0, None, value, ())
+    return FetchedRecord("events", 0, offset, NOW_MS, LOG_APPEND_TIME, None, value, ())
+
+
+def judged(judge: Judge, value: bytes, offset: int) -> Judged:
+    """Return what a record gives rise to that is judged by itself."""
+    (end,) = judge.judge_all(TP, [fetched(value, offset)])
+    return end
 
 
 JudgeOf = Callable[..., Judge]
@@ -59,14 +61,18 @@ JudgeOf = Callable[..., Judge]
 def judge_of(request: pytest.FixtureRequest) -> JudgeOf:
     """Make judges of rules: without remembered verdicts, and with them."""
     native = request.param == "native"
+
     settings = Settings.model_validate({"stream": {"native": "on" if native else "off"}})
 
-    def make(*rules: Rule, metrics: Metrics | None = None) -> Judge:
+    def make(*rules: Rule, metrics: Metrics | None = None, max_bytes: int | None = None) -> Judge:
         rules_to_judge_by = rule_set(*rules)
-        verdicts = verdicts_of(settings, rules_to_judge_by)
+        largest = max_bytes or largest_value(settings)
+        verdicts = verdicts_of(settings, rules_to_judge_by, largest)
         assert (verdicts is not None) is native
         stage = match_stage(settings, rules_to_judge_by)
-        return Judge(settings, stage, metrics or Metrics(), verdicts)
+        judge = Judge(settings, stage, metrics or Metrics(), verdicts)
+        judge._max_bytes = largest
+        return judge
 
     return make
 
@@ -80,7 +86,7 @@ def test_what_was_forwarded_a_moment_ago_leaves_nothing_to_do(judge_of: JudgeOf)
     judge = judge_of(metrics=metrics)
 
     first, again, other = (
-        judge.judge(record(event(name), offset))
+        judged(judge, event(name), offset)
         for offset, name in enumerate(("a.exe", "a.exe", "b.exe"))
     )
     judge.counts.export()
@@ -94,25 +100,27 @@ def test_what_was_forwarded_a_moment_ago_leaves_nothing_to_do(judge_of: JudgeOf)
 
 
 def test_what_goes_on_is_what_the_engine_saw_under_its_key(judge_of: JudgeOf) -> None:
-    judged = judge_of().judge(record(event(), 7))
+    end = judged(judge_of(), event(), 7)
 
-    (outgoing,) = judged.observations
+    (outgoing,) = end.observations
     observation = decode_sighting(outgoing.value or b"")
     assert observation.key() == outgoing.key
     assert ("a.exe",) == observation.terms
     assert 7 == observation.source.offset
-    assert judged.dead is None
-    assert len(outgoing.key) + len(outgoing.value or b"") == judged.size
+    assert end.dead is None
+    assert len(outgoing.key) + len(outgoing.value or b"") == end.size
 
 
 def test_a_record_that_is_read_again_is_forwarded_again(judge_of: JudgeOf) -> None:
     """Its bundle may have been dropped with its partition, and nobody else tells of it."""
     judge = judge_of()
-    whole = [record(event(), offset) for offset in (10, 11, 12)]
 
-    assert [1, 0, 0] == [len(judge.judge(each).observations) for each in whole]
-    assert [1, 0, 0] == [len(judge.judge(each).observations) for each in whole]
-    assert [1, 0] == [len(judge.judge(each).observations) for each in whole[:2]]
+    def sent(offsets: Sequence[int]) -> list[int]:
+        return [len(judged(judge, event(), offset).observations) for offset in offsets]
+
+    assert [1, 0, 0] == sent((10, 11, 12))
+    assert [1, 0, 0] == sent((10, 11, 12))
+    assert [1, 0] == sent((10, 11))
 
 
 def test_what_happened_later_than_the_granularity_is_forwarded_again(judge_of: JudgeOf) -> None:
@@ -120,7 +128,7 @@ def test_what_happened_later_than_the_granularity_is_forwarded_again(judge_of: J
     times = ["08:00:00.000", "08:00:59.000", "08:01:00.001", "08:01:30.000", "08:04:00.000"]
     events = [event(**{"@timestamp": f"2026-03-02T{time}Z"}) for time in times]
 
-    sent = [len(judge.judge(record(each, n)).observations) for n, each in enumerate(events)]
+    sent = [len(judged(judge, each, n).observations) for n, each in enumerate(events)]
 
     assert [1, 0, 1, 0, 1] == sent
 
@@ -132,8 +140,9 @@ def test_of_an_event_without_a_usable_time_it_is_told_whatever_came_before(
     metrics = Metrics()
     judge = judge_of(metrics=metrics)
     for offset in range(3):
-        judge.judge(record(event(), offset))
-    judge.judge(record(event(**{"@timestamp": time}), 3))
+        judged(judge, event(), offset)
+    judged(judge, event(**{"@timestamp": time}), 3)
+    judge.counts.export()
 
     untimed = ["invalid_timestamp", "missing_timestamp"]
     told = [count(metrics, "events_untimed_total", reason=reason) for reason in untimed]
@@ -142,48 +151,49 @@ def test_of_an_event_without_a_usable_time_it_is_told_whatever_came_before(
 
 def test_documents_of_one_record_cover_each_other(judge_of: JudgeOf) -> None:
     judge = judge_of()
-    lines = record(b"\n".join([event(), event("b.exe"), event(), event()]), 3)
+    lines = b"\n".join([event(), event("b.exe"), event(), event()])
 
-    assert 2 == len(judge.judge(lines).observations)
-    assert 2 == len(judge.judge(lines).observations)
+    assert 2 == len(judged(judge, lines, 3).observations)
+    assert 2 == len(judged(judge, lines, 3).observations)
 
 
 def test_what_is_too_large_to_be_sent_is_a_dead_letter_and_covers_nothing(
     judge_of: JudgeOf,
 ) -> None:
-    judge = judge_of()
-    judge._max_bytes = 2_000  # no event that is read makes an observation beyond the real limit
-    large = record(event(message="x" * 2_000), 1)
+    judge = judge_of(max_bytes=2_000)  # none that is read makes one beyond the real limit
+    judged(judge, event(), 0)  # so that a verdict is known, where one is remembered
+    judge.forget()
+    large = event(message="x" * 2_000)
 
-    refused = judge.judge(large)
+    refused = judged(judge, large, 1)
     assert ((), Disposition.DEAD_LETTER) == (refused.observations, refused.disposition)
     assert refused.dead is not None
-    assert (large, "output_too_large") == (refused.dead[0], refused.dead[1].reason)
-    assert len(large.value or b"") == refused.size
-    assert 1 == len(judge.judge(record(event(), 2)).observations)
+    assert (large, "output_too_large") == (refused.dead[0].value, refused.dead[1].reason)
+    assert len(large) == refused.size
+    assert 1 == len(judged(judge, event(), 2).observations)
 
 
 def test_of_a_record_with_one_bad_document_the_good_ones_go_on(judge_of: JudgeOf) -> None:
-    judged = judge_of().judge(record(b"\n".join([event(), b"{broken}"]), 1))
+    end = judged(judge_of(), b"\n".join([event(), b"{broken}"]), 1)
 
-    assert Disposition.DEAD_LETTER == judged.disposition
-    assert judged.dead is not None
-    assert 1 == len(judged.observations)
+    assert Disposition.DEAD_LETTER == end.disposition
+    assert end.dead is not None
+    assert 1 == len(end.observations)
 
 
 def test_a_match_of_a_query_rule_is_never_covered(judge_of: JudgeOf) -> None:
     judge = judge_of(QUERY)
 
-    sent = [judge.judge(record(event(), offset)).new_terms for offset in range(3)]
+    sent = [judged(judge, event(), offset).new_terms for offset in range(3)]
 
     assert [1, 1, 1] == [len(each) for each in sent]
     assert {b"q"} == {outgoing.key for each in sent for outgoing in each}
 
 
 def test_what_matches_nothing_holds_nothing_of_its_record(judge_of: JudgeOf) -> None:
-    judged = judge_of().judge(record(event("other.exe"), 1))
+    end = judged(judge_of(), event("other.exe"), 1)
 
-    assert (Disposition.NO_MATCH, True, 0) == (judged.disposition, judged.is_done, judged.size)
+    assert (Disposition.NO_MATCH, True, 0) == (end.disposition, end.is_done, end.size)
 
 
 BROKEN = b'{"process":{"name":"a.exe"}'
@@ -203,11 +213,11 @@ def test_what_came_before_does_not_decide_how_a_record_ends(before: bytes) -> No
         metrics = Metrics()
         match_filter = MatchFilter(Settings(), rule_set(), metrics)
         for offset in range(100):
-            match_filter.examine(TP, fetched(before, offset))
+            list(match_filter.examine(TP, [fetched(before, offset)]))
         _export(match_filter)
         counted = _counts(metrics)
 
-        kept = match_filter.examine(TP, fetched(value, 1_000))
+        ((_, _, kept),) = match_filter.examine(TP, [fetched(value, 1_000)])
         _export(match_filter)
 
         ended = [d for d, n in _counts(metrics).items() if n > counted[d]]
@@ -229,7 +239,7 @@ def test_a_search_comes_first_where_most_records_do_not_answer_and_last_where_mo
 
         match_filter._answers = counted
         for offset, value in enumerate(values):
-            match_filter.examine(TP, fetched(value, offset))
+            list(match_filter.examine(TP, [fetched(value, offset)]))
         return calls
 
     assert 1 == asked([event()] * 100)

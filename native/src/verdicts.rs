@@ -1,0 +1,548 @@
+//! What rules said of events, and what is to be sent of those that read alike.
+//!
+//! `pipeline/engine/verdicts.py` says what may be remembered. Here an event of which the verdict is
+//! known becomes the sightings to send, byte for byte as the match stage would spell them; any event
+//! of which there is a doubt is left to that.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use blake2::digest::consts::U16;
+use blake2::digest::{FixedOutput, KeyInit, Update};
+use blake2::Blake2bMac;
+use hashlink::LruCache;
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+use sha2::{Digest, Sha256};
+
+use crate::classes::{Class, Spelled, Spellings, Texts};
+use crate::forwarded::{Forwarded, Place, Seen};
+use crate::projection::Taken;
+use crate::text::text;
+use crate::time::usual;
+use crate::Projection;
+
+/// Kafka's type of a timestamp that the broker stamped.
+const LOG_APPEND_TIME: i64 = 1;
+
+/// `MAX_MS` in `timestamp.py`, and
+const MAX_MS: i64 = 253_402_300_799_999;
+/// `EARLIEST_MS`.
+const EARLIEST_MS: i64 = 315_532_800_000;
+
+/// `_LONGEST_EVENT_ID` in `identity.py`.
+const LONGEST_EVENT_ID: usize = 512;
+
+/// `KEY_BYTES` in `identity.py`, of which the history's come first.
+const KEY_BYTES: usize = 24;
+const HISTORY_BYTES: usize = 8;
+
+/// A run ends with what is sent of it so large: it waits in memory.
+const RUN_BYTES: usize = 1 << 20;
+
+/// Half of the digits of an alert id.
+const ID_BYTES: usize = 20;
+
+/// A rule, as far as its sightings depend on it.
+#[derive(FromPyObject)]
+struct Rule {
+    history: [u8; HISTORY_BYTES],
+    window_ms: i64,
+    /// How what is sent begins, up to its terms, and
+    opening: Vec<u8>,
+    /// what the id of an alert is made of, up to there.
+    id_opening: Vec<u8>,
+    /// Of the terms that are told apart: which of the tuple, of which text, in which way indexed.
+    apart: Vec<(usize, usize, usize)>,
+}
+
+enum Term {
+    /// The same in all events that read alike.
+    Same(Spelled),
+    /// Made of the event's own text: which one, and in which way it is indexed.
+    Apart(usize, usize),
+}
+
+struct Sighted {
+    rule: usize,
+    terms: Vec<Term>,
+}
+
+struct Verdict {
+    /// The outcome, for Python.
+    said: Py<PyAny>,
+    matches: bool,
+    sighted: Vec<Sighted>,
+}
+
+/// How large what is kept may be, and what is sent.
+#[derive(FromPyObject)]
+struct Limits {
+    verdicts: usize,
+    texts: usize,
+    text_bytes: usize,
+    event_bytes: usize,
+    value_bytes: usize,
+    term_bytes: usize,
+    future_ms: i64,
+    /// Where of so many events
+    round: u64,
+    /// less than one of so many is known,
+    rare: u64,
+    /// so many are not looked up.
+    rest: u64,
+}
+
+/// What was found in consecutive records.
+#[derive(Default)]
+struct Run<'py> {
+    said: Vec<(Py<PyAny>, usize)>,
+    numbers: HashMap<usize, usize>,
+    sent: Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>,
+    covered: usize,
+    ages: Vec<f64>,
+    /// Of the values that are sent.
+    bytes: usize,
+}
+
+impl Run<'_> {
+    fn note(&mut self, py: Python<'_>, said: &Py<PyAny>) {
+        let count = self.said.len();
+        let number = *self.numbers.entry(said.as_ptr() as usize).or_insert(count);
+        match self.said.get_mut(number) {
+            Some((_, records)) => *records += 1,
+            None => self.said.push((said.clone_ref(py), 1)),
+        }
+    }
+}
+
+/// A record of a partition.
+struct Event<'e> {
+    value: &'e [u8],
+    topic: &'e str,
+    partition: i32,
+    offset: i64,
+    timestamp_ms: i64,
+    arrival_ms: i64,
+    read_ms: i64,
+}
+
+impl Event<'_> {
+    fn seen<'s>(&'s self, key: &'s [u8], window_ms: i64, time_ms: i64) -> Seen<'s> {
+        let Event { topic, partition, offset, read_ms, .. } = *self;
+        let place = Place { topic, partition, offset, index: 0 };
+        Seen { key, window_ms, time_ms, read_ms, place }
+    }
+}
+
+enum Answer {
+    Unknown,
+    MatchesNothing,
+    Matches,
+}
+
+/// What one sighting is to become.
+struct Sending {
+    key: [u8; KEY_BYTES],
+    window_ms: i64,
+    canonical: Vec<u8>,
+    is_covered: bool,
+}
+
+type Judged<'py> = (
+    usize,
+    bool,
+    bool,
+    Vec<(Py<PyAny>, usize)>,
+    Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>,
+    usize,
+    Vec<f64>,
+);
+
+/// See `firstseen_native.pyi`.
+#[pyclass]
+pub struct Verdicts {
+    projection: Py<Projection>,
+    texts: Vec<Texts>,
+    rules: Vec<Rule>,
+    forwarded: Py<Forwarded>,
+    usable_time: Py<PyAny>,
+    spelled_id: Py<PyAny>,
+    limits: Limits,
+    hasher: Blake2bMac<U16>,
+    known: LruCache<[u8; 16], Arc<Verdict>>,
+    asked: u64,
+    found: u64,
+    rest: u64,
+}
+
+#[pymethods]
+impl Verdicts {
+    #[new]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        projection: Py<Projection>,
+        texts: Vec<(Py<PyAny>, Vec<u8>)>,
+        rules: Vec<Rule>,
+        forwarded: Py<Forwarded>,
+        usable_time: Py<PyAny>,
+        spelled_id: Py<PyAny>,
+        key: &[u8],
+        limits: Limits,
+    ) -> PyResult<Verdicts> {
+        let hasher = Blake2bMac::new_from_slice(key)
+            .map_err(|_| PyValueError::new_err("a key has 1 to 64 bytes"))?;
+        let (count, bytes) = (limits.texts, limits.text_bytes / texts.len().max(1));
+        let texts = texts.into_iter().map(|(ask, absent)| Texts::new(ask, absent, count, bytes));
+        Ok(Verdicts {
+            projection,
+            texts: texts.collect(),
+            rules,
+            forwarded,
+            usable_time,
+            spelled_id,
+            hasher,
+            known: LruCache::new(limits.verdicts),
+            limits,
+            asked: 0,
+            found: 0,
+            rest: 0,
+        })
+    }
+
+    /// See `firstseen_native.pyi`.
+    #[allow(clippy::too_many_arguments)]
+    fn judge<'py>(
+        &mut self,
+        py: Python<'py>,
+        records: &Bound<'py, PyList>,
+        start: usize,
+        topic: &str,
+        partition: i32,
+        read_ms: i64,
+    ) -> PyResult<Judged<'py>> {
+        let mut run = Run::default();
+        let mut done = start;
+        let mut matches_nothing = false;
+        let mut is_known = true;
+        while done < records.len() && run.bytes < RUN_BYTES {
+            let record = records.get_item(done)?;
+            let value = record.getattr(intern!(py, "value"))?;
+            let Ok(value) = value.cast::<PyBytes>() else {
+                is_known = false;
+                break;
+            };
+            let stamp: Option<i64> = record.getattr(intern!(py, "timestamp"))?.extract()?;
+            let kind: Option<i64> = record.getattr(intern!(py, "timestamp_type"))?.extract()?;
+            let timestamp_ms = stamp.unwrap_or(-1);
+            let is_stamped = kind == Some(LOG_APPEND_TIME);
+            let event = Event {
+                value: value.as_bytes(),
+                topic,
+                partition,
+                offset: record.getattr(intern!(py, "offset"))?.extract()?,
+                timestamp_ms,
+                arrival_ms: if is_stamped { timestamp_ms } else { read_ms },
+                read_ms,
+            };
+            match self.recognise(py, &event, &mut run)? {
+                Answer::Matches => done += 1,
+                Answer::MatchesNothing => {
+                    matches_nothing = true;
+                    break;
+                }
+                Answer::Unknown => {
+                    is_known = false;
+                    break;
+                }
+            }
+        }
+        let records = done - start;
+        Ok((records, is_known, matches_nothing, run.said, run.sent, run.covered, run.ages))
+    }
+
+    /// See `firstseen_native.pyi`.
+    fn learn(
+        &mut self,
+        py: Python<'_>,
+        event: &[u8],
+        said: Py<PyAny>,
+        matches: bool,
+        sighted: Vec<(usize, Vec<Spellings>)>,
+    ) -> PyResult<()> {
+        if self.rest > 0 || event.len() > self.limits.event_bytes {
+            return Ok(());
+        }
+        let projection = self.projection.clone_ref(py);
+        let Some((taken, classes)) = self.read(py, projection.get(), event)? else { return Ok(()) };
+        let mut size = 0;
+        let mut kept = Vec::with_capacity(sighted.len());
+        for (number, terms) in sighted {
+            let rule = self.rule(number)?;
+            let told_apart = |place: usize| {
+                let apart = rule.apart.iter().find(|(of, ..)| *of == place);
+                apart.filter(|(_, text, _)| taken.apart[*text].is_some())
+            };
+            let terms = terms.into_iter().enumerate().map(|(place, (canonical, sent))| {
+                match told_apart(place) {
+                    Some((_, text, way)) => Term::Apart(*text, *way),
+                    None => {
+                        size += sent.len();
+                        Term::Same(Spelled::new(canonical, sent))
+                    }
+                }
+            });
+            kept.push(Sighted { rule: number, terms: terms.collect() });
+        }
+        if size <= self.limits.term_bytes {
+            let verdict = Arc::new(Verdict { said, matches, sighted: kept });
+            self.known.insert(self.digest(&taken, &classes), verdict);
+        }
+        Ok(())
+    }
+
+    /// See `firstseen_native.pyi`.
+    fn digest_of<'py>(
+        &mut self,
+        py: Python<'py>,
+        event: &[u8],
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let projection = self.projection.clone_ref(py);
+        let read = self.read(py, projection.get(), event)?;
+        Ok(read.map(|(taken, classes)| PyBytes::new(py, &self.digest(&taken, &classes))))
+    }
+
+    fn __len__(&self) -> usize {
+        self.known.len()
+    }
+}
+
+impl Verdicts {
+    /// Returns what the rules can depend on of an event; None if it is written in an unusual way.
+    fn read<'e>(
+        &mut self,
+        py: Python<'_>,
+        projection: &Projection,
+        event: &'e [u8],
+    ) -> PyResult<Option<(Taken<'e>, Vec<Arc<Class>>)>> {
+        let Some(taken) = projection.fields.take(event) else { return Ok(None) };
+        let mut classes = Vec::with_capacity(self.texts.len());
+        for (texts, written) in self.texts.iter_mut().zip(&taken.apart) {
+            match texts.class(py, *written)? {
+                Some(class) => classes.push(class),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some((taken, classes)))
+    }
+
+    /// Returns what stands for that: classes of a field have one length, so they need no ends.
+    fn digest(&self, taken: &Taken<'_>, classes: &[Arc<Class>]) -> [u8; 16] {
+        let mut hasher = self.hasher.clone();
+        Update::update(&mut hasher, &taken.bytes);
+        for class in classes {
+            Update::update(&mut hasher, &class.bytes);
+        }
+        hasher.finalize_fixed().into()
+    }
+
+    fn rule(&self, number: usize) -> PyResult<&Rule> {
+        self.rules.get(number).ok_or_else(|| PyValueError::new_err("no such rule"))
+    }
+
+    fn count(&mut self, is_known: bool) {
+        self.asked += 1;
+        self.found += u64::from(is_known);
+        if self.asked == self.limits.round {
+            if self.found * self.limits.rare < self.asked {
+                self.rest = self.limits.rest;
+            }
+            (self.asked, self.found) = (0, 0);
+        }
+    }
+
+    /// Says what is known of an event, and adds what follows from it to the run.
+    fn recognise<'py>(
+        &mut self,
+        py: Python<'py>,
+        event: &Event<'_>,
+        run: &mut Run<'py>,
+    ) -> PyResult<Answer> {
+        if self.rest > 0 {
+            self.rest -= 1;
+            return Ok(Answer::Unknown);
+        }
+        if event.value.len() > self.limits.event_bytes || !is_plain(event.topic) {
+            return Ok(Answer::Unknown);
+        }
+        let projection = self.projection.clone_ref(py);
+        let Some((taken, classes)) = self.read(py, projection.get(), event.value)? else {
+            self.count(false);
+            return Ok(Answer::Unknown);
+        };
+        let digest = self.digest(&taken, &classes);
+        let verdict = self.known.get(&digest).cloned();
+        self.count(verdict.is_some());
+        let Some(verdict) = verdict else { return Ok(Answer::Unknown) };
+        if !verdict.matches {
+            return Ok(Answer::MatchesNothing);
+        }
+        let Some(time_ms) = self.time(py, &taken)? else { return Ok(Answer::Unknown) };
+        if time_ms > event.arrival_ms.saturating_add(self.limits.future_ms).min(MAX_MS) {
+            return Ok(Answer::Unknown);
+        }
+        if self.tell(py, event, &taken, &classes, &verdict, time_ms, run)? {
+            run.note(py, &verdict.said);
+            return Ok(Answer::Matches);
+        }
+        Ok(Answer::Unknown)
+    }
+
+    fn time(&self, py: Python<'_>, taken: &Taken<'_>) -> PyResult<Option<i64>> {
+        let Some(written) = taken.time else { return Ok(None) };
+        match usual(written) {
+            Some(time_ms) => Ok((time_ms >= EARLIEST_MS).then_some(time_ms)),
+            None => self.usable_time.call1(py, (text(py, written),))?.extract(py),
+        }
+    }
+
+    /// Adds what is to be sent of an event; false, and nothing is added, if it is too large.
+    #[allow(clippy::too_many_arguments)]
+    fn tell<'py>(
+        &mut self,
+        py: Python<'py>,
+        event: &Event<'_>,
+        taken: &Taken<'_>,
+        classes: &[Arc<Class>],
+        verdict: &Verdict,
+        time_ms: i64,
+        run: &mut Run<'py>,
+    ) -> PyResult<bool> {
+        let mut forwarded = self.forwarded.bind(py).borrow_mut();
+        let mut sendings = Vec::with_capacity(verdict.sighted.len());
+        for sighted in &verdict.sighted {
+            let rule = self.rule(sighted.rule)?;
+            let Some(canonical) = spelled(sighted, classes, |term| &term.canonical) else {
+                return Ok(false);
+            };
+            let mut key = [0; KEY_BYTES];
+            key[..HISTORY_BYTES].copy_from_slice(&rule.history);
+            let digest = Sha256::digest(&canonical);
+            key[HISTORY_BYTES..].copy_from_slice(&digest[..KEY_BYTES - HISTORY_BYTES]);
+            let window_ms = rule.window_ms;
+            let is_covered = forwarded.is_covered(&event.seen(&key, window_ms, time_ms));
+            sendings.push(Sending { key, window_ms, canonical, is_covered });
+        }
+        let mut values = Vec::new();
+        if !sendings.iter().all(|sending| sending.is_covered) {
+            let (canonical_id, sent_id) = self.identity(py, event, taken)?;
+            for (sighted, sending) in verdict.sighted.iter().zip(&sendings) {
+                if sending.is_covered {
+                    continue;
+                }
+                let rule = self.rule(sighted.rule)?;
+                let id = alert_id(rule, &sending.canonical, &canonical_id);
+                let Some(terms) = spelled(sighted, classes, Spelled::sent) else {
+                    return Ok(false);
+                };
+                let value = observation(rule, &terms, time_ms, &sent_id, &id, event);
+                if value.len() > self.limits.value_bytes {
+                    return Ok(false);
+                }
+                values.push((sending, value));
+            }
+        }
+        run.covered += sendings.len() - values.len();
+        let age_ms = event.arrival_ms.saturating_sub(time_ms).max(0);
+        for (sending, value) in values {
+            forwarded.note(&event.seen(&sending.key, sending.window_ms, time_ms));
+            run.bytes += value.len();
+            run.sent.push((PyBytes::new(py, &sending.key), PyBytes::new(py, &value)));
+            run.ages.push(age_ms as f64 / 1000.0);
+        }
+        Ok(true)
+    }
+
+    /// Returns what tells an event from all others, as hashes are made of it and as it is sent.
+    fn identity(
+        &self,
+        py: Python<'_>,
+        event: &Event<'_>,
+        taken: &Taken<'_>,
+    ) -> PyResult<(Vec<u8>, Vec<u8>)> {
+        let quoted = |text: &str| [b"\"", text.as_bytes(), b"\""].concat();
+        match taken.id {
+            None | Some("") => {
+                let Event { topic, partition, offset, .. } = event;
+                let place = quoted(&format!("{topic}/{partition}/{offset}"));
+                Ok((place.clone(), place))
+            }
+            Some(id) if is_plain(id) && id.len() <= LONGEST_EVENT_ID => {
+                Ok((quoted(id), quoted(id)))
+            }
+            Some(id) => self.spelled_id.call1(py, (text(py, id),))?.extract(py),
+        }
+    }
+}
+
+/// Whether a text is the same in each of its spellings.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\')
+}
+
+/// Returns a tuple of terms; None if one of its texts is not indexed, or not there.
+fn spelled(
+    sighted: &Sighted,
+    classes: &[Arc<Class>],
+    spelling: impl Fn(&Spelled) -> &[u8],
+) -> Option<Vec<u8>> {
+    let mut tuple = Vec::with_capacity(256);
+    for term in &sighted.terms {
+        let term = match term {
+            Term::Same(term) => term,
+            Term::Apart(text, way) => classes.get(*text)?.terms.get(*way)?.as_ref()?,
+        };
+        tuple.push(if tuple.is_empty() { b'[' } else { b',' });
+        tuple.extend_from_slice(spelling(term));
+    }
+    tuple.push(b']');
+    Some(tuple)
+}
+
+/// Returns the id of the alert that a rule raises for a tuple because of an event.
+fn alert_id(rule: &Rule, terms: &[u8], identity: &[u8]) -> String {
+    let mut hasher = Sha256::new();
+    for part in [&rule.id_opening[..], terms, b",", identity, b"]"] {
+        Digest::update(&mut hasher, part);
+    }
+    let digest = hasher.finalize();
+    digest[..ID_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Returns the `Observation` of `wire.py` as JSON.
+fn observation(
+    rule: &Rule,
+    terms: &[u8],
+    time_ms: i64,
+    identity: &[u8],
+    alert_id: &str,
+    event: &Event<'_>,
+) -> Vec<u8> {
+    let Event { value, topic, partition, offset, timestamp_ms, .. } = event;
+    let size = rule.opening.len() + terms.len() + identity.len() + topic.len() + value.len() + 320;
+    let mut text = Vec::with_capacity(size);
+    text.extend_from_slice(&rule.opening);
+    text.extend_from_slice(terms);
+    // Writing to memory cannot fail.
+    let _ = write!(text, r#","time_ms":{time_ms},"event_id":"#);
+    text.extend_from_slice(identity);
+    let _ = write!(text, r#","alert_id":"{alert_id}","source":{{"topic":"{topic}","#);
+    let _ = write!(text, r#""partition":{partition},"offset":{offset},"#);
+    let _ = write!(text, r#""timestamp_ms":{timestamp_ms},"index":0}},"event":"#);
+    text.extend_from_slice(value);
+    text.extend_from_slice(br#","capped":false,"time_source":"@timestamp"}"#);
+    text
+}
