@@ -253,3 +253,85 @@ class Verdicts:
         """Return what stands for all that the rules can depend on; None if it cannot be read."""
 
     def __len__(self) -> int: ...
+
+class Table(Protocol):
+    """Rows by key."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+    def put(self, key: bytes, value: bytes) -> None: ...
+
+@final
+class Sightings:
+    """Observes sightings of tuples that are known, and stay so."""
+
+    def __new__(cls) -> Sightings: ...
+    def learn(self, opening: bytes, history: bytes, window_ms: int) -> None:
+        """Learn how observations of a history begin; those of which that is not known are left.
+
+        Args:
+            opening: their text up to the terms.
+            history: id of the history: eight bytes.
+            window_ms: its length, as the text says.
+        """
+
+    def observe(
+        self,
+        records: list[Any],
+        start: int,
+        committed: int,
+        table: Table,
+        others: set[bytes],
+        clock_ms: int | None,
+    ) -> tuple[int, int | None]:
+        """Observe sightings up to one that may say more than that its tuple was seen again.
+
+        Args:
+            records: consecutive observations of a partition: each has a key, a value, an offset.
+            start: number of the first one.
+            committed: see `pipeline.engine.first_seen.FirstSeen.observe`.
+            table: the rows.
+            others: histories that are left alone.
+            clock_ms: what the event clock says.
+
+        Returns:
+            How many were observed; what the event clock says then.
+        """
+
+Headers: TypeAlias = tuple[tuple[str, bytes], ...]
+
+@final
+class Outgoing:
+    """A record batch that is filled, then sent."""
+
+    def __new__(cls, max_bytes: int) -> Outgoing:
+        """Begin a batch.
+
+        Args:
+            max_bytes: how large it may be before it is compressed; one record always fits.
+        """
+
+    def extend(
+        self,
+        records: list[tuple[bytes | None, bytes | None, Headers]],
+        start: int,
+        timestamp_ms: int,
+    ) -> int:
+        """Add records, as many as there is room for, and return how many it was.
+
+        Args:
+            records: key, value and headers of each.
+            start: number of the first one.
+            timestamp_ms: the timestamp of all of them.
+        """
+
+    @property
+    def size(self) -> int:
+        """How large it is before it is compressed."""
+
+    def __len__(self) -> int: ...
+    def build(self, producer_id: int, producer_epoch: int, base_sequence: int, level: int) -> bytes:
+        """Return the batch, compressed with zstd at a level if that makes it smaller.
+
+        Raises:
+            ValueError: it has 2 GiB or more.
+        """

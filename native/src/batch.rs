@@ -11,9 +11,9 @@ pub const LZ4: i16 = 3;
 pub const ZSTD: i16 = 4;
 const CODECS: [i16; 3] = [PLAIN, LZ4, ZSTD];
 
-const MAGIC: u8 = 2;
-const LENGTH_OVERHEAD: usize = 12; // base offset and length itself are not part of the length
-const CHECKED_FROM: usize = 21;
+pub const MAGIC: u8 = 2;
+pub const LENGTH_OVERHEAD: usize = 12; // base offset and length itself are not part of the length
+pub const CHECKED_FROM: usize = 21;
 const CODEC_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
 const OF_TRANSACTIONS: i16 = 0x30; // transactional, control

@@ -10,9 +10,13 @@ mod batch;
 mod classes;
 mod forwarded;
 mod frames;
+mod observation;
+mod outgoing;
 mod projection;
 mod record;
+mod row;
 mod search;
+mod sightings;
 mod text;
 mod time;
 mod verdicts;
@@ -304,5 +308,7 @@ fn firstseen_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Scan>()?;
     module.add_class::<Projection>()?;
     module.add_class::<forwarded::Forwarded>()?;
-    module.add_class::<verdicts::Verdicts>()
+    module.add_class::<verdicts::Verdicts>()?;
+    module.add_class::<outgoing::Outgoing>()?;
+    module.add_class::<sightings::Sightings>()
 }

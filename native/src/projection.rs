@@ -15,6 +15,7 @@ const KEY: u8 = 0x1f; // between keys, and
 const END: u8 = 0x1e; // behind keys and values: JSON has neither of them unescaped
 
 const MOST_KEYS: usize = 64; // of one object; each is compared with those before it
+const MOST_LEVELS: usize = 100; // where nobody says how many; each takes some of the stack
 const LONGEST_NUMBER: usize = 17;
 const LONGEST_APART: usize = 256; // callers keep what is told apart
 
@@ -104,6 +105,12 @@ impl Fields {
             root.at(field, true).is_unexpected = true;
         }
         Fields { root, apart: names.apart.len(), max_depth, max_values }
+    }
+
+    /// Returns no fields, for events of any size: to find out whether one is plain.
+    pub fn none() -> Fields {
+        let (max_depth, max_values) = (MOST_LEVELS, usize::MAX);
+        Fields { root: Node::default(), apart: 0, max_depth, max_values }
     }
 
     /// Takes of an event what the fields can depend on; None if it is not as plain as it must be.

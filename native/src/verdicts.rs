@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::classes::{Class, Spelled, Spellings, Texts};
 use crate::forwarded::{Forwarded, Place, Seen};
+use crate::observation::{HISTORY_BYTES, KEY_BYTES};
 use crate::projection::Taken;
 use crate::text::text;
 use crate::time::usual;
@@ -35,10 +36,6 @@ const EARLIEST_MS: i64 = 315_532_800_000;
 
 /// `_LONGEST_EVENT_ID` in `identity.py`.
 const LONGEST_EVENT_ID: usize = 512;
-
-/// `KEY_BYTES` in `identity.py`, of which the history's come first.
-const KEY_BYTES: usize = 24;
-const HISTORY_BYTES: usize = 8;
 
 /// A run ends with what is sent of it so large: it waits in memory.
 const RUN_BYTES: usize = 1 << 20;
@@ -519,7 +516,8 @@ fn alert_id(rule: &Rule, terms: &[u8], identity: &[u8]) -> String {
         Digest::update(&mut hasher, part);
     }
     let digest = hasher.finalize();
-    digest[..ID_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = digest[..ID_BYTES].iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
+    digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
 }
 
 /// Returns the `Observation` of `wire.py` as JSON.

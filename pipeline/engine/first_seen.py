@@ -246,6 +246,10 @@ class FirstSeen:
             count=row.count,
         )
 
+    def set_apart(self, offset: int) -> set[bytes]:
+        """Return the histories whose sightings, from an offset on, may be held or forgotten."""
+        return self.held.held_after(offset) | self.forgotten.histories()
+
     def learn(self, learned: Learn, offset: int, committed: int) -> bool:
         """Count a tuple as seen, as it was elsewhere; doing it again changes nothing.
 

@@ -55,6 +55,10 @@ class Forgotten:
         """Return the offset before which the rows of a key's history count as not there."""
         return self._marks.get(key[:HISTORY_BYTES], 0) if self._marks else 0
 
+    def histories(self) -> set[bytes]:
+        """Return the histories of which rows count as not there."""
+        return set(self._marks)
+
     def mark(self, history: bytes, offset: int) -> None:
         """Note that a history is forgotten up to an offset."""
         self._marks[history] = max(offset, self._marks.get(history, 0))

@@ -64,6 +64,14 @@ class Held:
         held = self._histories.get(key[:HISTORY_BYTES])
         return held is not None and any(span.holds(offset) for span in held.spans)
 
+    def held_after(self, offset: int) -> set[bytes]:
+        """Return the histories of which an observation, at this offset or behind it, is held."""
+        return {
+            history
+            for history, held in self._histories.items()
+            if any(span.end is None or offset < span.end for span in held.spans)
+        }
+
     def hold(self, rule_id: str, history: bytes, offset: int, committed: int) -> None:
         """Hold a history from an offset on; one that is held goes on being held."""
         known = self._histories.get(history)

@@ -71,6 +71,15 @@ MEMBERS: tuple[Member, ...] = (
     ),
     Member(f"{_CONSUMER}.wait_empty", ("self",)),
     Member(f"{_DRIVER}:Consumer._new_consumer_thread", ("self",)),
+    # transport.NativeBatch, which is handed over in place of a BatchBuilder
+    Member(
+        "aiokafka.producer.message_accumulator:MessageBatch.set_producer_state",
+        ("self", "producer_id", "producer_epoch", "base_sequence"),
+    ),
+    Member("aiokafka.producer.message_accumulator:MessageBatch.get_data_buffer", ("self",)),
+    Member("aiokafka.producer.message_accumulator:MessageBatch.remaining_linger", ("self",)),
+    Member("aiokafka.producer.message_accumulator:BatchBuilder.record_count", ("self",)),
+    Member("aiokafka.producer.message_accumulator:BatchBuilder.closed", ("self",)),
     # transport.Producer and Transport
     Member(f"{_DRIVER}:Producer._settings_extra", ("self",)),
     Member(f"{_DRIVER}:Producer._ensure_producer", ("self",)),

@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 from faust.types import TP
 
+from pipeline.config.native import uses_native
 from pipeline.engine.alert import build_alert
 from pipeline.engine.first_seen import Sighting
+from pipeline.engine.seen_again import SeenAgain
 from pipeline.engine.wire import (
     Change,
     Forget,
@@ -50,6 +52,7 @@ class FirstSeenAgent:
         self._ruleset = context.ruleset
         self._metrics = context.metrics
         self._dead_letters = context.dead_letters
+        self._seen_again = SeenAgain() if uses_native(settings) else None
         self.sweeper = Sweeper(context, table)
 
     async def handle(self, delivered: Sequence[Delivered]) -> None:
@@ -57,7 +60,7 @@ class FirstSeenAgent:
         raised: list[Outgoing] = []
         results: Counter[str] = Counter()
         for message, records in delivered:
-            raised += await self._judge(message, records, results)
+            raised += await self._judge(message, list(records), results)
         for result, sightings in results.items():
             self._metrics.sightings.labels(result).inc(sightings)
         await self._app.outbox.send_keyed(self._topics.new_terms, raised)
@@ -65,7 +68,7 @@ class FirstSeenAgent:
             self._app.consumer.acknowledge(message)
 
     async def _judge(
-        self, message: Any, records: Sequence[Any], results: Counter[str]
+        self, message: Any, records: list[Any], results: Counter[str]
     ) -> list[Outgoing]:
         """Judge a bundle, then write its rows at once; return the new terms to send."""
         partition = self.sweeper.partition(message.partition)
@@ -73,25 +76,48 @@ class FirstSeenAgent:
         raised: list[Outgoing] = []
         # The key of a record is that of its row. Where it is not, its row is read when asked for.
         partition.table.read_ahead([record.key for record in records if record.key])
-        for record in records:
-            try:
-                envelope = decode_sighting(record.value or b"")
-            except DecodeError as exc:
-                await self._dead_letters.write(
-                    record_of_consumer(record), code=exc.reason, stage=STAGE, text=str(exc)
-                )
-                continue
-            if isinstance(envelope, Observation):
-                key = envelope.key()
-                await self.sweeper.settled(key)
-                sighting = partition.first_seen.observe(envelope, record.offset, committed, key)
-                results[_result(sighting)] += 1
-                raised += await self._told(partition, record, envelope, sighting)
-            else:
-                await self.sweeper.settled(record.key)
-                self._change(partition, envelope, record.offset, committed)
+        at = 0
+        while at < len(records):
+            again = self._observe_again(partition, records, at, committed)
+            results["known"] += again
+            at += again
+            if at < len(records):
+                raised += await self._judge_one(partition, records[at], committed, results)
+                at += 1
         await partition.table.send_changes(self._app.outbox)
         return raised
+
+    def _observe_again(
+        self, partition: Partition, records: list[Any], start: int, committed: int
+    ) -> int:
+        """Observe sightings of tuples that are known, and return how many they were."""
+        if self._seen_again is None or not self.sweeper.is_settled:
+            return 0
+        first_seen, table = partition.first_seen, partition.table
+        return self._seen_again.observe(first_seen, table, records, start, committed)
+
+    async def _judge_one(
+        self, partition: Partition, record: Any, committed: int, results: Counter[str]
+    ) -> list[Outgoing]:
+        """Judge one record; return the new term to send, if there is one."""
+        try:
+            envelope = decode_sighting(record.value or b"")
+        except DecodeError as exc:
+            await self._dead_letters.write(
+                record_of_consumer(record), code=exc.reason, stage=STAGE, text=str(exc)
+            )
+            return []
+        if not isinstance(envelope, Observation):
+            await self.sweeper.settled(record.key)
+            self._change(partition, envelope, record.offset, committed)
+            return []
+        if self._seen_again is not None:
+            self._seen_again.learn(envelope)
+        key = envelope.key()
+        await self.sweeper.settled(key)
+        sighting = partition.first_seen.observe(envelope, record.offset, committed, key)
+        results[_result(sighting)] += 1
+        return await self._told(partition, record, envelope, sighting)
 
     async def _told(
         self, partition: Partition, record: Any, observation: Observation, sighting: Sighting

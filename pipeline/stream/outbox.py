@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -26,17 +26,11 @@ from pipeline.engine.partition import partition_of
 from pipeline.errors import DeliveryError
 
 
-class BatchBuilder(Protocol):
-    """What the outbox needs of aiokafka's ``BatchBuilder``."""
+class Batch(Protocol):
+    """What the outbox needs of a batch; see `pipeline.stream.transport.producer`."""
 
-    def append(
-        self,
-        *,
-        timestamp: int | None,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Sequence[tuple[str, bytes]] = (),
-    ) -> object | None: ...
+    def extend(self, records: Sequence[Outgoing], start: int, timestamp_ms: int) -> int:
+        """Add records from a number on, as many as there is room for; return how many it was."""
 
     def close(self) -> None: ...
 
@@ -44,10 +38,10 @@ class BatchBuilder(Protocol):
 class AsyncProducer(Protocol):
     """What the outbox needs of `aiokafka.AIOKafkaProducer`."""
 
-    def create_batch(self) -> BatchBuilder: ...
+    def create_batch(self) -> Any: ...
 
     async def send_batch(
-        self, batch: BatchBuilder, topic: str, *, partition: int
+        self, batch: Any, topic: str, *, partition: int
     ) -> asyncio.Future[Any]: ...
 
     async def partitions_for(self, topic: str) -> set[int]: ...
@@ -84,6 +78,11 @@ class Outgoing(NamedTuple):
         return len(self.key) + len(self.value or b"")
 
 
+def size_of(records: Iterable[Outgoing]) -> int:
+    """Return the bytes of keys and values."""
+    return sum([len(key) + len(value or b"") for key, value, _ in records])
+
+
 OnAcknowledged = Callable[[Delivery], None]
 
 
@@ -92,18 +91,22 @@ class _Parcel:
     """Records that were handed over together, for one partition.
 
     Attributes:
+        count: how many.
+        size: their bytes.
         done: ends when the broker has all of them.
-        left: how many of them wait to be put into a batch.
-        timestamp: when they were handed over, in milliseconds.
+        records: the records, until all of them are in a batch.
+        packed: how many of them are.
+        timestamp_ms: when they were handed over.
     """
 
     topic: str
-    records: int
+    count: int
     size: int
     on_acknowledged: OnAcknowledged | None
     done: asyncio.Future[Delivery]
-    left: int = 0
-    timestamp: int = 0
+    records: Sequence[Outgoing] = ()
+    packed: int = 0
+    timestamp_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -112,7 +115,7 @@ class _Line:
 
     topic: str
     partition: int
-    waiting: deque[tuple[_Parcel, Outgoing]] = field(default_factory=deque)
+    waiting: deque[_Parcel] = field(default_factory=deque)
     on_its_way: bool = False
 
     @property
@@ -230,14 +233,13 @@ class Outbox:
             DeliveryError: an earlier delivery failed.
         """
         await self._wait_for_room()
-        size = sum(record.size for record in records)
-        parcel = self._remember(topic, len(records), size, on_acknowledged)
-        parcel.timestamp = time.time_ns() // 1_000_000
-        parcel.left = len(records)
+        parcel = self._remember(topic, len(records), size_of(records), on_acknowledged)
+        parcel.timestamp_ms = time.time_ns() // 1_000_000
+        parcel.records = records
         line = self._lines.get((topic, partition))
         if line is None:
             line = self._lines[topic, partition] = _Line(topic, partition)
-        line.waiting.extend((parcel, record) for record in records)
+        line.waiting.append(parcel)
         self._ship_soon()
         return parcel.done
 
@@ -300,19 +302,19 @@ class Outbox:
             raise self.failure
 
     def _remember(
-        self, topic: str, records: int, size: int, on_acknowledged: OnAcknowledged | None
+        self, topic: str, count: int, size: int, on_acknowledged: OnAcknowledged | None
     ) -> _Parcel:
         done = asyncio.get_running_loop().create_future()
-        parcel = _Parcel(topic, records, size, on_acknowledged, done)
+        parcel = _Parcel(topic, count, size, on_acknowledged, done)
         self._pending.add(parcel)
-        self._records += records
+        self._records += count
         self._bytes += size
         self._measure_room()
         return parcel
 
     def _forget(self, parcel: _Parcel) -> None:
         self._pending.discard(parcel)
-        self._records -= parcel.records
+        self._records -= parcel.count
         self._bytes -= parcel.size
         self._measure_room()
 
@@ -358,32 +360,26 @@ class Outbox:
         return self._pending.isdisjoint(pending)
 
 
-def _pack(
-    batch: BatchBuilder, waiting: deque[tuple[_Parcel, Outgoing]]
-) -> list[tuple[_Parcel, int]]:
+def _pack(batch: Batch, waiting: deque[_Parcel]) -> list[tuple[_Parcel, int]]:
     """Move records into a batch until it is full.
 
     Returns:
         The parcels whose last record is in it, each with the place of that record.
     """
-    packed = []
-    place = 0
+    whole = []
+    count = 0
     while waiting:
-        parcel, record = waiting[0]
-        added = batch.append(
-            timestamp=parcel.timestamp,
-            key=record.key,
-            value=record.value,
-            headers=list(record.headers),
-        )
-        if added is None:
-            if not place:
-                raise ValueError(f"a record of {record.size} bytes fits no batch")
+        parcel = waiting[0]
+        added = batch.extend(parcel.records, parcel.packed, parcel.timestamp_ms)
+        parcel.packed += added
+        count += added
+        if parcel.packed < parcel.count:
+            if not count:
+                size = parcel.records[parcel.packed].size
+                raise ValueError(f"a record of {size} bytes fits no batch")
             break
         waiting.popleft()
-        parcel.left -= 1
-        if not parcel.left:
-            packed.append((parcel, place))
-        place += 1
+        parcel.records = ()
+        whole.append((parcel, count - 1))
     batch.close()
-    return packed
+    return whole

@@ -104,6 +104,11 @@ class Sweeper:
         partitions = self._app.consumer.topic_partitions(self._topic) or 1
         return math.ceil(self._limit / partitions)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether no removal is on its way."""
+        return not self._leaving
+
     async def settled(self, key: bytes) -> None:
         """Wait until the removal of a row, if there is one on its way, is acknowledged."""
         while (leaving := self._leaving.get(key)) is not None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import google_crc32c
 import zstandard
@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.transport.drivers import aiokafka as driver
 
+from pipeline.record import Headers
 from pipeline.stream.transport.batches import (
     ATTRIBUTES_OFFSET,
     CRC_OFFSET,
@@ -27,7 +28,32 @@ _MIN_BYTES: Final = 200
 """Less than this compresses badly: a row of a changelog stays as it is."""
 
 
-class ZstdBatch(BatchBuilder):
+_NO_PRODUCER: Final = (-1, -1, 0)
+"""Id, epoch and first sequence number of a producer that is not idempotent."""
+
+_Record: TypeAlias = tuple[bytes | None, bytes | None, Headers]
+
+
+class Batch(BatchBuilder):
+    """A batch that is compressed as aiokafka does it."""
+
+    def extend(self, records: Sequence[_Record], start: int, timestamp_ms: int) -> int:
+        """Add records, as many as there is room for, and return how many it was.
+
+        Args:
+            records: key, value and headers of each.
+            start: number of the first one.
+            timestamp_ms: the timestamp of all of them.
+        """
+        for number in range(start, len(records)):
+            key, value, headers = records[number]
+            added = self.append(timestamp=timestamp_ms, key=key, value=value, headers=list(headers))
+            if added is None:
+                return number - start
+        return len(records) - start
+
+
+class ZstdBatch(Batch):
     """A batch that is compressed by a compressor that is there already.
 
     aiokafka makes a new one for each batch, which takes longer than to compress some records.
@@ -60,26 +86,81 @@ class ZstdBatch(BatchBuilder):
         return batch
 
 
-class BatchProducer(AIOKafkaProducer):
-    """A producer whose explicit batches are `ZstdBatch`, if zstd is what it compresses with."""
+class NativeBatch:
+    """The same by `firstseen-native`, which has to be installed.
 
-    def __init__(self, **settings: Any) -> None:
+    It has what aiokafka asks of a `BatchBuilder` that is handed over, and takes no single records.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        import firstseen_native  # noqa: PLC0415 - it need not be installed
+
+        self._records = firstseen_native.Outgoing(batch_size)
+        self._state = _NO_PRODUCER
+        self._built: bytes | None = None
+        self._is_closed = False
+
+    def extend(self, records: Sequence[_Record], start: int, timestamp_ms: int) -> int:
+        """See `Batch.extend`."""
+        if not isinstance(records, list):
+            records = list(records)
+        return self._records.extend(records, start, timestamp_ms)
+
+    def append(self, **_record: object) -> None:
+        """Take no record: it is closed when it is handed over."""
+        return
+
+    def close(self) -> None:
+        self._is_closed = True
+
+    def closed(self) -> bool:
+        return self._is_closed
+
+    def record_count(self) -> int:
+        return len(self._records)
+
+    def size(self) -> int:
+        return self._records.size if self._built is None else len(self._built)
+
+    def _set_producer_state(self, producer_id: int, epoch: int, base_sequence: int) -> None:
+        self._state = producer_id, epoch, base_sequence
+
+    def _build(self) -> bytes:
+        self.close()
+        if self._built is None:
+            self._built = self._records.build(*self._state, _LEVEL)
+        return self._built
+
+
+class BatchProducer(AIOKafkaProducer):
+    """A producer whose explicit batches are ours."""
+
+    def __init__(self, *, native: bool = False, **settings: Any) -> None:
         super().__init__(**settings)
         is_zstd = settings.get("compression_type") == "zstd"
+        self._is_native = is_zstd and native
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL) if is_zstd else None
         self._batch_bytes = settings["max_batch_size"]
 
-    def create_batch(self) -> BatchBuilder:
-        if self._compressor is None:
-            return super().create_batch()
-        return ZstdBatch(self._compressor, self._batch_bytes)
+    def create_batch(self) -> Batch | NativeBatch:
+        if self._is_native:
+            return NativeBatch(self._batch_bytes)
+        if self._compressor is not None:
+            return ZstdBatch(self._compressor, self._batch_bytes)
+        batch = super().create_batch()
+        batch.__class__ = Batch
+        return batch
 
 
 class Producer(driver.Producer):
     """Faust's producer, idempotent unless the broker cannot do it (the embedded one)."""
 
     def _settings_extra(self) -> Mapping[str, Any]:
-        return {"acks": "all", "enable_idempotence": self.transport.options.enable_idempotence}
+        return {
+            "acks": "all",
+            "enable_idempotence": self.transport.options.enable_idempotence,
+            "native": self.transport.reading.native,
+        }
 
     @property
     def _producer_type(self) -> type[AIOKafkaProducer]:

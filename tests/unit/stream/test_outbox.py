@@ -29,11 +29,10 @@ class Batch:
     values: list[bytes | None] = field(default_factory=list)
     closed: bool = False
 
-    def append(self, *, timestamp, key, value, headers) -> object | None:
-        if len(self.values) == self.room:
-            return None
-        self.values.append(value)
-        return self
+    def extend(self, records, start, timestamp_ms) -> int:
+        added = records[start : start + self.room - len(self.values)]
+        self.values += [record.value for record in added]
+        return len(added)
 
     def close(self) -> None:
         self.closed = True

@@ -1,0 +1,244 @@
+//! Observations, as this version of firstseen writes them: `Observation` in `wire.py`.
+//!
+//! Whatever is spelled in another way is left to the reader in Python.
+
+use std::collections::HashMap;
+
+use memchr::memchr;
+use sha2::{Digest, Sha256};
+
+use crate::projection::Fields;
+
+/// `KEY_BYTES` in `identity.py`, of which the history's come first.
+pub const KEY_BYTES: usize = 24;
+pub const HISTORY_BYTES: usize = 8;
+
+/// `MIN_MS` and `MAX_MS` in `timestamp.py`.
+const MIN_MS: i64 = -62_135_596_800_000;
+const MAX_MS: i64 = 253_402_300_799_999;
+
+/// Counts are not larger: `Count` in `wire.py`.
+const MAX_COUNT: i64 = 1 << 62;
+
+const START: &[u8] = br#"{"rule":{"id":""#;
+const END: &[u8] = br#","capped":false,"time_source":"@timestamp"}"#;
+
+/// Of one rule so many ways to begin are known.
+const MOST_OPENINGS: usize = 8;
+
+/// So many rules are known.
+const MOST_RULES: usize = 4_096;
+
+/// How observations of one history begin, up to the terms.
+struct Opening {
+    text: Vec<u8>,
+    history: [u8; HISTORY_BYTES],
+    window_ms: i64,
+}
+
+/// A sighting, as far as it matters where its tuple is known.
+#[derive(Debug, PartialEq)]
+pub struct Sighting {
+    pub key: [u8; KEY_BYTES],
+    pub window_ms: i64,
+    pub time_ms: i64,
+}
+
+/// Reads observations of rules of which others were read before.
+pub struct Observations {
+    openings: HashMap<Vec<u8>, Vec<Opening>>,
+    event: Fields,
+}
+
+impl Observations {
+    pub fn new() -> Observations {
+        Observations { openings: HashMap::new(), event: Fields::none() }
+    }
+
+    /// Notes how observations begin that are known to be right.
+    pub fn learn(&mut self, text: &[u8], history: [u8; HISTORY_BYTES], window_ms: i64) {
+        let Some(rule) = rule(text) else { return };
+        if self.openings.len() >= MOST_RULES {
+            self.openings.clear();
+        }
+        let openings = self.openings.entry(rule.to_vec()).or_default();
+        if openings.iter().all(|known| known.text != text) {
+            openings.truncate(MOST_OPENINGS - 1);
+            openings.insert(0, Opening { text: text.to_vec(), history, window_ms });
+        }
+    }
+
+    /// Reads an observation; None if it is not written as expected.
+    pub fn read(&self, value: &[u8]) -> Option<Sighting> {
+        std::str::from_utf8(value).ok()?;
+        let openings = self.openings.get(rule(value)?)?;
+        let opening = openings.iter().find(|opening| value.starts_with(&opening.text))?;
+        let mut reader = Reader { rest: &value[opening.text.len()..] };
+        let terms = reader.texts()?;
+        reader.expect(br#","time_ms":"#)?;
+        let time_ms = reader.number(MIN_MS..=MAX_MS)?;
+        reader.expect(br#","event_id":"#)?;
+        reader.text()?;
+        reader.expect(br#","alert_id":"#)?;
+        reader.text()?;
+        reader.expect(br#","source":{"topic":"#)?;
+        reader.text()?;
+        reader.expect(br#","partition":"#)?;
+        reader.number(0..=MAX_COUNT)?;
+        reader.expect(br#","offset":"#)?;
+        reader.number(0..=MAX_COUNT)?;
+        reader.expect(br#","timestamp_ms":"#)?;
+        reader.number(i64::MIN..=i64::MAX)?;
+        reader.expect(br#","index":"#)?;
+        reader.number(0..=MAX_COUNT)?;
+        reader.expect(br#"},"event":"#)?;
+        self.event.take(reader.rest.strip_suffix(END)?)?;
+        let mut key = [0; KEY_BYTES];
+        key[..HISTORY_BYTES].copy_from_slice(&opening.history);
+        let digest = Sha256::digest(terms);
+        key[HISTORY_BYTES..].copy_from_slice(&digest[..KEY_BYTES - HISTORY_BYTES]);
+        Some(Sighting { key, window_ms: opening.window_ms, time_ms })
+    }
+}
+
+/// Returns the id of the rule that an observation is of, as it is written.
+fn rule(value: &[u8]) -> Option<&[u8]> {
+    let rest = value.strip_prefix(START)?;
+    Some(&rest[..memchr(b'"', rest)?])
+}
+
+struct Reader<'r> {
+    rest: &'r [u8],
+}
+
+impl<'r> Reader<'r> {
+    fn expect(&mut self, text: &[u8]) -> Option<()> {
+        self.rest = self.rest.strip_prefix(text)?;
+        Some(())
+    }
+
+    /// Passes over a text that JSON writes in one way only.
+    fn text(&mut self) -> Option<()> {
+        let mut at = 1;
+        if self.rest.first()? != &b'"' {
+            return None;
+        }
+        loop {
+            match self.rest.get(at)? {
+                b'"' => break,
+                b'\\' if matches!(self.rest.get(at + 1)?, b'"' | b'\\') => at += 2,
+                b'\\' | 0..=0x1f | 0x7f.. => return None,
+                _ => at += 1,
+            }
+        }
+        self.rest = &self.rest[at + 1..];
+        Some(())
+    }
+
+    /// Returns an array of such texts, at least one.
+    fn texts(&mut self) -> Option<&'r [u8]> {
+        let whole = self.rest;
+        self.expect(b"[")?;
+        self.text()?;
+        while self.rest.first()? == &b',' {
+            self.expect(b",")?;
+            self.text()?;
+        }
+        self.expect(b"]")?;
+        Some(&whole[..whole.len() - self.rest.len()])
+    }
+
+    fn number(&mut self, range: std::ops::RangeInclusive<i64>) -> Option<i64> {
+        let sign = usize::from(self.rest.first()? == &b'-');
+        let digits = self.rest[sign..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (text, rest) = self.rest.split_at(sign + digits);
+        let is_usual = digits == 1 || (digits > 1 && text[sign] != b'0');
+        if !is_usual || text == b"-0" {
+            return None;
+        }
+        let number = std::str::from_utf8(text).ok()?.parse().ok()?;
+        self.rest = rest;
+        range.contains(&number).then_some(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPENING: &str =
+        r#"{"rule":{"id":"r","name":"n"},"history":"0011223344556677","window_ms":60,"terms":"#;
+    const REST: &str = r#","time_ms":-5,"event_id":"e","alert_id":"a","source":{"topic":"t","partition":0,"offset":1,"timestamp_ms":-1,"index":0},"event":{"a":[1]},"capped":false,"time_source":"@timestamp"}"#;
+
+    fn observations() -> Observations {
+        let mut observations = Observations::new();
+        observations.learn(OPENING.as_bytes(), *b"\0\x11\x22\x33\x44\x55\x66\x77", 60);
+        observations
+    }
+
+    fn read(value: &str) -> Option<Sighting> {
+        observations().read(value.as_bytes())
+    }
+
+    #[test]
+    fn what_is_written_as_expected_is_read() {
+        let sighting = read(&format!(r#"{OPENING}["a\\b","\"c"]{REST}"#)).unwrap();
+        assert_eq!((sighting.time_ms, sighting.window_ms), (-5, 60));
+        assert_eq!(sighting.key[..8], *b"\0\x11\x22\x33\x44\x55\x66\x77");
+        assert_eq!(sighting.key[8..], Sha256::digest(br#"["a\\b","\"c"]"#)[..16]);
+    }
+
+    #[test]
+    fn whatever_else_is_left_to_others() {
+        assert!(read(&format!(r#"{OPENING}["a"]{REST}"#)).is_some());
+        for terms in [
+            "[]",
+            r#"["a",]"#,
+            r#"["ä"]"#,
+            "[\"\u{7f}\"]",
+            r#"["\n"]"#,
+            r#"["\/"]"#,
+            "[1]",
+            r#""a""#,
+        ] {
+            assert_eq!(read(&format!("{OPENING}{terms}{REST}")), None, "{terms}");
+        }
+        let good = format!(r#"{OPENING}["a"]{REST}"#);
+        for length in 0..good.len() {
+            assert_eq!(read(&good[..length]), None, "{length}");
+        }
+        for (text, other) in [
+            (r#""time_ms":-5"#, r#""time_ms":-05"#),
+            (r#""time_ms":-5"#, r#""time_ms":-0"#),
+            (r#""time_ms":-5"#, r#""time_ms":-5.0"#),
+            (r#""time_ms":-5"#, r#""time_ms":253402300800000"#),
+            (r#""time_ms":-5"#, r#""time_ms":99999999999999999999"#),
+            (r#""partition":0"#, r#""partition":-1"#),
+            (r#""offset":1"#, r#""offset":4611686018427387905"#),
+            (r#""event":{"a":[1]}"#, r#""event":{"a":[1}"#),
+            (r#""event":{"a":[1]}"#, r#""event":{"a":1,"a":2}"#),
+            (r#""capped":false"#, r#""capped":true"#),
+            (r#""event_id":"e""#, r#""event_id":null"#),
+            (r#""window_ms":60"#, r#""window_ms":61"#),
+            (r#""id":"r""#, r#""id":"q""#),
+        ] {
+            assert!(good.contains(text));
+            assert_eq!(read(&good.replacen(text, other, 1)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_rule_may_begin_in_several_ways_and_the_latest_are_known() {
+        let mut observations = observations();
+        let version =
+            |number: usize| OPENING.replace(r#""name":"n""#, &format!(r#""name":"{number}""#));
+        for number in 0..20 {
+            observations.learn(version(number).as_bytes(), [0; 8], 60);
+        }
+        let is_known = |number| {
+            observations.read(format!(r#"{}["a"]{REST}"#, version(number)).as_bytes()).is_some()
+        };
+        assert_eq!((0..20).filter(|number| is_known(*number)).count(), MOST_OPENINGS);
+        assert!(is_known(19));
+    }
+}
