@@ -44,42 +44,74 @@ pub type Spellings = (Vec<u8>, Vec<u8>);
 
 type Told = (Vec<u8>, Vec<Option<Spellings>>);
 
-/// The texts of a field; those not used for longest go first.
+/// The texts of all fields that are told apart.
 pub struct Texts {
+    fields: Vec<Field>,
+    max_texts: usize,
+    max_bytes: usize,
+}
+
+/// The texts of a field; those not used for longest go first.
+struct Field {
     known: LruCache<Box<str>, Arc<Class>>,
+    bytes: usize,
     /// Asks the rules.
     ask: Py<PyAny>,
     absent: Arc<Class>,
-    bytes: usize,
-    max_texts: usize,
-    max_bytes: usize,
 }
 
 /// What a text weighs beside what it holds: links, lengths and the memory's own.
 const OVERHEAD: usize = 160;
 
 impl Texts {
-    pub fn new(ask: Py<PyAny>, absent: Vec<u8>, max_texts: usize, max_bytes: usize) -> Texts {
-        let absent = Arc::new(Class { bytes: absent.into(), terms: Box::default() });
-        Texts { known: LruCache::new_unbounded(), ask, absent, bytes: 0, max_texts, max_bytes }
+    /// Prepares to keep so many texts of each field, and so many bytes of all of them.
+    pub fn new(fields: Vec<(Py<PyAny>, Vec<u8>)>, max_texts: usize, max_bytes: usize) -> Texts {
+        let field = |(ask, absent): (Py<PyAny>, Vec<u8>)| {
+            let absent = Arc::new(Class { bytes: absent.into(), terms: Box::default() });
+            Field { known: LruCache::new_unbounded(), bytes: 0, ask, absent }
+        };
+        Texts { fields: fields.into_iter().map(field).collect(), max_texts, max_bytes }
     }
 
-    /// Returns what is said of a text as it is written; None if a rule fails at it.
-    pub fn class(&mut self, py: Python<'_>, written: Option<&str>) -> PyResult<Option<Arc<Class>>> {
-        let Some(written) = written else { return Ok(Some(self.absent.clone())) };
-        if let Some(class) = self.known.get(written) {
-            return Ok(Some(class.clone()));
+    /// Returns what is said of the text of each field as it is written; None if a rule fails at one.
+    pub fn classes(
+        &mut self,
+        py: Python<'_>,
+        texts: &[Option<&str>],
+    ) -> PyResult<Option<Vec<Arc<Class>>>> {
+        let mut classes = Vec::with_capacity(texts.len());
+        for (number, written) in texts.iter().enumerate() {
+            let Some(field) = self.fields.get_mut(number) else { return Ok(None) };
+            let class = match written {
+                None => Some(field.absent.clone()),
+                Some(written) => match field.known.get(*written) {
+                    Some(class) => Some(class.clone()),
+                    None => self.ask(py, number, written)?,
+                },
+            };
+            match class {
+                Some(class) => classes.push(class),
+                None => return Ok(None),
+            }
         }
-        let told =
-            self.ask.call1(py, (text(py, written),)).and_then(|told| told.extract::<Told>(py));
-        match told {
+        Ok(Some(classes))
+    }
+
+    fn ask(
+        &mut self,
+        py: Python<'_>,
+        number: usize,
+        written: &str,
+    ) -> PyResult<Option<Arc<Class>>> {
+        let told = self.fields[number].ask.call1(py, (text(py, written),));
+        match told.and_then(|told| told.extract::<Told>(py)) {
             Ok((bytes, terms)) => {
                 let spelled = |each: Option<Spellings>| {
                     each.map(|(canonical, sent)| Spelled::new(canonical, sent))
                 };
                 let terms = terms.into_iter().map(spelled).collect();
                 let class = Arc::new(Class { bytes: bytes.into(), terms });
-                self.keep(written, class.clone());
+                self.keep(number, written, class.clone());
                 Ok(Some(class))
             }
             Err(error) if error.is_instance_of::<PyException>(py) => Ok(None),
@@ -87,11 +119,26 @@ impl Texts {
         }
     }
 
-    fn keep(&mut self, written: &str, class: Arc<Class>) {
-        self.bytes += size(written, &class);
-        self.known.insert(written.into(), class);
-        while self.known.len() > self.max_texts || self.bytes > self.max_bytes {
-            let Some((written, class)) = self.known.remove_lru() else { break };
+    fn keep(&mut self, number: usize, written: &str, class: Arc<Class>) {
+        let field = &mut self.fields[number];
+        field.bytes += size(written, &class);
+        field.known.insert(written.into(), class);
+        if field.known.len() > self.max_texts {
+            field.drop_one();
+        }
+        // The field with most of them gives way, so that none takes all the room.
+        while self.fields.iter().map(|field| field.bytes).sum::<usize>() > self.max_bytes {
+            match self.fields.iter_mut().max_by_key(|field| field.bytes) {
+                Some(largest) => largest.drop_one(),
+                None => break,
+            }
+        }
+    }
+}
+
+impl Field {
+    fn drop_one(&mut self) {
+        if let Some((written, class)) = self.known.remove_lru() {
             self.bytes -= size(&written, &class);
         }
     }

@@ -163,7 +163,7 @@ type Judged<'py> = (
 #[pyclass]
 pub struct Verdicts {
     projection: Py<Projection>,
-    texts: Vec<Texts>,
+    texts: Texts,
     rules: Vec<Rule>,
     forwarded: Py<Forwarded>,
     usable_time: Py<PyAny>,
@@ -192,11 +192,9 @@ impl Verdicts {
     ) -> PyResult<Verdicts> {
         let hasher = Blake2bMac::new_from_slice(key)
             .map_err(|_| PyValueError::new_err("a key has 1 to 64 bytes"))?;
-        let (count, bytes) = (limits.texts, limits.text_bytes / texts.len().max(1));
-        let texts = texts.into_iter().map(|(ask, absent)| Texts::new(ask, absent, count, bytes));
         Ok(Verdicts {
             projection,
-            texts: texts.collect(),
+            texts: Texts::new(texts, limits.texts, limits.text_bytes),
             rules,
             forwarded,
             usable_time,
@@ -326,14 +324,8 @@ impl Verdicts {
         event: &'e [u8],
     ) -> PyResult<Option<(Taken<'e>, Vec<Arc<Class>>)>> {
         let Some(taken) = projection.fields.take(event) else { return Ok(None) };
-        let mut classes = Vec::with_capacity(self.texts.len());
-        for (texts, written) in self.texts.iter_mut().zip(&taken.apart) {
-            match texts.class(py, *written)? {
-                Some(class) => classes.push(class),
-                None => return Ok(None),
-            }
-        }
-        Ok(Some((taken, classes)))
+        let classes = self.texts.classes(py, &taken.apart)?;
+        Ok(classes.map(|classes| (taken, classes)))
     }
 
     /// Returns what stands for that: classes of a field have one length, so they need no ends.

@@ -18,11 +18,17 @@ import msgspec
 import orjson
 
 from pipeline.engine.durations import duration_text
-from pipeline.engine.entities import MAX_CHARACTERS, bounded, entities, related
+from pipeline.engine.entities import (
+    MAX_CHARACTERS,
+    RELATED_FIELDS,
+    bounded,
+    entities,
+    related,
+)
 from pipeline.engine.first_seen import Sighting
 from pipeline.engine.identity import summary_id
-from pipeline.engine.paths import leaves
-from pipeline.engine.reason import describe_event
+from pipeline.engine.paths import ManyLeaves
+from pipeline.engine.reason import REASON_FIELDS, describe_event
 from pipeline.engine.timestamp import format_timestamp
 from pipeline.engine.wire import NewTerm, Observation, RuleRef
 from pipeline.errors import DecodeError
@@ -37,6 +43,14 @@ SEVERITY_NUMBER: Final = {"low": 21, "medium": 47, "high": 73, "critical": 99}
 """``event.severity`` is a number in ECS; these are Kibana's default risk scores of each level."""
 
 
+_EVENT_FIELDS: Final = ("category", "type", "action", "outcome")
+"""Fields below ``event`` that keep their values."""
+
+_FIELDS: Final = ManyLeaves(
+    sorted(REASON_FIELDS | RELATED_FIELDS | {f"event.{name}" for name in _EVENT_FIELDS})
+)
+
+
 class Carried:
     """What an alert carries over from its event. The alerts of an event share it."""
 
@@ -48,18 +62,19 @@ class Carried:
         """
         self._raw = raw
         self._event = _load(raw)
+        self._fields = _FIELDS.read(self._event)
 
     @cached_property
     def description(self) -> str:
         """What happened, in a sentence."""
-        return describe_event(self._event)
+        return describe_event(self._fields)
 
     @cached_property
     def event_fields(self) -> dict[str, Any]:
         """Fields below ``event`` that keep their values."""
         fields: dict[str, Any] = {}
-        for name in ("category", "type", "action", "outcome"):
-            values = leaves(self._event, f"event.{name}")
+        for name in _EVENT_FIELDS:
+            values = self._fields.get(f"event.{name}")
             if values:
                 fields[name] = values if name in {"category", "type"} else values[0]
         return fields
@@ -72,7 +87,7 @@ class Carried:
     @cached_property
     def entities(self) -> dict[str, orjson.Fragment]:
         """The things involved, and the values to pivot on."""
-        carried = entities(self._event) | related(self._event)
+        carried = entities(self._event) | related(self._fields)
         return {name: orjson.Fragment(_dump(value)) for name, value in carried.items()}
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from pipeline.engine.decode import DecodeLimits
-from pipeline.engine.identity import canonical_json
+from pipeline.engine.identity import canonical_term
 from pipeline.engine.index import DATA_STREAM_FIELDS
 from pipeline.engine.seen import EVENT_ID
 from pipeline.engine.timestamp import TIMESTAMP
@@ -110,7 +110,7 @@ class TextClasses:
 
 def spelled(term: Term) -> Spelled:
     """Return a term as hashes are made of it, and as it is sent."""
-    return canonical_json(term), encode_term(term)
+    return canonical_term(term), encode_term(term)
 
 
 def native_reader(ruleset: RuleSet, limits: DecodeLimits, *, match_index: bool) -> Reader | None:

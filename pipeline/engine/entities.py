@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from pipeline.engine.paths import leaves
 from pipeline.types import Event
 
 ENTITIES: Final = frozenset(
@@ -46,6 +46,9 @@ _RELATED: Final = {
     ),
 }
 
+RELATED_FIELDS: Final = frozenset(path for paths in _RELATED.values() for path in paths)
+"""The fields that `related` asks for."""
+
 MAX_CHARACTERS: Final = 8_191
 """Longer texts are cut in an alert, except in ``event.original``. Lucene takes no term of more than
 32,766 bytes, and a character has four at most: Elasticsearch would refuse the whole alert."""
@@ -70,13 +73,15 @@ def entities(event: Event) -> dict[str, Any]:
     return {key: value for key, value in event.items() if key.split(".", 1)[0] in ENTITIES}
 
 
-def related(event: Event) -> dict[str, Any]:
-    """Return ECS ``related``: every host, user, address and hash of the event, each once."""
+def related(event: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Return ECS ``related``: every host, user, address and hash of the event, each once.
+
+    Args:
+        event: its values by their fields.
+    """
     found: dict[str, list[Any]] = {}
     for name, paths in _RELATED.items():
-        values: list[Any] = []
-        for path in paths:
-            values += leaves(event, path)
+        values = [value for path in paths for value in event.get(path, ())]
         if values:
             found[name] = list(dict.fromkeys(values))
     return {"related": found} if found else {}

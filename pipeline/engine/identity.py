@@ -63,6 +63,11 @@ def _canonical_terms(terms: Sequence[Term]) -> bytes:
     )
 
 
+def canonical_term(term: Term) -> bytes:
+    """Return the canonical JSON of a term."""
+    return orjson.dumps(term) if _are_plain((term,)) else canonical_json(term)
+
+
 def _are_plain(terms: Sequence[Term]) -> bool:
     """Whether all are texts of which a faster encoder writes canonical JSON.
 

@@ -286,6 +286,19 @@ class Quota:
         for kept in (self._expiring, self._open, self._recovered, self._decided_before):
             kept.pop(partition, None)
 
+    def rows_of(self, candidates: Iterable[NewTerm | CloseWindow]) -> set[bytes]:
+        """Return the keys of the rows that are about to be read for candidates and ticks."""
+        keys: set[bytes] = set()
+        for candidate in candidates:
+            keys.add(_WINDOW + candidate.rule.id.encode())
+            if isinstance(candidate, CloseWindow):
+                summary = summary_id(candidate.rule.id, candidate.window_start_ms)
+                keys.add(_ID + summary.encode())
+            else:
+                keys.add(_ID + candidate.alert_id.encode())
+                keys.add(START + candidate.history.encode())
+        return keys
+
     def ended(self, now_ms: int) -> list[tuple[int, CloseWindow]]:
         """Return (partition, tick) for each window that awaits its summary and needs a tick.
 

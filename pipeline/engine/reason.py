@@ -2,51 +2,74 @@
 
 from __future__ import annotations
 
-from pipeline.engine.paths import leaves
-from pipeline.types import Event
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+Fields: TypeAlias = Mapping[str, Sequence[Any]]
+"""The values of an event by their fields, see `pipeline.engine.paths.leaves`."""
 
 _LIMIT = 300
 
+_PROCESS = "process.executable", "process.name"
+_PARENT = "process.parent.executable", "process.parent.name"
+_DLL = "dll.path", "dll.name"
+_FILE = "file.path", "file.name"
+_USER = "user.name", "user.id"
+_DOMAIN = ("user.domain",)
+_HOST = "host.name", "host.hostname", "host.id"
+_ACTION = ("event.action",)
+_CATEGORY = ("event.category",)
+_SOURCE = ("source.ip",)
+_DESTINATION = ("destination.ip",)
 
-def describe_event(event: Event) -> str:
+REASON_FIELDS: Final = frozenset(
+    (
+        *(*_PROCESS, *_PARENT, *_DLL, *_FILE, *_USER, *_DOMAIN, *_HOST),
+        *(*_ACTION, *_CATEGORY, *_SOURCE, *_DESTINATION),
+    )
+)
+"""The fields that `describe_event` asks for."""
+
+
+def describe_event(event: Fields) -> str:
     """Return who did what, where, with the parts the event has.
 
     ``process X loaded DLL Y by user U on host H`` for a library event, else ``<category> event
     with process X, file F, source address S by user U on host H``.
     """
-    process = _first(event, "process.executable", "process.name")
-    dll = _first(event, "dll.path", "dll.name")
+    process = _first(event, _PROCESS)
+    dll = _first(event, _DLL)
     if process and dll:
         sentence = f"process {process} loaded DLL {dll}"
     else:
         sentence = _general(event, process, dll)
-    user = _first(event, "user.name", "user.id")
+    user = _first(event, _USER)
     if user:
-        domain = _first(event, "user.domain")
+        domain = _first(event, _DOMAIN)
         sentence += f" by user {domain}\\{user}" if domain else f" by user {user}"
-    host = _first(event, "host.name", "host.hostname", "host.id")
+    host = _first(event, _HOST)
     return f"{sentence} on host {host}" if host else sentence
 
 
-def _general(event: Event, process: str, dll: str) -> str:
+def _general(event: Fields, process: str, dll: str) -> str:
     parts = (
-        ("action", _first(event, "event.action")),
+        ("action", _first(event, _ACTION)),
         ("process", process),
-        ("parent process", _first(event, "process.parent.executable", "process.parent.name")),
+        ("parent process", _first(event, _PARENT)),
         ("DLL", dll),
-        ("file", _first(event, "file.path", "file.name")),
-        ("source address", _first(event, "source.ip")),
-        ("destination address", _first(event, "destination.ip")),
+        ("file", _first(event, _FILE)),
+        ("source address", _first(event, _SOURCE)),
+        ("destination address", _first(event, _DESTINATION)),
     )
     named = ", ".join(f"{name} {value}" for name, value in parts if value)
-    category = _first(event, "event.category")
+    category = _first(event, _CATEGORY)
     start = f"{category} event" if category else "event"
     return f"{start} with {named}" if named else start
 
 
-def _first(event: Event, *paths: str) -> str:
+def _first(event: Fields, paths: Sequence[str]) -> str:
     """Return the first value at the first of the paths that has one, as text; else ''."""
     for path in paths:
-        for value in leaves(event, path):
-            return str(value)[:_LIMIT]
+        if values := event.get(path):
+            return str(values[0])[:_LIMIT]
     return ""

@@ -50,7 +50,7 @@ _MAX_VERDICTS: Final = 32_768
 _MAX_OUTCOMES: Final = 1_024
 """Verdicts that say the same share it, as long as there are no more different ones."""
 
-_MAX_TEXTS: Final = 16_384
+_MAX_TEXTS: Final = 65_536
 _MAX_TEXT_BYTES: Final = 32 << 20
 """So many texts of each field are kept with what the rules say of them, and so many bytes of all;
 none has more than 256, since longer ones are not told apart."""

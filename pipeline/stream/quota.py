@@ -12,7 +12,7 @@ from faust.types import TP
 from pipeline.engine.learning import LearningPeriods
 from pipeline.engine.quota import Output, Quota, Verdict
 from pipeline.engine.timestamp import is_usable
-from pipeline.engine.wire import CloseWindow, decode_candidate, encode
+from pipeline.engine.wire import CloseWindow, NewTerm, decode_candidate, encode
 from pipeline.errors import DecodeError
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
@@ -79,16 +79,11 @@ class QuotaAgent:
         """Decide a bundle, then write its rows; `release_outputs` sends the outputs."""
         table, quota = self._open[message.partition]
         committed = self._app.consumer.committed(TP(message.topic, message.partition))
+        candidates = await self._decoded(records)
+        table.read_ahead(quota.rows_of(candidate for _, candidate in candidates))
         outputs: list[Output] = []
-        for record in records:
-            try:
-                candidate = decode_candidate(record.value or b"")
-            except DecodeError as exc:
-                await self._dead_letters.write(
-                    record_of_consumer(record), code=exc.reason, stage=STAGE, text=str(exc)
-                )
-                continue
-            place = (record.offset, message.partition, now_ms(), committed)
+        for offset, candidate in candidates:
+            place = (offset, message.partition, now_ms(), committed)
             if isinstance(candidate, CloseWindow):
                 decision = quota.close(candidate, *place)
                 # Where it came too early, because a clock was set back, it may be sent again.
@@ -100,6 +95,18 @@ class QuotaAgent:
             outputs += decision.outputs
         changelog = await table.send_changes(self._app.outbox)
         await self._releases.put(Release(changelog, outputs, message))
+
+    async def _decoded(self, records: Sequence[Any]) -> list[tuple[int, NewTerm | CloseWindow]]:
+        """Return candidates with their offsets; what is none becomes a dead letter."""
+        candidates = []
+        for record in records:
+            try:
+                candidates.append((record.offset, decode_candidate(record.value or b"")))
+            except DecodeError as exc:
+                await self._dead_letters.write(
+                    record_of_consumer(record), code=exc.reason, stage=STAGE, text=str(exc)
+                )
+        return candidates
 
     async def release_outputs(self) -> None:
         """Send outputs in order, each after the rows it rests on; runs as long as the app.
