@@ -11,7 +11,6 @@ the same bytes under the same id.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -52,43 +51,39 @@ _FIELDS: Final = ManyLeaves(
 
 
 class Carried:
-    """What an alert carries over from its event. The alerts of an event share it."""
+    """What an alert carries over from its event. The alerts of an event share it.
+
+    Attributes:
+        description: what happened, in a sentence.
+        event_fields: fields below ``event`` that keep their values.
+        entities: the things involved, and the values to pivot on.
+    """
 
     def __init__(self, raw: bytes) -> None:
         """Take the event's JSON text.
 
         Raises:
-            DecodeError: ``invalid_envelope``: it is no JSON object.
+            DecodeError: ``invalid_envelope``: it is no JSON object, or one too deep to be written.
         """
         self._raw = raw
-        self._event = _load(raw)
-        self._fields = _FIELDS.read(self._event)
-
-    @cached_property
-    def description(self) -> str:
-        """What happened, in a sentence."""
-        return describe_event(self._fields)
-
-    @cached_property
-    def event_fields(self) -> dict[str, Any]:
-        """Fields below ``event`` that keep their values."""
-        fields: dict[str, Any] = {}
+        self._original: orjson.Fragment | None = None
+        event = _load(raw)
+        fields = _FIELDS.read(event)
+        self.description = describe_event(fields)
+        self.event_fields: dict[str, Any] = {}
         for name in _EVENT_FIELDS:
-            values = self._fields.get(f"event.{name}")
-            if values:
-                fields[name] = values if name in {"category", "type"} else values[0]
-        return fields
+            if values := fields.get(f"event.{name}"):
+                several = name in {"category", "type"}
+                self.event_fields[name] = values if several else values[0]
+        carried = entities(event) | related(fields)
+        self.entities = {name: orjson.Fragment(_dump(value)) for name, value in carried.items()}
 
-    @cached_property
+    @property
     def original(self) -> orjson.Fragment:
         """The event's JSON text, as a text."""
-        return orjson.Fragment(_dump(self._raw.decode()))
-
-    @cached_property
-    def entities(self) -> dict[str, orjson.Fragment]:
-        """The things involved, and the values to pivot on."""
-        carried = entities(self._event) | related(self._fields)
-        return {name: orjson.Fragment(_dump(value)) for name, value in carried.items()}
+        if self._original is None:
+            self._original = orjson.Fragment(_dump(self._raw.decode()))
+        return self._original
 
 
 def build_alert(
@@ -99,6 +94,7 @@ def build_alert(
     created_ms: int,
     ruleset_digest: str,
     include_event: bool = True,
+    clock_ms: int = 0,
 ) -> NewTerm:
     """Return the alert for a term tuple that is new.
 
@@ -111,6 +107,7 @@ def build_alert(
             give the same.
         ruleset_digest: digest of the rule set in force.
         include_event: whether ``event.original`` holds the event's JSON text.
+        clock_ms: what the event clock said.
 
     Raises:
         DecodeError: ``invalid_envelope``: the observation's event is no JSON object, or one too
@@ -134,7 +131,7 @@ def build_alert(
         ruleset_digest=ruleset_digest,
         include_event=include_event,
     )
-    return _new_term(observation, document)
+    return _new_term(observation, document, clock_ms)
 
 
 def build_match_alert(
@@ -162,7 +159,7 @@ def build_match_alert(
         ruleset_digest=ruleset_digest,
         include_event=include_event,
     )
-    return _new_term(observation, document)
+    return _new_term(observation, document, clock_ms=0)
 
 
 def build_summary(
@@ -224,7 +221,7 @@ def build_summary(
     return alert_id, orjson.dumps(document)
 
 
-def _new_term(observation: Observation, document: dict[str, Any]) -> NewTerm:
+def _new_term(observation: Observation, document: dict[str, Any], clock_ms: int) -> NewTerm:
     return NewTerm(
         alert_id=observation.alert_id,
         rule=observation.rule,
@@ -233,6 +230,7 @@ def _new_term(observation: Observation, document: dict[str, Any]) -> NewTerm:
         source_timestamp_ms=observation.source.timestamp_ms,
         alert=msgspec.Raw(_dump(document)),
         history=observation.history if observation.terms else "",
+        clock_ms=clock_ms,
     )
 
 

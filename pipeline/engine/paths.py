@@ -83,12 +83,12 @@ class _Step(NamedTuple):
 
 def _gather(here: Event, steps: Mapping[str, _Step], found: dict[str, list[Any]]) -> bool:
     """Gather what stands at fields; False if that may not be all of it."""
-    for key, value in here.items():
-        step = steps.get(key)
-        if step is None:
-            if "." in key and key.split(".", 1)[0] in steps:
-                return False
-            continue
+    if "." in "".join(here) and any(
+        "." in key and key.split(".", 1)[0] in steps for key in here.keys() - steps.keys()
+    ):
+        return False
+    for key in here.keys() & steps.keys():
+        value, step = here[key], steps[key]
         kind = type(value)
         if kind is dict:
             if not _gather(value, step.below, found):

@@ -191,6 +191,7 @@ class Quota:
         self._open: dict[int, dict[str, WindowRow]] = {}
         self._recovered: dict[int, list[tuple[bytes, WindowRow | StartRow]]] = {}
         self._decided_before: dict[int, int] = {}
+        self._last_window: tuple[bytes | None, WindowRow | None] = (None, None)
 
     def admit(
         self, new_term: NewTerm, offset: int, partition: int, now_ms: int, committed: int
@@ -551,7 +552,11 @@ class Quota:
 
     def _window_row(self, rule_id: str) -> WindowRow | None:
         value = self._table.get(_WINDOW + rule_id.encode())
-        return None if value is None else decode_window(value)
+        if value is None:
+            return None
+        if value is not self._last_window[0]:  # mostly it was written a moment ago
+            self._last_window = value, decode_window(value)
+        return self._last_window[1]
 
     def _put_id(self, partition: int, alert_id: str, row: IdRow) -> None:
         key = _ID + alert_id.encode()
@@ -559,7 +564,9 @@ class Quota:
         self._expiring.setdefault(partition, deque()).append(_aged(row.decided_ms, row.offset, key))
 
     def _put_window(self, partition: int, window: WindowRow) -> None:
-        self._table.put(_WINDOW + window.rule.id.encode(), encode_row(window))
+        value = encode_row(window)
+        self._last_window = value, window
+        self._table.put(_WINDOW + window.rule.id.encode(), value)
         awaiting = self._open.setdefault(partition, {})
         if window.awaits_summary:
             awaiting[window.rule.id] = window

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
 from faust.types import TP
 
 from pipeline.config.native import uses_native
@@ -18,21 +17,35 @@ from pipeline.engine.wire import (
     Forget,
     Hold,
     Learn,
-    NewTerm,
     Observation,
     decode_sighting,
     encode,
 )
 from pipeline.errors import DecodeError
-from pipeline.record import Record
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
-from pipeline.stream.records import RECORD_OVERHEAD_BYTES, record_of_consumer
+from pipeline.stream.records import RECORD_OVERHEAD_BYTES, record_of_consumer, timestamp_of
 from pipeline.stream.sweeper import Partition, Sweeper
 from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import Delivered
 
 STAGE = "first_seen"
+
+
+class _New(NamedTuple):
+    """A sighting that is to be told.
+
+    Attributes:
+        record: its record, as it was fetched.
+        observation: the sighting.
+        sighting: the verdict on it.
+        clock_ms: what the event clock said then.
+    """
+
+    record: Any
+    observation: Observation
+    sighting: Sighting
+    clock_ms: int
 
 
 class FirstSeenAgent:
@@ -73,7 +86,7 @@ class FirstSeenAgent:
         """Judge a bundle, then write its rows at once; return the new terms to send."""
         partition = self.sweeper.partition(message.partition)
         committed = self._app.consumer.committed(TP(message.topic, message.partition))
-        raised: list[Outgoing] = []
+        told: list[_New] = []
         # The key of a record is that of its row. Where it is not, its row is read when asked for.
         partition.table.read_ahead([record.key for record in records if record.key])
         at = 0
@@ -82,10 +95,15 @@ class FirstSeenAgent:
             results["known"] += again
             at += again
             if at < len(records):
-                raised += await self._judge_one(partition, records[at], committed, results)
+                new = await self._judge_one(partition, records[at], committed, results)
+                if new is not None:
+                    told.append(new)
                 at += 1
+        # One kind of work after the other: each finds in the processor's caches what it needs.
+        raised = [await self._raise(new) for new in told]
+        self._count_raised(told, raised)
         await partition.table.send_changes(self._app.outbox)
-        return raised
+        return [sent for sent in raised if sent is not None]
 
     def _observe_again(
         self, partition: Partition, records: list[Any], start: int, committed: int
@@ -98,36 +116,32 @@ class FirstSeenAgent:
 
     async def _judge_one(
         self, partition: Partition, record: Any, committed: int, results: Counter[str]
-    ) -> list[Outgoing]:
-        """Judge one record; return the new term to send, if there is one."""
+    ) -> _New | None:
+        """Judge one record; return the new term, if it is one."""
         try:
             envelope = decode_sighting(record.value or b"")
         except DecodeError as exc:
             await self._dead_letters.write(
                 record_of_consumer(record), code=exc.reason, stage=STAGE, text=str(exc)
             )
-            return []
+            return None
         if not isinstance(envelope, Observation):
             await self.sweeper.settled(record.key)
             self._change(partition, envelope, record.offset, committed)
-            return []
+            return None
         if self._seen_again is not None:
             self._seen_again.learn(envelope)
         key = envelope.key()
         await self.sweeper.settled(key)
         sighting = partition.first_seen.observe(envelope, record.offset, committed, key)
         results[_result(sighting)] += 1
-        return await self._told(partition, record, envelope, sighting)
-
-    async def _told(
-        self, partition: Partition, record: Any, observation: Observation, sighting: Sighting
-    ) -> list[Outgoing]:
-        """Return the new term to send for a sighting, if it is one."""
         if not sighting.remembered:
-            self.sweeper.refused(observation.rule.id)
+            self.sweeper.refused(envelope.rule.id)
         if sighting.held:
-            self._metrics.sightings_held.labels(observation.rule.id).inc()
-        return await self._raise(partition, record, observation, sighting) if sighting.new else []
+            self._metrics.sightings_held.labels(envelope.rule.id).inc()
+        if not sighting.new:
+            return None
+        return _New(record, envelope, sighting, partition.first_seen.clock.latest_ms or 0)
 
     def _change(self, partition: Partition, change: Change, offset: int, committed: int) -> None:
         """Do what a history command asks for; see `pipeline.engine.first_seen`."""
@@ -145,52 +159,54 @@ class FirstSeenAgent:
             result = "released"
         self._metrics.history_records.labels(result).inc()
 
-    async def _raise(
-        self, partition: Partition, consumed: Any, observation: Observation, sighting: Sighting
-    ) -> list[Outgoing]:
-        """Return the new term to send; none where it is a dead letter instead."""
-        record = record_of_consumer(consumed)
-        clock_ms = partition.first_seen.clock.latest_ms or 0
-
-        def encoded(*, event: bool) -> bytes:
-            new_term = self._alert(record, observation, sighting, event=event)
-            return encode(msgspec.structs.replace(new_term, clock_ms=clock_ms))
-
+    async def _raise(self, new: _New) -> Outgoing | None:
+        """Return the new term to send; None where it is a dead letter instead."""
+        rule_id = new.observation.rule.id
         try:
-            value = encoded(event=self._include_event)
+            value = self._alert(new, include_event=self._include_event)
             if len(value) > self._max_bytes:
                 # Better an alert without its event than none: the position leads back to the event.
-                value = encoded(event=False)
+                value = self._alert(new, include_event=False)
         except DecodeError as exc:
+            record = record_of_consumer(new.record)
             await self._dead_letters.write(
-                record, code=exc.reason, stage=STAGE, text=str(exc), rule_id=observation.rule.id
+                record, code=exc.reason, stage=STAGE, text=str(exc), rule_id=rule_id
             )
-            return []
+            return None
         if len(value) > self._max_bytes:
             await self._dead_letters.write(
-                record,
+                record_of_consumer(new.record),
                 code="output_too_large",
                 stage=STAGE,
                 text=f"the alert has {len(value)} bytes; raise kafka.message_max_bytes",
-                rule_id=observation.rule.id,
+                rule_id=rule_id,
             )
-            return []
-        if not sighting.repeated:
-            self._metrics.new_terms.labels(observation.rule.id).inc()
-        return [Outgoing(observation.rule.id.encode(), value)]
+            return None
+        return Outgoing(rule_id.encode(), value)
 
-    def _alert(
-        self, record: Record, observation: Observation, sighting: Sighting, *, event: bool
-    ) -> NewTerm:
-        compiled = self._ruleset.get(observation.rule.id)
-        return build_alert(
-            observation,
-            sighting,
-            None if compiled is None else compiled.rule,
-            # The observation's own timestamp: a replay builds the same bytes.
-            created_ms=record.timestamp_ms,
-            ruleset_digest=self._ruleset.digest,
-            include_event=event,
+    def _count_raised(self, told: Sequence[_New], raised: Sequence[Outgoing | None]) -> None:
+        """Count new terms that are sent for the first time."""
+        by_rule = Counter(
+            new.observation.rule.id
+            for new, sent in zip(told, raised, strict=True)
+            if sent is not None and not new.sighting.repeated
+        )
+        for rule_id, terms in by_rule.items():
+            self._metrics.new_terms.labels(rule_id).inc(terms)
+
+    def _alert(self, new: _New, *, include_event: bool) -> bytes:
+        compiled = self._ruleset.get(new.observation.rule.id)
+        return encode(
+            build_alert(
+                new.observation,
+                new.sighting,
+                None if compiled is None else compiled.rule,
+                # The observation's own timestamp: a replay builds the same bytes.
+                created_ms=timestamp_of(new.record),
+                ruleset_digest=self._ruleset.digest,
+                include_event=include_event,
+                clock_ms=new.clock_ms,
+            )
         )
 
 

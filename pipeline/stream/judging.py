@@ -18,10 +18,10 @@ from pipeline.engine.seen import Seen
 from pipeline.engine.verdicts import Known, Verdicts
 from pipeline.engine.wire import encode
 from pipeline.errors import RecordError
-from pipeline.record import NO_TIMESTAMP, Position, Record
+from pipeline.record import Position, Record
 from pipeline.stream.counts import MatchCounts
 from pipeline.stream.outbox import Outgoing
-from pipeline.stream.records import RECORD_OVERHEAD_BYTES, now_ms, record_of_batch
+from pipeline.stream.records import RECORD_OVERHEAD_BYTES, now_ms, record_of_batch, timestamp_of
 from pipeline.telemetry.metrics import Metrics
 
 
@@ -171,7 +171,7 @@ class Judge:
         counts.ages += known.ages
         return Judged(
             position=Position(tp.topic, tp.partition, first.offset),
-            timestamp_ms=NO_TIMESTAMP if last.timestamp is None else last.timestamp,
+            timestamp_ms=timestamp_of(last),
             disposition=Disposition.MATCHED,
             observations=tuple([Outgoing(key, value) for key, value in known.sent]),
             records=known.records,

@@ -45,6 +45,12 @@ def record_of(message: Any) -> Record:
     )
 
 
+def timestamp_of(record: Any) -> int:
+    """Return the timestamp of a fetched record (epoch milliseconds)."""
+    timestamp_ms: int | None = record.timestamp
+    return NO_TIMESTAMP if timestamp_ms is None else timestamp_ms
+
+
 def record_of_consumer(record: Any) -> Record:
     """Return the record of an aiokafka ``ConsumerRecord``; see `record_of`."""
     return record_of_batch(record, record)
@@ -52,7 +58,7 @@ def record_of_consumer(record: Any) -> Record:
 
 def record_of_batch(tp: Any, record: Any) -> Record:
     """Return the record of a batch of a partition; see `record_of`."""
-    timestamp_ms = NO_TIMESTAMP if record.timestamp is None else record.timestamp
+    timestamp_ms = timestamp_of(record)
     read_ms = now_ms()
     return Record(
         position=Position(tp.topic, tp.partition, record.offset),
