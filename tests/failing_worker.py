@@ -58,7 +58,7 @@ from pipeline.record import Record
 from pipeline.stream import app as stream_app
 from pipeline.stream import backfills, health, worker
 from pipeline.stream.first_seen import FirstSeenAgent
-from pipeline.stream.judging import Judged
+from pipeline.stream.judging import Judge, Judged
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.quota import QuotaAgent
@@ -360,9 +360,25 @@ def _keep_journal(file: Path) -> None:
     """Note each record when a stage begins with it, and each changelog record that is read."""
     journal = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
+    offsets: dict[tuple[str, int, int], list[int]] = {}
+
     def note(bundle: int, items: Sequence[Any]) -> None:
-        lines = (f"{' '.join(map(str, _place(item)))} {bundle}\n" for item in items)
+        # One item may stand for several records.
+        lines = (
+            f"{topic} {partition} {offset} {bundle}\n"
+            for topic, partition, first in map(_place, items)
+            for offset in offsets.pop((topic, partition, first), [first])
+        )
         os.write(journal, "".join(lines).encode())
+
+    told = Judge._told
+
+    def noted(self: Judge, known: Any, tp: Any, records: list[Any]) -> Judged:
+        judged = told(self, known, tp, records)
+        offsets[_place(judged)] = [record.offset for record in records]
+        return judged
+
+    Judge._told = noted
 
     async def note_bundle(message: Any, items: Sequence[Any]) -> None:
         note(message.offset, items)

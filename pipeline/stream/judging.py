@@ -129,8 +129,8 @@ class Judge:
             if self._verdicts is not None:
                 known = self._verdicts.judge(records, at, tp.topic, tp.partition, now_ms())
                 if known.records:
-                    first, at = records[at], at + known.records
-                    yield self._told(known, tp, first, records[at - 1])
+                    judged, at = records[at : at + known.records], at + known.records
+                    yield self._told(known, tp, judged)
                 if known.goes_on and not known.matches_nothing:
                     continue
                 matches_nothing = known.matches_nothing
@@ -161,20 +161,20 @@ class Judge:
         self.counts.add(record.position.topic, outcome)
         return self._spelled(record, outcome)
 
-    def _told(self, known: Known, tp: Any, first: Any, last: Any) -> Judged:
+    def _told(self, known: Known, tp: Any, records: list[Any]) -> Judged:
         """Return what records give rise to of which the verdicts are known; count it."""
         counts = self.counts
-        for outcome, records in known.outcomes:
-            counts.add(tp.topic, outcome, records)
+        for outcome, count in known.outcomes:
+            counts.add(tp.topic, outcome, count)
         counts.observations["covered"] += known.covered
         counts.observations["forwarded"] += len(known.sent)
         counts.ages += known.ages
         return Judged(
-            position=Position(tp.topic, tp.partition, first.offset),
-            timestamp_ms=timestamp_of(last),
+            position=Position(tp.topic, tp.partition, records[0].offset),
+            timestamp_ms=timestamp_of(records[-1]),
             disposition=Disposition.MATCHED,
             observations=tuple([Outgoing(key, value) for key, value in known.sent]),
-            records=known.records,
+            records=len(records),
         )
 
     def forget(self) -> None:

@@ -50,6 +50,8 @@ class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
     headers: Headers
 
     checksum: ClassVar[None] = None
+    records: ClassVar[int] = 1
+    """As an item of a bundle it stands for itself."""
 
     @property
     def size(self) -> int:
@@ -70,12 +72,14 @@ class Bundle:
     """Consecutive records of one partition, without those that the filter dropped.
 
     Attributes:
-        items: what the reader made of each record, in order of offsets.
+        items: what the reader made of the records, in order of offsets.
         size: bytes of their values, for the bound on what waits in memory.
+        records: how many records they stand for.
     """
 
     items: tuple[Any, ...]
     size: int
+    records: int
 
 
 class Delivered(NamedTuple):
@@ -168,7 +172,7 @@ class Shelf:
             if bundle is None:
                 continue
             portion.append(Delivered(message, bundle.items))
-            records += len(bundle.items)
+            records += bundle.records
             size += bundle.size
             if records >= MAX_BUNDLE_RECORDS or size >= MAX_BUNDLE_BYTES:
                 yield portion

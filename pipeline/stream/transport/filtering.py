@@ -63,7 +63,11 @@ _TOGETHER_BYTES: Final = 1 << 20
 
 
 class Item(Protocol):
-    """What reaches an agent: a record, or what the filter made of one."""
+    """What reaches an agent: a record, or what the filter made of one or more."""
+
+    @property
+    def records(self) -> int:
+        """How many it stands for."""
 
     @property
     def size(self) -> int:
@@ -195,20 +199,22 @@ class BundledRecords(PartitionRecords):
         first: FetchedRecord | None = None
         record: FetchedRecord | None = None
         bundle: list[Item] = []
-        size = 0
+        size = records = 0
         deadline = monotonic() + MAX_BUNDLE_SECONDS
         for record, item in items:
             if item is not None:
                 first = first or record
                 bundle.append(item)
                 size += item.size
-            full = len(bundle) >= MAX_BUNDLE_RECORDS or size >= MAX_BUNDLE_BYTES
+                records += item.records
+            full = records >= MAX_BUNDLE_RECORDS or size >= MAX_BUNDLE_BYTES
             if full or monotonic() > deadline:
-                yield self._hand_over(first or record, record, Bundle(tuple(bundle), size))
-                first, bundle, size = None, [], 0
+                whole = Bundle(tuple(bundle), size, records)
+                yield self._hand_over(first or record, record, whole)
+                first, bundle, size, records = None, [], 0, 0
                 deadline = monotonic() + MAX_BUNDLE_SECONDS
         if first is not None and record is not None:
-            yield self._hand_over(first, record, Bundle(tuple(bundle), size))
+            yield self._hand_over(first, record, Bundle(tuple(bundle), size, records))
 
     def _hand_over(
         self,
@@ -373,13 +379,20 @@ class FilteredRecords(BundledRecords):
 
     def _judge_all(self, found: Iterable[_Found]) -> Iterator[tuple[FetchedRecord, Item | None]]:
         """Judge what was found, in order: the last of what has been searched."""
-        for judge, records in groupby(found, key=itemgetter(1)):
-            examined = judge(self._tp, [record for record, _ in records])
+        for judge, records in self._groups(found):
+            examined = judge(self._tp, records)
             for number, (record, next_offset, item) in enumerate(examined):
                 if item is not None or not number % _UNSAID:
                     self.next_fetch_offset = next_offset
                     yield self._consumer_record(self._tp, record), item
         self.next_fetch_offset = self._searched_to
+
+    def _groups(self, found: Iterable[_Found]) -> Iterator[tuple[_Judge, list[BatchRecord]]]:
+        """Put together what is judged alike and follows one another, but no more than a bundle."""
+        for judge, group in groupby(found, key=itemgetter(1)):
+            records = [record for record, _ in group]
+            for start in range(0, len(records), MAX_BUNDLE_RECORDS):
+                yield judge, records[start : start + MAX_BUNDLE_RECORDS]
 
     def _one_by_one(self, tp: TopicPartition, records: list[BatchRecord]) -> Iterator[Examined]:
         for record in records:

@@ -39,7 +39,7 @@ def test_messages_of_topics_without_bundles_are_handed_over_one_by_one() -> None
 
 
 def put(shelf: Shelf, each: Any, records: int, size: int = 1) -> None:
-    bundle = Bundle(tuple(f"{each.partition}/{each.offset}" for _ in range(records)), size)
+    bundle = Bundle(tuple(f"{each.partition}/{each.offset}" for _ in range(records)), size, records)
     shelf.put(Position(each.topic, each.partition, each.offset), bundle)
 
 

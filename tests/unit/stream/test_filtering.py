@@ -45,6 +45,17 @@ class Kept(NamedTuple):
     record: FetchedRecord
     how: str
 
+    records = 1
+
+    @property
+    def size(self) -> int:
+        return self.record.size
+
+
+class KeptRun(NamedTuple):
+    record: FetchedRecord
+    records: int
+
     @property
     def size(self) -> int:
         return self.record.size
@@ -411,6 +422,56 @@ def test_a_bundle_is_delivered_as_its_first_record_and_positions_go_past_its_las
     shelf = records.shelf
     sizes = [len(shelf.take(Position(*TP, offset)).items) for offset in (0, MAX_BUNDLE_RECORDS)]
     assert sizes == [MAX_BUNDLE_RECORDS, 10]
+
+
+class RunsFilter(NeedleFilter):
+    """Keeps what it is given at once, up to `longest`, as one item; drops each run of `dropped`."""
+
+    longest = 40
+    dropped = 3
+
+    def examine(self, tp, records):
+        self.judged.append(len(records))
+        for number, start in enumerate(range(0, len(records), self.longest)):
+            run = records[start : start + self.longest]
+            item = KeptRun(consumed(tp, run[0]), len(run)) if number % self.dropped else None
+            yield Examined(run[0], run[-1].offset + 1, item)
+
+
+def test_one_item_may_stand_for_several_records_and_counts_as_so_many():
+    count = 2 * MAX_BUNDLE_RECORDS
+    values = (b"needle!",) * 100
+    data, _ = encode([Batch(values) for _ in range(count // 100)])
+    runs = RunsFilter()
+    records = read_filtered(
+        data,
+        [],
+        position=0,
+        isolation=READ_COMMITTED,
+        depth=Depth.BATCH,
+        needle_filter=runs,
+    )
+
+    bundles = []
+    for first in records:
+        bundle = records.shelf.take(Position(*TP, first.offset))
+        # Nothing that a bundle holds lies before its first record, or behind the position.
+        offsets = [item.record.offset for item in bundle.items]
+        last = bundle.items[-1]
+        assert first.offset == min(offsets)
+        assert last.record.offset + last.records <= records.next_fetch_offset
+        bundles.append(bundle)
+
+    assert all(size <= MAX_BUNDLE_RECORDS for size in runs.judged)
+    assert sum(runs.judged) == count
+    kept = [item for bundle in bundles for item in bundle.items]
+    assert [bundle.records for bundle in bundles] == [
+        sum(item.records for item in bundle.items) for bundle in bundles
+    ]
+    assert all(bundle.records < MAX_BUNDLE_RECORDS + runs.longest for bundle in bundles)
+    assert len(bundles) > 1
+    assert 0 < sum(item.records for item in kept) < count
+    assert records.next_fetch_offset == count
 
 
 def test_a_shelf_knows_how_full_it_is_and_forgets_what_is_let_go():
