@@ -268,6 +268,8 @@ class Sightings:
     def learn(self, opening: bytes, history: bytes, window_ms: int) -> None:
         """Learn how observations of a history begin; those of which that is not known are left.
 
+        What was learned is bounded, and may be forgotten. A very long text is not learned.
+
         Args:
             opening: their text up to the terms.
             history: id of the history: eight bytes.
@@ -282,7 +284,7 @@ class Sightings:
         table: Table,
         others: set[bytes],
         clock_ms: int | None,
-    ) -> tuple[int, int | None]:
+    ) -> tuple[int, int | None, bool]:
         """Observe sightings up to one that may say more than that its tuple was seen again.
 
         Args:
@@ -294,7 +296,8 @@ class Sightings:
             clock_ms: what the event clock says.
 
         Returns:
-            How many were observed; what the event clock says then.
+            How many were observed; what the event clock says then; whether the next one is left
+            because it is not known how it begins.
         """
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]

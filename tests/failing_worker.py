@@ -51,6 +51,8 @@ from pipeline.cli import main
 from pipeline.embedded.process import wait_until
 from pipeline.engine.first_seen import FirstSeen
 from pipeline.engine.quota import Quota
+from pipeline.engine.seen_again import SeenAgain
+from pipeline.engine.verdicts import Verdicts
 from pipeline.history import Sender, backfill
 from pipeline.history.checkpoint import CheckpointStore
 from pipeline.history.log_reader import LogReader
@@ -88,12 +90,12 @@ class Failpoint:
     def armed(self) -> bool:
         return self._arm.exists()
 
-    def reached(self) -> bool:
-        """Count one passage; whether this is the one to fail at."""
+    def reached(self, passages: int = 1) -> bool:
+        """Count passages; whether one of them is the one to fail at."""
         if not self.armed:
             return False
-        self._left -= 1
-        return self._left == 0
+        before, self._left = self._left, self._left - passages
+        return before > 0 >= self._left
 
 
 def die() -> NoReturn:
@@ -126,7 +128,7 @@ class Kill:
 # -- where to die
 
 
-def _before_item(cls: type, name: str) -> Install:
+def _before_item(cls: type, name: str, act: Callable[[], NoReturn] = die) -> Install:
     """Die before a record in the middle of a bundle is judged; others of the bundle have been."""
 
     def install(point: Failpoint) -> None:
@@ -134,12 +136,26 @@ def _before_item(cls: type, name: str) -> Install:
 
         def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
             if point.reached():
-                die()
+                act()
             return original(self, *args, **kwargs)
 
         setattr(cls, name, wrapped)
+        if cls is FirstSeen:
+            _count_seen_again(point)
 
     return install
+
+
+def _count_seen_again(point: Failpoint) -> None:
+    """Count the sightings that code which is not Python has observed; nothing fails there."""
+    original = SeenAgain.observe
+
+    def wrapped(self: SeenAgain, *args: Any) -> int:
+        count = original(self, *args)
+        assert not point.reached(count)
+        return count
+
+    SeenAgain.observe = wrapped
 
 
 def _before_sending(topic: str) -> Install:
@@ -277,29 +293,18 @@ MAY_REPEAT = frozenset(
 # -- where to raise
 
 
-def _raise_before_item(cls: type, name: str) -> Install:
-    """Raise what nobody has thought of, in the middle of a bundle."""
-
-    def install(point: Failpoint) -> None:
-        original = getattr(cls, name)
-
-        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if point.reached():
-                raise ZeroDivisionError("on purpose")
-            return original(self, *args, **kwargs)
-
-        setattr(cls, name, wrapped)
-
-    return install
+def _raise() -> NoReturn:
+    """Raise what nobody has thought of."""
+    raise ZeroDivisionError("on purpose")
 
 
 RAISED_AT = 4
 """The how-manyth record of a bundle raises."""
 
 RAISES: dict[str, Install] = {
-    "match raises": _raise_before_item(MatchAgent, "_take"),
-    "first seen raises": _raise_before_item(FirstSeen, "observe"),
-    "quota raises": _raise_before_item(Quota, "admit"),
+    "match raises": _before_item(MatchAgent, "_take", _raise),
+    "first seen raises": _before_item(FirstSeen, "observe", _raise),
+    "quota raises": _before_item(Quota, "admit", _raise),
 }
 
 
@@ -506,7 +511,18 @@ def _acknowledge_nothing() -> None:
     Consumer.acknowledge = wrapped
 
 
+def _tell_records_apart() -> None:
+    """Make an item of each record, also of those that are known to end alike."""
+    original = Verdicts.judge
+
+    def wrapped(self: Verdicts, records: list[Any], start: int, *args: Any) -> Any:
+        return original(self, records[: start + 1], start, *args)
+
+    Verdicts.judge = wrapped
+
+
 def _install_failpoint(name: str, arm: Path) -> None:
+    _tell_records_apart()
     if name in RAISES:
         RAISES[name](Failpoint(RAISED_AT, arm))
         return

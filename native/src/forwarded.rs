@@ -68,6 +68,11 @@ impl Forwarded {
         }
     }
 
+    /// Forgets everything.
+    pub fn forget(&mut self) {
+        self.entries.clear();
+    }
+
     fn number(&mut self, topic: &str) -> usize {
         self.topics.iter().position(|known| known == topic).unwrap_or_else(|| {
             self.topics.push(topic.to_owned());
@@ -122,7 +127,7 @@ impl Forwarded {
     }
 
     fn clear(&mut self) {
-        self.entries.clear();
+        self.forget();
     }
 
     fn __len__(&self) -> usize {

@@ -23,11 +23,13 @@ const MAX_COUNT: i64 = 1 << 62;
 const START: &[u8] = br#"{"rule":{"id":""#;
 const END: &[u8] = br#","capped":false,"time_source":"@timestamp"}"#;
 
-/// Of one rule so many ways to begin are known.
+/// Of one rule so many ways to begin are known, and
 const MOST_OPENINGS: usize = 8;
-
-/// So many rules are known.
-const MOST_RULES: usize = 4_096;
+/// so many bytes of all rules, with what each of them weighs besides;
+const MOST_BYTES: usize = 4 << 20;
+const OVERHEAD: usize = 128;
+/// a longer one is none that a rule of ours has.
+const LONGEST_OPENING: usize = 4_096;
 
 /// How observations of one history begin, up to the terms.
 struct Opening {
@@ -47,32 +49,48 @@ pub struct Sighting {
 /// Reads observations of rules of which others were read before.
 pub struct Observations {
     openings: HashMap<Vec<u8>, Vec<Opening>>,
+    bytes: usize,
     event: Fields,
 }
 
 impl Observations {
     pub fn new() -> Observations {
-        Observations { openings: HashMap::new(), event: Fields::none() }
+        Observations { openings: HashMap::new(), bytes: 0, event: Fields::none() }
     }
 
     /// Notes how observations begin that are known to be right.
     pub fn learn(&mut self, text: &[u8], history: [u8; HISTORY_BYTES], window_ms: i64) {
         let Some(rule) = rule(text) else { return };
-        if self.openings.len() >= MOST_RULES {
+        if text.len() > LONGEST_OPENING || self.opening(text).is_some() {
+            return;
+        }
+        if self.bytes + text.len() + OVERHEAD > MOST_BYTES {
             self.openings.clear();
+            self.bytes = 0;
         }
         let openings = self.openings.entry(rule.to_vec()).or_default();
-        if openings.iter().all(|known| known.text != text) {
-            openings.truncate(MOST_OPENINGS - 1);
-            openings.insert(0, Opening { text: text.to_vec(), history, window_ms });
+        openings.insert(0, Opening { text: text.to_vec(), history, window_ms });
+        self.bytes += text.len() + OVERHEAD;
+        if openings.len() > MOST_OPENINGS {
+            let dropped = openings.pop().map_or(0, |opening| opening.text.len() + OVERHEAD);
+            self.bytes -= dropped;
         }
+    }
+
+    /// Whether an observation begins in a way that is known.
+    pub fn knows(&self, value: &[u8]) -> bool {
+        self.opening(value).is_some()
+    }
+
+    fn opening(&self, value: &[u8]) -> Option<&Opening> {
+        let openings = self.openings.get(rule(value)?)?;
+        openings.iter().find(|opening| value.starts_with(&opening.text))
     }
 
     /// Reads an observation; None if it is not written as expected.
     pub fn read(&self, value: &[u8]) -> Option<Sighting> {
         std::str::from_utf8(value).ok()?;
-        let openings = self.openings.get(rule(value)?)?;
-        let opening = openings.iter().find(|opening| value.starts_with(&opening.text))?;
+        let opening = self.opening(value)?;
         let mut reader = Reader { rest: &value[opening.text.len()..] };
         let terms = reader.texts()?;
         reader.expect(br#","time_ms":"#)?;
@@ -240,5 +258,29 @@ mod tests {
         };
         assert_eq!((0..20).filter(|number| is_known(*number)).count(), MOST_OPENINGS);
         assert!(is_known(19));
+    }
+
+    #[test]
+    fn what_is_known_is_bounded_and_learned_anew_where_it_was_dropped() {
+        let mut observations = observations();
+        let long = OPENING.replace(r#""name":"n""#, &format!(r#""name":"{}""#, "n".repeat(5_000)));
+        observations.learn(long.as_bytes(), [0; 8], 60);
+        assert!(!observations.knows(long.as_bytes()));
+        let of = |number: usize| {
+            let name = "n".repeat(3_000);
+            OPENING
+                .replace(r#""id":"r","name":"n""#, &format!(r#""id":"{number}","name":"{name}""#))
+        };
+        for number in 0..3_000 {
+            observations.learn(of(number).as_bytes(), [0; 8], 60);
+            assert!(observations.knows(of(number).as_bytes()));
+            assert!(observations.bytes <= MOST_BYTES);
+        }
+        assert!(!observations.knows(OPENING.as_bytes()));
+        observations.learn(OPENING.as_bytes(), [0; 8], 60);
+        assert!(observations.knows(OPENING.as_bytes()));
+        let kept: usize =
+            observations.openings.values().flatten().map(|each| each.text.len() + OVERHEAD).sum();
+        assert_eq!(kept, observations.bytes);
     }
 }

@@ -8,6 +8,9 @@ const FORMAT: i64 = 1;
 const FIELDS: u8 = 0x9a; // an array of ten
 const NIL: u8 = 0xc0;
 
+/// More stamps are left to others.
+const MOST_STAMPS: u64 = 65_535;
+
 /// A row, without the names of its rule and its terms.
 #[derive(Debug, PartialEq)]
 pub struct Row<'r> {
@@ -38,7 +41,11 @@ impl<'r> Row<'r> {
         let [first_ms, last_ms, count, offset] =
             [reader.number()?, reader.number()?, reader.number()?, reader.number()?];
         let mut stamps = Vec::new();
-        for _ in 0..reader.length()? {
+        let stamps_left = reader.length()?;
+        if stamps_left > MOST_STAMPS {
+            return None;
+        }
+        for _ in 0..stamps_left {
             if reader.length()? != 2 {
                 return None;
             }
@@ -101,7 +108,14 @@ impl Reader<'_> {
         (end <= self.bytes.len()).then_some(())
     }
 
+    /// Reads a number that is written in the shortest way.
     fn number(&mut self) -> Option<i64> {
+        let start = self.at;
+        let number = self.any_number()?;
+        (self.at - start == length_of(number)).then_some(number)
+    }
+
+    fn any_number(&mut self) -> Option<i64> {
         Some(match self.byte()? {
             small @ 0..=0x7f => i64::from(small),
             small @ 0xe0..=0xff => i64::from(small as i8),
@@ -135,15 +149,19 @@ impl Reader<'_> {
         }
     }
 
+    /// Passes over a text whose length is written in the shortest way.
     fn text(&mut self) -> Option<()> {
-        let size = match self.byte()? {
-            short @ 0xa0..=0xbf => u64::from(short & 0x1f),
-            0xd9 => self.unsigned(1)?,
-            0xda => self.unsigned(2)?,
-            0xdb => self.unsigned(4)?,
+        let (size, least) = match self.byte()? {
+            short @ 0xa0..=0xbf => (u64::from(short & 0x1f), 0),
+            0xd9 => (self.unsigned(1)?, 0x20),
+            0xda => (self.unsigned(2)?, 0x100),
+            0xdb => (self.unsigned(4)?, 0x1_0000),
             _ => return None,
         };
-        self.skip(size)
+        let start = self.at;
+        self.skip(size)?;
+        std::str::from_utf8(&self.bytes[start..self.at]).ok()?;
+        (size >= least).then_some(())
     }
 
     /// Passes over a term: a text, a number or a truth value.
@@ -152,25 +170,38 @@ impl Reader<'_> {
             0xa0..=0xbf | 0xd9..=0xdb => self.text(),
             0xc2 | 0xc3 => self.skip(1),
             0xcb => self.skip(9),
-            0xcf => self.skip(9),
+            0xcf => {
+                self.at += 1;
+                (self.unsigned(8)? > u64::from(u32::MAX)).then_some(())
+            }
             _ => self.number().map(|_| ()),
         }
     }
 }
 
+/// Returns how a number is written: its first byte, where that is not the number, and how many follow.
+fn kind_of(number: i64) -> (Option<u8>, usize) {
+    match number {
+        -0x20..=0x7f => (None, 1),
+        0x80..=0xff => (Some(0xcc), 1),
+        0x100..=0xffff => (Some(0xcd), 2),
+        0x1_0000..=0xffff_ffff => (Some(0xce), 4),
+        0x1_0000_0000.. => (Some(0xcf), 8),
+        -0x80..=-0x21 => (Some(0xd0), 1),
+        -0x8000..=-0x81 => (Some(0xd1), 2),
+        -0x8000_0000..=-0x8001 => (Some(0xd2), 4),
+        _ => (Some(0xd3), 8),
+    }
+}
+
+fn length_of(number: i64) -> usize {
+    let (kind, size) = kind_of(number);
+    size + usize::from(kind.is_some())
+}
+
 fn write_number(bytes: &mut Vec<u8>, number: i64) {
-    let (kind, size) = match number {
-        -0x20..=0x7f => return bytes.push(number as u8),
-        0x80..=0xff => (0xcc, 1),
-        0x100..=0xffff => (0xcd, 2),
-        0x1_0000..=0xffff_ffff => (0xce, 4),
-        0x1_0000_0000.. => (0xcf, 8),
-        -0x80..=-0x21 => (0xd0, 1),
-        -0x8000..=-0x81 => (0xd1, 2),
-        -0x8000_0000..=-0x8001 => (0xd2, 4),
-        _ => (0xd3, 8),
-    };
-    bytes.push(kind);
+    let (kind, size) = kind_of(number);
+    bytes.extend(kind);
     bytes.extend_from_slice(&number.to_be_bytes()[8 - size..]);
 }
 
@@ -218,5 +249,18 @@ mod tests {
             assert_eq!(Row::read(&bad), None, "{place}");
         }
         assert_eq!(Row::read(&[&good[..], b"\0"].concat()), None);
+        let rest = &good[OPENING.len()..];
+        for opening in [
+            &b"\x9a\xcc\x01\xa1r\x90"[..],
+            b"\x9a\x01\xd9\x01r\x90",
+            b"\x9a\x01\xa1\xff\x90",
+            b"\x9a\x01\xa1r\x91\xa1\xff",
+            b"\x9a\x01\xa1r\x91\xd3\0\0\0\0\0\0\0\x05",
+            b"\x9a\x01\xa1r\x91\xcf\0\0\0\0\xff\xff\xff\xff",
+        ] {
+            assert_eq!(Row::read(&[opening, rest].concat()), None, "{opening:?}");
+        }
+        let large = b"\x9a\x01\xa1r\x91\xcf\0\0\0\x01\0\0\0\0";
+        assert!(Row::read(&[large, rest].concat()).is_some());
     }
 }

@@ -39,9 +39,10 @@ impl Sightings {
         table: &Bound<'py, PyAny>,
         others: &Bound<'py, PySet>,
         clock_ms: Option<i64>,
-    ) -> PyResult<(usize, Option<i64>)> {
+    ) -> PyResult<(usize, Option<i64>, bool)> {
         let mut clock_ms = clock_ms;
         let mut done = start;
+        let mut is_unknown = false;
         while done < records.len() {
             let record = records.get_item(done)?;
             let key = record.getattr(intern!(py, "key"))?;
@@ -51,7 +52,10 @@ impl Sightings {
             };
             let row = table.call_method1(intern!(py, "get"), (key,))?;
             let Ok(row) = row.cast::<PyBytes>() else { break };
-            let Some(sighting) = self.observations.read(value.as_bytes()) else { break };
+            let Some(sighting) = self.observations.read(value.as_bytes()) else {
+                is_unknown = !self.observations.knows(value.as_bytes());
+                break;
+            };
             if sighting.key != key.as_bytes()
                 || others.contains(PyBytes::new(py, &sighting.key[..HISTORY_BYTES]))?
             {
@@ -64,7 +68,7 @@ impl Sightings {
             clock_ms = Some(clock);
             done += 1;
         }
-        Ok((done - start, clock_ms))
+        Ok((done - start, clock_ms, is_unknown))
     }
 }
 
@@ -81,7 +85,8 @@ fn seen_again(
     let clock_ms = clock_ms.unwrap_or(i64::MIN).max(sighting.time_ms).max(kept_from_ms);
     let is_forgotten = row.count <= 0;
     let is_new = row.last_ms < sighting.time_ms.checked_sub(sighting.window_ms)?;
-    if offset <= row.offset || is_forgotten || is_new {
+    // Below 0 are offsets that no record has.
+    if offset <= row.offset || row.offset < 0 || is_forgotten || is_new {
         return None;
     }
     let last_ms = row.last_ms.max(sighting.time_ms);

@@ -141,14 +141,6 @@ enum Answer {
     Matches,
 }
 
-/// What one sighting is to become.
-struct Sending {
-    key: [u8; KEY_BYTES],
-    window_ms: i64,
-    canonical: Vec<u8>,
-    is_covered: bool,
-}
-
 type Judged<'py> = (
     usize,
     bool,
@@ -220,43 +212,15 @@ impl Verdicts {
         read_ms: i64,
     ) -> PyResult<Judged<'py>> {
         let mut run = Run::default();
-        let mut done = start;
-        let mut matches_nothing = false;
-        let mut is_known = true;
-        while done < records.len() && run.bytes < RUN_BYTES {
-            let record = records.get_item(done)?;
-            let value = record.getattr(intern!(py, "value"))?;
-            let Ok(value) = value.cast::<PyBytes>() else {
-                is_known = false;
-                break;
-            };
-            let stamp: Option<i64> = record.getattr(intern!(py, "timestamp"))?.extract()?;
-            let kind: Option<i64> = record.getattr(intern!(py, "timestamp_type"))?.extract()?;
-            let timestamp_ms = stamp.unwrap_or(-1);
-            let is_stamped = kind == Some(LOG_APPEND_TIME);
-            let event = Event {
-                value: value.as_bytes(),
-                topic,
-                partition,
-                offset: record.getattr(intern!(py, "offset"))?.extract()?,
-                timestamp_ms,
-                arrival_ms: if is_stamped { timestamp_ms } else { read_ms },
-                read_ms,
-            };
-            match self.recognise(py, &event, &mut run)? {
-                Answer::Matches => done += 1,
-                Answer::MatchesNothing => {
-                    matches_nothing = true;
-                    break;
-                }
-                Answer::Unknown => {
-                    is_known = false;
-                    break;
-                }
-            }
-        }
-        let records = done - start;
-        Ok((records, is_known, matches_nothing, run.said, run.sent, run.covered, run.ages))
+        let place = (topic, partition, read_ms);
+        let found = self.run(py, records, start, place, &mut run).inspect_err(|_| {
+            // What was noted is not sent then, and covers nothing.
+            self.forwarded.bind(py).borrow_mut().forget();
+        });
+        let (count, last) = found?;
+        let (is_known, matches_nothing) =
+            (!matches!(last, Answer::Unknown), matches!(last, Answer::MatchesNothing));
+        Ok((count, is_known, matches_nothing, run.said, run.sent, run.covered, run.ages))
     }
 
     /// See `firstseen_native.pyi`.
@@ -316,6 +280,41 @@ impl Verdicts {
 }
 
 impl Verdicts {
+    /// Judges records up to one of which no match is known; returns how many, and what ended it.
+    fn run<'py>(
+        &mut self,
+        py: Python<'py>,
+        records: &Bound<'py, PyList>,
+        start: usize,
+        (topic, partition, read_ms): (&str, i32, i64),
+        run: &mut Run<'py>,
+    ) -> PyResult<(usize, Answer)> {
+        let mut count = 0;
+        while start + count < records.len() && run.bytes < RUN_BYTES {
+            let record = records.get_item(start + count)?;
+            let value = record.getattr(intern!(py, "value"))?;
+            let Ok(value) = value.cast::<PyBytes>() else { return Ok((count, Answer::Unknown)) };
+            let stamp: Option<i64> = record.getattr(intern!(py, "timestamp"))?.extract()?;
+            let kind: Option<i64> = record.getattr(intern!(py, "timestamp_type"))?.extract()?;
+            let timestamp_ms = stamp.unwrap_or(-1);
+            let is_stamped = kind == Some(LOG_APPEND_TIME);
+            let event = Event {
+                value: value.as_bytes(),
+                topic,
+                partition,
+                offset: record.getattr(intern!(py, "offset"))?.extract()?,
+                timestamp_ms,
+                arrival_ms: if is_stamped { timestamp_ms } else { read_ms },
+                read_ms,
+            };
+            match self.recognise(py, &event, run)? {
+                Answer::Matches => count += 1,
+                other => return Ok((count, other)),
+            }
+        }
+        Ok((count, Answer::Matches))
+    }
+
     /// Returns what the rules can depend on of an event; None if it is written in an unusual way.
     fn read<'e>(
         &mut self,
@@ -411,7 +410,8 @@ impl Verdicts {
         run: &mut Run<'py>,
     ) -> PyResult<bool> {
         let mut forwarded = self.forwarded.bind(py).borrow_mut();
-        let mut sendings = Vec::with_capacity(verdict.sighted.len());
+        let mut identity = None;
+        let mut values = Vec::new();
         for sighted in &verdict.sighted {
             let rule = self.rule(sighted.rule)?;
             let Some(canonical) = spelled(sighted, classes, |term| &term.canonical) else {
@@ -421,35 +421,29 @@ impl Verdicts {
             key[..HISTORY_BYTES].copy_from_slice(&rule.history);
             let digest = Sha256::digest(&canonical);
             key[HISTORY_BYTES..].copy_from_slice(&digest[..KEY_BYTES - HISTORY_BYTES]);
-            let window_ms = rule.window_ms;
-            let is_covered = forwarded.is_covered(&event.seen(&key, window_ms, time_ms));
-            sendings.push(Sending { key, window_ms, canonical, is_covered });
-        }
-        let mut values = Vec::new();
-        if !sendings.iter().all(|sending| sending.is_covered) {
-            let (canonical_id, sent_id) = self.identity(py, event, taken)?;
-            for (sighted, sending) in verdict.sighted.iter().zip(&sendings) {
-                if sending.is_covered {
-                    continue;
-                }
-                let rule = self.rule(sighted.rule)?;
-                let id = alert_id(rule, &sending.canonical, &canonical_id);
-                let Some(terms) = spelled(sighted, classes, Spelled::sent) else {
-                    return Ok(false);
-                };
-                let value = observation(rule, &terms, time_ms, &sent_id, &id, event);
-                if value.len() > self.limits.value_bytes {
-                    return Ok(false);
-                }
-                values.push((sending, value));
+            let seen = event.seen(&key, rule.window_ms, time_ms);
+            if forwarded.is_covered(&seen) {
+                continue;
             }
+            let (canonical_id, sent_id) = match &mut identity {
+                Some(known) => known,
+                unknown => unknown.insert(self.identity(py, event, taken)?),
+            };
+            let id = alert_id(rule, &canonical, canonical_id);
+            let Some(terms) = spelled(sighted, classes, Spelled::sent) else { return Ok(false) };
+            let value = observation(rule, &terms, time_ms, sent_id, &id, event);
+            if value.len() > self.limits.value_bytes {
+                // What was noted does not cover this event, which the match stage judges now.
+                return Ok(false);
+            }
+            forwarded.note(&seen);
+            values.push((key, value));
         }
-        run.covered += sendings.len() - values.len();
+        run.covered += verdict.sighted.len() - values.len();
         let age_ms = event.arrival_ms.saturating_sub(time_ms).max(0);
-        for (sending, value) in values {
-            forwarded.note(&event.seen(&sending.key, sending.window_ms, time_ms));
+        for (key, value) in values {
             run.bytes += value.len();
-            run.sent.push((PyBytes::new(py, &sending.key), PyBytes::new(py, &value)));
+            run.sent.push((PyBytes::new(py, &key), PyBytes::new(py, &value)));
             run.ages.push(age_ms as f64 / 1000.0);
         }
         Ok(true)

@@ -56,6 +56,9 @@ class Held:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._histories = _read(table.get(HELD_KEY))
+        # Those held at an offset or behind it, and perhaps more.
+        self._recent = dict(self._histories)
+        self._recent_from = 0
 
     def holds(self, key: bytes, offset: int) -> bool:
         """Whether an observation of this key, at this offset, is held."""
@@ -66,11 +69,16 @@ class Held:
 
     def held_after(self, offset: int) -> set[bytes]:
         """Return the histories of which an observation, at this offset or behind it, is held."""
-        return {
-            history
-            for history, held in self._histories.items()
+        if offset < self._recent_from:
+            self._recent = dict(self._histories)
+        self._recent_from = offset
+        # Nearly all histories were held long ago, so they are looked at once.
+        self._recent = {
+            history: held
+            for history, held in self._recent.items()
             if any(span.end is None or offset < span.end for span in held.spans)
         }
+        return set(self._recent)
 
     def hold(self, rule_id: str, history: bytes, offset: int, committed: int) -> None:
         """Hold a history from an offset on; one that is held goes on being held."""
@@ -78,7 +86,7 @@ class Held:
         spans = () if known is None else known.spans
         if not any(span.holds(offset) for span in spans):
             spans = (*(_uncommitted(spans, committed) or spans[-1:]), Span(offset))
-        self._histories[history] = HeldHistory(rule_id, spans)
+        self._histories[history] = self._recent[history] = HeldHistory(rule_id, spans)
         self._write()
 
     def release(self, history: bytes, offset: int) -> None:
@@ -90,7 +98,7 @@ class Held:
             Span(span.begin, offset) if span.end is None and span.begin < offset else span
             for span in known.spans
         )
-        self._histories[history] = HeldHistory(known.rule_id, spans)
+        self._histories[history] = self._recent[history] = HeldHistory(known.rule_id, spans)
         self._write()
 
     def taught(self, history: bytes) -> bool:

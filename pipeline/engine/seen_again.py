@@ -8,16 +8,17 @@ than this version of firstseen spells it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine.first_seen import FirstSeen
 from pipeline.engine.tables import Table
-from pipeline.engine.wire import Observation, RuleRef, observation_opening
+from pipeline.engine.wire import Observation, observation_opening
 
 if TYPE_CHECKING:
     import firstseen_native
 
-_MOST_OPENINGS = 4_096
+_LATEST_MS: Final = 2**63 - 1
+"""An event clock that stands later, because of a damaged row, is left to Python."""
 
 
 class SeenAgain:
@@ -27,18 +28,7 @@ class SeenAgain:
         import firstseen_native  # noqa: PLC0415 - it need not be installed
 
         self._native: firstseen_native.Sightings = firstseen_native.Sightings()
-        self._learned: set[tuple[RuleRef, str, int]] = set()
-
-    def learn(self, observation: Observation) -> None:
-        """Note how observations begin: those of the same rule are read from here on."""
-        rule, history, window_ms = observation.rule, observation.history, observation.window_ms
-        if (rule, history, window_ms) in self._learned:
-            return
-        if len(self._learned) >= _MOST_OPENINGS:
-            self._learned.clear()
-        self._learned.add((rule, history, window_ms))
-        opening = observation_opening(rule, history, window_ms)
-        self._native.learn(opening, bytes.fromhex(history), window_ms)
+        self._is_unknown = False
 
     def observe(
         self, first_seen: FirstSeen, table: Table, records: list[Any], start: int, committed: int
@@ -55,8 +45,18 @@ class SeenAgain:
         Raises:
             StateError: a row cannot be read.
         """
-        others, clock = first_seen.set_apart(records[start].offset), first_seen.clock
-        count, clock.latest_ms = self._native.observe(
+        clock, others = first_seen.clock, first_seen.set_apart(records[start].offset)
+        if clock.latest_ms is not None and clock.latest_ms > _LATEST_MS:
+            return 0
+        count, clock.latest_ms, self._is_unknown = self._native.observe(
             records, start, committed, table, others, clock.latest_ms
         )
         return count
+
+    def learn(self, observation: Observation) -> None:
+        """Note how observations of a rule begin, if that was why the last one was left."""
+        if not self._is_unknown:
+            return
+        rule, history, window_ms = observation.rule, observation.history, observation.window_ms
+        opening = observation_opening(rule, history, window_ms)
+        self._native.learn(opening, bytes.fromhex(history), window_ms)

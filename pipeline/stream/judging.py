@@ -121,7 +121,8 @@ class Judge:
         Args:
             tp: the partition.
             records: consecutive records of its batches, but for those that need not be judged.
-            answers: see `judge`.
+            answers: whether the search on raw bytes lets a value through, asked only if nothing
+                matches: else the record counts as skipped, as if that had been asked before.
         """
         at = 0
         while at < len(records):
@@ -138,15 +139,9 @@ class Judge:
             at += 1
             yield self._judge(record, answers, NO_MATCH if matches_nothing else None)
 
-    def judge(self, record: Record, answers: Callable[[bytes], bool] | None = None) -> Judged:
-        """Judge a record, and count what was found in it.
-
-        Args:
-            record: the record.
-            answers: whether the search on raw bytes lets a value through, asked only if nothing
-                matches: else the record counts as skipped, as if that had been asked before.
-        """
-        return self._judge(record, answers, None)
+    def judge(self, record: Record) -> Judged:
+        """Judge a record by itself, whatever is known, and count what was found in it."""
+        return self._counted(record, self._stage.process(record), None)
 
     def _judge(
         self, record: Record, answers: Callable[[bytes], bool] | None, outcome: Outcome | None
@@ -156,6 +151,12 @@ class Judge:
             outcome = self._stage.process(record)
             if self._verdicts is not None:
                 self._verdicts.learn(record.value, outcome)
+        return self._counted(record, outcome, answers)
+
+    def _counted(
+        self, record: Record, outcome: Outcome, answers: Callable[[bytes], bool] | None
+    ) -> Judged:
+        """Count what was found in a record, and return what it gives rise to."""
         if answers is not None and not outcome.matches and not answers(record.value or b""):
             outcome = SKIPPED
         self.counts.add(record.position.topic, outcome)

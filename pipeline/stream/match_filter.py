@@ -55,8 +55,11 @@ class MatchFilter:
     def unwatched_bytes(self) -> int:
         return self._prefilter.unwatched_bytes
 
-    def judge(self, tp: Any, record: Any) -> Judged | None:
-        return self._keep(self._judge.judge(record_of_batch(tp, record)))
+    def judge(self, tp: Any, records: list[Any]) -> Iterator[Examined]:
+        at = 0
+        for judged in self._judge.judge_all(tp, records):
+            first, at = records[at], at + judged.records
+            yield Examined(first, records[at - 1].offset + 1, self._keep(judged))
 
     def examine(self, tp: Any, records: list[Any]) -> Iterator[Examined]:
         # What matches is known to answer all clauses of some rule. Where nearly everything does, it

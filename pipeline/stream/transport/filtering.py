@@ -139,14 +139,16 @@ class RecordFilter(Protocol):
     def searched(self, size: int) -> None:
         """Note that so many bytes were searched for `texts` elsewhere."""
 
-    def judge(self, tp: TopicPartition, record: BatchRecord) -> Item | None:
-        """Judge one record whole; what is returned goes on to the agent, None drops the record."""
+    def judge(self, tp: TopicPartition, records: list[BatchRecord]) -> Iterator[Examined]:
+        """Judge consecutive records whole.
+
+        What is made of one or more of them is said before the next ones are looked at.
+        """
 
     def examine(self, tp: TopicPartition, records: list[BatchRecord]) -> Iterator[Examined]:
         """Do what `judge` does with each record that `may_match`, and drop the others as unread.
 
-        Asked of consecutive records in which one of the `positions` lies. What is made of one or
-        more of them is said before the next ones are looked at.
+        Asked of records in which one of the `positions` lies.
         """
 
     def refuse(self, tp: TopicPartition, record: BatchRecord, reason: str, records: int) -> Item:
@@ -394,11 +396,6 @@ class FilteredRecords(BundledRecords):
             for start in range(0, len(records), MAX_BUNDLE_RECORDS):
                 yield judge, records[start : start + MAX_BUNDLE_RECORDS]
 
-    def _one_by_one(self, tp: TopicPartition, records: list[BatchRecord]) -> Iterator[Examined]:
-        for record in records:
-            item = self.record_filter.judge(tp, record)
-            yield Examined(record, record.offset + 1, item)
-
     def _find(self, header: BatchHeader, searched: Searched | None) -> Sequence[_Found]:
         self._latest_ms = max(self._latest_ms, header.max_timestamp_ms)
         # All that may fail comes before the first record goes on: it counts, or its batch does.
@@ -433,12 +430,12 @@ class FilteredRecords(BundledRecords):
                 read, may_match = len(records), self.record_filter.may_match
                 records = [record for record in records if may_match(record.value or b"")]
                 self._unread += read - len(records)
-            return records, self._one_by_one
+            return records, self.record_filter.judge
         if positions is None:
             positions = self.record_filter.positions(payload)
         if not positions:
             self._unread += header.records
-            return (), self._one_by_one
+            return (), self.record_filter.judge
         records = self._read_at(header, payload, positions)
         _check_offsets(header, records)
         self._unread += header.records - len(records)
@@ -492,7 +489,8 @@ class FilteredRecords(BundledRecords):
             if self.depth >= Depth.RECORD and not self.record_filter.may_match(record.value or b""):
                 self._unread += 1
             else:
-                yield record, self.record_filter.judge(self._tp, record)
+                for _, _, item in self.record_filter.judge(self._tp, [record]):
+                    yield record, item
         self._searched_to = self.next_fetch_offset
 
 

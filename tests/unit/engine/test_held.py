@@ -115,3 +115,19 @@ def test_a_damaged_list_says_what_to_do() -> None:
 
     with pytest.raises(StateError, match="delete the local state folder"):
         Held(table)
+
+
+def test_what_may_be_held_from_an_offset_on_is_known_without_a_look_at_all_histories() -> None:
+    held = Held(MemoryTable())
+    first, second = bytes.fromhex(HISTORY), bytes.fromhex(OTHER)
+    held.hold("rule", first, 10, 0)
+    assert {first} == held.held_after(11)
+    held.release(first, 20)
+    held.hold("rule", second, 15, 0)
+
+    assert {first, second} == held.held_after(19)
+    assert {second} == held.held_after(20)
+    held.release(second, 30)
+    assert set() == held.held_after(30)
+    assert {} == held._recent
+    assert {first, second} == held.held_after(5)  # read again

@@ -83,16 +83,20 @@ class NeedleFilter:
     def searched(self, size) -> None:
         pass
 
-    def judge(self, tp, record):
-        self.judged.append(record.offset)
-        return Kept(consumed(tp, record), "judged") if matches(record.value) else None
+    def judge(self, tp, records):
+        for record in records:
+            yield Examined(record, record.offset + 1, self._judge(tp, record))
 
     def examine(self, tp, records):
         for record in records:
             may_match = self.may_match(record.value or b"")
-            item = self.judge(tp, record) if may_match else None
+            item = self._judge(tp, record) if may_match else None
             self.unread += not may_match
             yield Examined(record, record.offset + 1, item)
+
+    def _judge(self, tp, record):
+        self.judged.append(record.offset)
+        return Kept(consumed(tp, record), "judged") if matches(record.value) else None
 
     def refuse(self, tp, record, reason, records):
         self.refused.append((record.offset, record.value, reason, records))

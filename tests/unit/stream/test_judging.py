@@ -11,7 +11,9 @@ from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
 from pipeline.config.match_stage import match_stage, verdicts_of
+from pipeline.engine import verdicts as verdicts_module
 from pipeline.engine.match import Disposition
+from pipeline.engine.timestamp import usable_time
 from pipeline.engine.wire import decode_sighting
 from pipeline.kql import FieldTable
 from pipeline.record import Position
@@ -62,9 +64,18 @@ def judge_of(request: pytest.FixtureRequest) -> JudgeOf:
     """Make judges of rules: without remembered verdicts, and with them."""
     native = request.param == "native"
 
-    settings = Settings.model_validate({"stream": {"native": "on" if native else "off"}})
-
-    def make(*rules: Rule, metrics: Metrics | None = None, max_bytes: int | None = None) -> Judge:
+    def make(
+        *rules: Rule,
+        metrics: Metrics | None = None,
+        max_bytes: int | None = None,
+        entries: int = 100,
+    ) -> Judge:
+        settings = Settings.model_validate(
+            {
+                "stream": {"native": "on" if native else "off"},
+                "state": {"forwarded_entries": entries},
+            }
+        )
         rules_to_judge_by = rule_set(*rules)
         largest = max_bytes or largest_value(settings)
         verdicts = verdicts_of(settings, rules_to_judge_by, largest)
@@ -194,6 +205,62 @@ def test_what_matches_nothing_holds_nothing_of_its_record(judge_of: JudgeOf) -> 
     end = judged(judge_of(), event("other.exe"), 1)
 
     assert (Disposition.NO_MATCH, True, 0) == (end.disposition, end.is_done, end.size)
+
+
+@pytest.mark.parametrize("way", ["judge", "examine"])
+@pytest.mark.parametrize("scan", SCANS[1:])
+def test_a_verdict_that_is_known_is_used_at_every_depth(way: str, scan: str) -> None:
+    match_filter = MatchFilter(Settings(), rule_set(), Metrics())
+    stage = match_filter._judge._stage
+    judged_by_rules = []
+    process = stage.process
+    stage.process = lambda one: judged_by_rules.append(one) or process(one)
+    records = [fetched(event(number=offset), offset) for offset in range(50)]
+
+    ends = list(getattr(match_filter, way)(TP, records))
+
+    assert 50 == ends[-1].next_offset
+    assert len(judged_by_rules) <= 2
+
+
+def test_where_the_oldest_is_forgotten_the_same_is_covered(judge_of: JudgeOf) -> None:
+    """What one event sends may push out of the cache what covers the rest of it."""
+    other = dataclasses.replace(SEEN_BEFORE, rule_id="other")
+    judge = judge_of(SEEN_BEFORE, other, entries=3)
+
+    sent = [
+        len(judged(judge, event(name), offset).observations)
+        for offset, name in enumerate(["a.exe", "b.exe", "a.exe", "b.exe", "b.exe"])
+    ]
+
+    # With three entries each event pushes out what the next one needs: the first of two, then both.
+    assert [2, 2, 2, 2, 0] == sent
+
+
+@pytest.mark.parametrize("scan", SCANS[1:])
+def test_what_failed_on_its_way_covers_nothing(scan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings.model_validate({"stream": {"native": "on"}})
+    failing = []
+
+    def usable(text: str) -> int | None:
+        if failing:
+            raise MemoryError
+        return usable_time(text)
+
+    monkeypatch.setattr(verdicts_module, "usable_time", usable)
+    verdicts = verdicts_of(settings, rule_set(), largest_value(settings))
+    assert verdicts is not None
+    judge = Judge(settings, match_stage(settings, rule_set()), Metrics(), verdicts)
+    judged(judge, event("b.exe"), 0)
+    judged(judge, event("a.exe"), 1)
+    judge.forget()
+    unusual = event("a.exe", **{"@timestamp": "2026-03-02T08:00:00Z"})
+    failing.append(1)
+    with pytest.raises(MemoryError):
+        list(judge.judge_all(TP, [fetched(event("b.exe"), 2), fetched(unusual, 3)]))
+    failing.clear()
+
+    assert 1 == len(judged(judge, event("b.exe"), 4).observations)
 
 
 BROKEN = b'{"process":{"name":"a.exe"}'
