@@ -1,4 +1,4 @@
-"""What firstseen does to nearly all that it reads: its search of batches, its look at events."""
+"""What firstseen does to nearly every record, in the case that nearly every record is."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias, final

@@ -1,10 +1,10 @@
-//! What firstseen does to nearly all that it reads: it searches record batches, and takes of an
-//! event what the rules can depend on.
+//! What firstseen does to nearly every record, in the case that nearly every record is.
 //!
-//! The first, `pipeline/stream/transport` does in Python too, batch by batch; without the second,
-//! each event with a hit is decoded and judged. Both are here for speed alone: a batch takes a
-//! quarter of a megabyte through the processor's caches, after which an interpreter finds nothing
-//! there of what it needs.
+//! It searches record batches, tells events that read alike to all rules, spells out what is sent
+//! of them, rewrites the rows of what was seen again and makes the batches of what is sent. All of
+//! that is done in Python too, and whatever is unusual is left to it. What is here is here for speed
+//! alone: a batch takes a quarter of a megabyte through the processor's caches, after which an
+//! interpreter finds nothing there of what it needs.
 
 mod batch;
 mod classes;

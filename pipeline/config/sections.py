@@ -240,9 +240,10 @@ class StreamSettings(Section):
     )
     native: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = Field(
         default="auto",
-        description="Whether `firstseen-native` searches record batches, and tells events that "
-        "read alike to all rules; `auto`: where it is installed. Without it Python does the first, "
-        "which takes longer, and every event with a hit is decoded. Verdicts are the same.",
+        description="Whether `firstseen-native` does what is done to nearly every record: it "
+        "searches batches, tells events that read alike to all rules, spells out what is sent of "
+        "them, rewrites the rows of what was seen again and makes batches; `auto`: where it is "
+        "installed. Without it Python does that, which takes longer. Verdicts are the same.",
     )
     fetch_max_bytes: Size = Field(
         default=16 << 20,
