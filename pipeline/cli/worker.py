@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.cli.lazy import importing
 from pipeline.cli.options import SettingsFlags, rules_option, settings_options
 
 if TYPE_CHECKING:
@@ -35,11 +36,12 @@ def worker(settings_flags: SettingsFlags, rule_paths: tuple[Path, ...], embedded
 
 def _run(settings: Settings, *, embedded: bool) -> int:
     # Faust takes a second to import: help and wrong settings need not wait for it.
-    from pipeline.cli.worker_rules import load_worker_rules  # noqa: PLC0415
-    from pipeline.embedded.highwater import EmbeddedTransport  # noqa: PLC0415
-    from pipeline.stream.transport import Transport  # noqa: PLC0415
-    from pipeline.stream.worker import Worker  # noqa: PLC0415
-    from pipeline.telemetry.metrics import Metrics  # noqa: PLC0415
+    with importing():
+        from pipeline.cli.worker_rules import load_worker_rules  # noqa: PLC0415
+        from pipeline.embedded.highwater import EmbeddedTransport  # noqa: PLC0415
+        from pipeline.stream.transport import Transport  # noqa: PLC0415
+        from pipeline.stream.worker import Worker  # noqa: PLC0415
+        from pipeline.telemetry.metrics import Metrics  # noqa: PLC0415
 
     metrics = Metrics()
     ruleset = load_worker_rules(settings, metrics)
