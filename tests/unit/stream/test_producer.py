@@ -1,5 +1,6 @@
 """Batches of ours are what aiokafka's own reader, and so any consumer, reads back."""
 
+import asyncio
 import random
 
 import pytest
@@ -8,7 +9,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 
 from pipeline.stream.outbox import Outgoing
-from pipeline.stream.transport.producer import NativeBatch, ZstdBatch
+from pipeline.stream.transport.producer import Batch, BatchProducer, NativeBatch, ZstdBatch
 from tests.scans import KINDS
 
 CODEC = {"plain": 0, "zstd": 4}
@@ -110,3 +111,35 @@ def test_a_batch_that_was_handed_over_takes_no_single_records(batch_of):
 
     assert batch.append(timestamp=MS, key=b"k", value=b"v", headers=[]) is None
     assert batch.record_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("compression", "native", "kind", "codec"),
+    [
+        ("zstd", False, ZstdBatch, 4),
+        ("gzip", False, Batch, 1),
+        (None, False, Batch, 0),
+        pytest.param("zstd", True, NativeBatch, 4, marks=KINDS[1].marks),
+        pytest.param("gzip", True, Batch, 1, marks=KINDS[1].marks),
+    ],
+)
+def test_batches_are_compressed_as_the_settings_say(compression, native, kind, codec):
+    async def made():
+        producer = BatchProducer(
+            bootstrap_servers="127.0.0.1:1",
+            compression_type=compression,
+            max_batch_size=10_000,
+            native=native,
+        )
+        batch = producer.create_batch()
+        await producer.stop()
+        return batch
+
+    batch = asyncio.run(made())
+    assert batch.extend(records(b"x" * 500, b"y" * 500), 0, MS) == 2
+    batch.close()
+
+    assert type(batch) is kind
+    read = MemoryRecords(bytes(batch._build())).next_batch()
+    assert read.compression_type == codec
+    assert [record.value for record in read] == [b"x" * 500, b"y" * 500]
