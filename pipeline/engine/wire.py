@@ -227,6 +227,7 @@ _CHANGE = b'{"type":'
 _candidates: msgspec.json.Decoder[NewTerm | CloseWindow] = msgspec.json.Decoder(
     NewTerm | CloseWindow
 )
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def encode(envelope: Envelope) -> bytes:
@@ -283,16 +284,10 @@ def decode_candidate(value: bytes) -> NewTerm | CloseWindow:
         candidate = _candidates.decode(value)
         if isinstance(candidate, NewTerm):
             check_terms(candidate.terms)
-            _check_object(candidate.alert)
+            _object.decode(candidate.alert)
     except (ValueError, RecursionError) as error:
         raise DecodeError("invalid_envelope", f"not a new term: {error}") from error
     return candidate
-
-
-def _check_object(text: msgspec.Raw) -> None:
-    """Raise ValueError if a JSON text, which was read as one, is no object."""
-    if bytes(memoryview(text)[:1]) != b"{":
-        raise ValueError("its alert is no object")
 
 
 def check_terms(terms: tuple[Term, ...]) -> None:

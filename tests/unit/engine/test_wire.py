@@ -7,10 +7,12 @@ from pipeline.engine.wire import (
     Forget,
     Hold,
     Learn,
+    NewTerm,
     Observation,
     Release,
     RuleRef,
     Source,
+    decode_candidate,
     decode_sighting,
     encode,
 )
@@ -57,3 +59,12 @@ def test_anything_else_is_no_envelope(value: bytes) -> None:
         decode_sighting(value)
 
     assert "invalid_envelope" == caught.value.reason
+
+
+@pytest.mark.parametrize("alert", [b"[1]", b'"x"', b'{"\xff":1}'])
+def test_an_alert_that_is_no_object_with_texts_as_keys_is_no_candidate(alert: bytes) -> None:
+    good = encode(NewTerm("id", RULE, ("x",), 0, 0, msgspec.Raw(b"{}")))
+    decode_candidate(good)
+
+    with pytest.raises(DecodeError, match="not a new term"):
+        decode_candidate(good.replace(b'"alert":{}', b'"alert":' + alert))
