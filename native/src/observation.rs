@@ -8,14 +8,11 @@ use memchr::memchr;
 use sha2::{Digest, Sha256};
 
 use crate::projection::Fields;
+use crate::time::{MAX_MS, MIN_MS};
 
 /// `KEY_BYTES` in `identity.py`, of which the history's come first.
 pub const KEY_BYTES: usize = 24;
 pub const HISTORY_BYTES: usize = 8;
-
-/// `MIN_MS` and `MAX_MS` in `timestamp.py`.
-const MIN_MS: i64 = -62_135_596_800_000;
-const MAX_MS: i64 = 253_402_300_799_999;
 
 /// Counts are not larger: `Count` in `wire.py`.
 const MAX_COUNT: i64 = 1 << 62;

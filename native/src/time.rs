@@ -1,5 +1,10 @@
 //! Times as nearly all events spell them; `pipeline/engine/timestamp.py` reads all others.
 
+/// `MIN_MS`, `MAX_MS` and `EARLIEST_MS` in `timestamp.py`.
+pub const MIN_MS: i64 = -62_135_596_800_000;
+pub const MAX_MS: i64 = 253_402_300_799_999;
+pub const EARLIEST_MS: i64 = 315_532_800_000;
+
 /// Returns the epoch milliseconds of `2024-05-01T12:00:00.123456789Z`, with three to nine digits
 /// behind the point; None for what is spelled otherwise, or is no such day.
 pub fn usual(text: &str) -> Option<i64> {

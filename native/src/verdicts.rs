@@ -23,16 +23,11 @@ use crate::forwarded::{Forwarded, Place, Seen};
 use crate::observation::{HISTORY_BYTES, KEY_BYTES};
 use crate::projection::Taken;
 use crate::text::text;
-use crate::time::usual;
+use crate::time::{usual, EARLIEST_MS, MAX_MS};
 use crate::Projection;
 
 /// Kafka's type of a timestamp that the broker stamped.
 const LOG_APPEND_TIME: i64 = 1;
-
-/// `MAX_MS` in `timestamp.py`, and
-const MAX_MS: i64 = 253_402_300_799_999;
-/// `EARLIEST_MS`.
-const EARLIEST_MS: i64 = 315_532_800_000;
 
 /// `_LONGEST_EVENT_ID` in `identity.py`.
 const LONGEST_EVENT_ID: usize = 512;

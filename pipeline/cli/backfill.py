@@ -14,6 +14,7 @@ from pipeline.cli.options import SettingsFlags, json_option, rules_option, setti
 from pipeline.cli.output import table, write_json
 from pipeline.cli.progress import bar
 from pipeline.cli.status_line import StatusLine
+from pipeline.config.values import milliseconds
 from pipeline.errors import EXIT_OK, RuleError
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _run(
         return Backfill(
             settings,
             compiled,
-            back_ms=None if since is None else round(since.total_seconds() * 1000),
+            back_ms=None if since is None else milliseconds(since),
             again=again,
             max_rate=max_rate,
             on_progress=line.show,

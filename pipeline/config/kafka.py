@@ -17,6 +17,9 @@ _GROUP_ID = re.compile(r"[a-zA-Z0-9._-]{1,200}")
 
 _SECOND = timedelta(seconds=1)
 
+_RECORD_OVERHEAD_BYTES = 1024
+"""Room that key, headers and framing of a record take in the broker's size limit."""
+
 
 def _upper(value: object) -> object:
     # librdkafka writes sasl_ssl, Java SASL_SSL; both are what people paste.
@@ -140,6 +143,11 @@ class KafkaSettings(Section):
         gt=timedelta(0),
         description="A record not acknowledged for so long stops the worker; nothing is committed.",
     )
+
+    @property
+    def max_value_bytes(self) -> int:
+        """How large the value of a record may be that is sent."""
+        return self.message_max_bytes - _RECORD_OVERHEAD_BYTES
 
     @field_validator("bootstrap_servers")
     @classmethod

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from pipeline.config.native import uses_native
 from pipeline.config.settings import Settings
+from pipeline.config.values import milliseconds
 from pipeline.engine.alike import native_reader
 from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.forwarded import ForwardedCache, NativeForwardedCache
@@ -28,17 +27,12 @@ def decode_limits(settings: Settings) -> DecodeLimits:
 def forwarded_cache(settings: Settings) -> ForwardedCache:
     """Return the memory of what was forwarded lately."""
     return ForwardedCache(
-        settings.state.forwarded_entries, _milliseconds(settings.state.granularity)
+        settings.state.forwarded_entries, milliseconds(settings.state.granularity)
     )
 
 
-def verdicts_of(settings: Settings, ruleset: RuleSet, value_bytes: int) -> Verdicts | None:
+def verdicts_of(settings: Settings, ruleset: RuleSet) -> Verdicts | None:
     """Return what remembers verdicts of the match stage, None where nothing can.
-
-    Args:
-        settings: the whole configuration.
-        ruleset: the rules.
-        value_bytes: the largest observation that can be sent.
 
     Raises:
         ConfigError: see `uses_native`.
@@ -53,11 +47,11 @@ def verdicts_of(settings: Settings, ruleset: RuleSet, value_bytes: int) -> Verdi
     return Verdicts(
         ruleset,
         reader,
-        NativeForwardedCache(state.forwarded_entries, _milliseconds(state.granularity)),
+        NativeForwardedCache(state.forwarded_entries, milliseconds(state.granularity)),
         limits._replace(
             event_bytes=min(limits.event_bytes, decoded.max_bytes),
-            value_bytes=value_bytes,
-            future_ms=_milliseconds(state.max_future),
+            value_bytes=settings.kafka.max_value_bytes,
+            future_ms=milliseconds(state.max_future),
         ),
     )
 
@@ -69,12 +63,8 @@ def match_stage(
     return MatchStage(
         ruleset,
         limits=decode_limits(settings),
-        max_future_ms=_milliseconds(settings.state.max_future),
+        max_future_ms=milliseconds(settings.state.max_future),
         prefilter=prefilter,
         match_index=settings.rules.match_index,
         include_event=settings.alerts.include_event,
     )
-
-
-def _milliseconds(duration: timedelta) -> int:
-    return round(duration.total_seconds() * 1000)

@@ -33,13 +33,18 @@ def parse_duration(text: object) -> timedelta:
     raise ValueError("is not a duration: write a number and a unit, like 250ms, 90s, 5m, 24h, 14d")
 
 
+def milliseconds(duration: timedelta) -> int:
+    """Return a duration in milliseconds."""
+    return round(duration / timedelta(milliseconds=1))
+
+
 def format_duration(duration: timedelta) -> str:
     """Write a duration with the largest unit that leaves a whole number."""
-    milliseconds = round(duration / timedelta(milliseconds=1))
+    whole = milliseconds(duration)
     for unit, size in reversed(_MILLISECONDS.items()):
-        if milliseconds % size == 0 and milliseconds:
-            return f"{milliseconds // size}{unit}"
-    return f"{milliseconds}ms"
+        if whole % size == 0 and whole:
+            return f"{whole // size}{unit}"
+    return f"{whole}ms"
 
 
 def parse_size(text: object) -> int:

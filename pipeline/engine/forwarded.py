@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from pipeline.engine.seen import Seen
+from pipeline.engine.seen import RuleMatch, Seen
 from pipeline.record import Position
 
 
@@ -131,34 +131,22 @@ class NativeForwardedCache:
         self.cache: Any = firstseen_native.Forwarded(max_entries, granularity_ms)
 
     def covers(self, seen: Seen) -> bool:
-        match, position = seen.match, seen.match.record.position
-        return bool(
-            self.cache.covers(
-                seen.key,
-                match.window_ms,
-                match.time_ms,
-                match.record.read_ms,
-                position.topic,
-                position.partition,
-                position.offset,
-                match.document.index,
-            )
-        )
+        match = seen.match
+        times = match.window_ms, match.time_ms, match.record.read_ms
+        return bool(self.cache.covers(seen.key, *times, *_place(match)))
 
     def remember(self, seen: Seen) -> None:
-        match, position = seen.match, seen.match.record.position
-        self.cache.remember(
-            seen.key,
-            match.time_ms,
-            match.record.read_ms,
-            position.topic,
-            position.partition,
-            position.offset,
-            match.document.index,
-        )
+        match = seen.match
+        self.cache.remember(seen.key, match.time_ms, match.record.read_ms, *_place(match))
 
     def clear(self) -> None:
         self.cache.clear()
 
     def __len__(self) -> int:
         return len(self.cache)
+
+
+def _place(match: RuleMatch) -> tuple[str, int, int, int]:
+    """Return where a match stands: topic, partition, offset, number of the document."""
+    position = match.record.position
+    return position.topic, position.partition, position.offset, match.document.index

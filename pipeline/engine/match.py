@@ -277,10 +277,6 @@ class MatchStage:
             return NO_MATCH
         return findings.outcome(len(decoded.documents))
 
-    def latest_ms(self, record: Record) -> int:
-        """Return the latest time that counts for an event of a record; a later one is capped."""
-        return min(record.arrival_ms + self._max_future_ms, MAX_MS)
-
     def _judge(self, document: Document, record: Record, findings: _Findings) -> None:
         """Judge one event by each rule it concerns."""
         memo = Memo(findings.budget)
@@ -320,7 +316,7 @@ class MatchStage:
         findings.budget.spend(_MATCH_NS)
         rule = matched.compiled.rule
         time_ms, time_source = self._time(rule, judged, findings)
-        latest_ms = self.latest_ms(judged.record)
+        latest_ms = min(judged.record.arrival_ms + self._max_future_ms, MAX_MS)
         capped = time_ms > latest_ms
         findings.future_capped += capped
         time_ms = min(time_ms, latest_ms)

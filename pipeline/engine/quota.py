@@ -291,13 +291,12 @@ class Quota:
         """Return the keys of the rows that are about to be read for candidates and ticks."""
         keys: set[bytes] = set()
         for candidate in candidates:
-            keys.add(_WINDOW + candidate.rule.id.encode())
+            keys.add(_window_key(candidate.rule.id))
             if isinstance(candidate, CloseWindow):
-                summary = summary_id(candidate.rule.id, candidate.window_start_ms)
-                keys.add(_ID + summary.encode())
+                keys.add(_id_key(summary_id(candidate.rule.id, candidate.window_start_ms)))
             else:
-                keys.add(_ID + candidate.alert_id.encode())
-                keys.add(START + candidate.history.encode())
+                keys.add(_id_key(candidate.alert_id))
+                keys.add(_start_key(candidate.history))
         return keys
 
     def ended(self, now_ms: int) -> list[tuple[int, CloseWindow]]:
@@ -345,7 +344,7 @@ class Quota:
         """
         if not new_term.history:
             return None
-        key = START + new_term.history.encode()
+        key = _start_key(new_term.history)
         value = self._table.get(key)
         before = None if value is None else decode_start(value)
         reached_ms = max(new_term.time_ms, new_term.clock_ms)
@@ -547,11 +546,11 @@ class Quota:
             self._table.delete(key)
 
     def _id_row(self, alert_id: str) -> IdRow | None:
-        value = self._table.get(_ID + alert_id.encode())
+        value = self._table.get(_id_key(alert_id))
         return None if value is None else decode_id(value)
 
     def _window_row(self, rule_id: str) -> WindowRow | None:
-        value = self._table.get(_WINDOW + rule_id.encode())
+        value = self._table.get(_window_key(rule_id))
         if value is None:
             return None
         if value is not self._last_window[0]:  # mostly it was written a moment ago
@@ -559,19 +558,31 @@ class Quota:
         return self._last_window[1]
 
     def _put_id(self, partition: int, alert_id: str, row: IdRow) -> None:
-        key = _ID + alert_id.encode()
+        key = _id_key(alert_id)
         self._table.put(key, encode_row(row))
         self._expiring.setdefault(partition, deque()).append(_aged(row.decided_ms, row.offset, key))
 
     def _put_window(self, partition: int, window: WindowRow) -> None:
         value = encode_row(window)
         self._last_window = value, window
-        self._table.put(_WINDOW + window.rule.id.encode(), value)
+        self._table.put(_window_key(window.rule.id), value)
         awaiting = self._open.setdefault(partition, {})
         if window.awaits_summary:
             awaiting[window.rule.id] = window
         else:
             awaiting.pop(window.rule.id, None)
+
+
+def _window_key(rule_id: str) -> bytes:
+    return _WINDOW + rule_id.encode()
+
+
+def _id_key(alert_id: str) -> bytes:
+    return _ID + alert_id.encode()
+
+
+def _start_key(history: str) -> bytes:
+    return START + history.encode()
 
 
 def _aged(decided_ms: int, offset: int, key: bytes) -> bytes:

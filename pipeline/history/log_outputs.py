@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 from confluent_kafka import Message
 
@@ -13,8 +13,6 @@ from pipeline.engine.wire import Learn, encode
 from pipeline.history.log_judge import LogJudge
 from pipeline.history.sender import Sender
 from pipeline.history.sources import GATHERED, together
-
-_RECORD_OVERHEAD_BYTES: Final = 1024
 
 
 class Output(Protocol):
@@ -77,7 +75,7 @@ class Telling:
     def __init__(self, judge: LogJudge, sender: Sender, settings: Settings) -> None:
         self._judge = judge
         self._sender = sender
-        self._max_bytes = settings.kafka.message_max_bytes - _RECORD_OVERHEAD_BYTES
+        self._max_bytes = settings.kafka.max_value_bytes
         self._forwarded = forwarded_cache(settings)
         self._sent = 0
 

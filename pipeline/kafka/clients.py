@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from pipeline.config import Settings
+from pipeline.config.values import milliseconds
 from pipeline.errors import BrokerError, BrokerUnreachableError, SettingsError
 from pipeline.kafka.security import librdkafka_config
 
@@ -81,9 +81,9 @@ def producer(
         "acks": "all",
         "enable.idempotence": kafka.enable_idempotence,
         "compression.type": kafka.compression_type,
-        "linger.ms": _milliseconds(kafka.linger),
+        "linger.ms": milliseconds(kafka.linger),
         "message.max.bytes": kafka.message_max_bytes,
-        "delivery.timeout.ms": _milliseconds(kafka.delivery_timeout),
+        "delivery.timeout.ms": milliseconds(kafka.delivery_timeout),
     }
     return _connect(Producer, settings, timeout, config, options)
 
@@ -197,7 +197,3 @@ def _connect(
             raise refused_login(settings, cause.str()) from error
         raise unreachable(settings, cause.str(), timeout) from error
     return client
-
-
-def _milliseconds(duration: timedelta) -> int:
-    return round(duration / timedelta(milliseconds=1))

@@ -24,7 +24,7 @@ from pipeline.engine.wire import (
 from pipeline.errors import DecodeError
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
-from pipeline.stream.records import RECORD_OVERHEAD_BYTES, record_of_consumer, timestamp_of
+from pipeline.stream.records import record_of_consumer, timestamp_of
 from pipeline.stream.sweeper import Partition, Sweeper
 from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import Delivered
@@ -60,7 +60,7 @@ class FirstSeenAgent:
         settings = context.settings
         self._app = context.app
         self._topics = settings.topics
-        self._max_bytes = settings.kafka.message_max_bytes - RECORD_OVERHEAD_BYTES
+        self._max_bytes = settings.kafka.max_value_bytes
         self._include_event = settings.alerts.include_event
         self._ruleset = context.ruleset
         self._metrics = context.metrics

@@ -20,8 +20,8 @@ from pipeline.engine.wire import encode
 from pipeline.errors import RecordError
 from pipeline.record import Position, Record
 from pipeline.stream.counts import MatchCounts
-from pipeline.stream.outbox import Outgoing
-from pipeline.stream.records import RECORD_OVERHEAD_BYTES, now_ms, record_of_batch, timestamp_of
+from pipeline.stream.outbox import Outgoing, size_of
+from pipeline.stream.records import now_ms, record_of_batch, timestamp_of
 from pipeline.telemetry.metrics import Metrics
 
 
@@ -54,10 +54,10 @@ class Judged(msgspec.Struct, frozen=True):
     @property
     def size(self) -> int:
         """How many bytes wait with it."""
-        sizes = [each.size for each in (*self.observations, *self.new_terms)]
+        size = size_of(self.observations) + size_of(self.new_terms)
         if self.dead is not None:
-            sizes.append(len(self.dead[0].key or b"") + len(self.dead[0].value or b""))
-        return sum(sizes)
+            size += len(self.dead[0].key or b"") + len(self.dead[0].value or b"")
+        return size
 
 
 def nothing(record: Record, disposition: Disposition) -> Judged:
@@ -74,11 +74,6 @@ def dead_letter(record: Record, error: RecordError, records: int = 1) -> Judged:
         dead=(record, error),
         records=records,
     )
-
-
-def largest_value(settings: Settings) -> int:
-    """Return how many bytes the value of a record may have that is sent."""
-    return settings.kafka.message_max_bytes - RECORD_OVERHEAD_BYTES
 
 
 class Judge:
@@ -106,7 +101,7 @@ class Judge:
             verdicts: what remembers verdicts of the stage, if that is possible.
         """
         self._stage = stage
-        self._max_bytes = largest_value(settings)
+        self._max_bytes = settings.kafka.max_value_bytes
         self._forwarded: Forwarded = (
             forwarded_cache(settings) if verdicts is None else verdicts.forwarded
         )

@@ -12,7 +12,7 @@ from pipeline.engine.prefilter import Prefilter
 from pipeline.errors import DecodeError
 from pipeline.rules import RuleSet
 from pipeline.stream.counts import RecordCounts
-from pipeline.stream.judging import Judge, Judged, dead_letter, largest_value, nothing
+from pipeline.stream.judging import Judge, Judged, dead_letter, nothing
 from pipeline.stream.records import record_of_batch
 from pipeline.stream.transport.filtering import Examined
 from pipeline.telemetry.metrics import Metrics
@@ -40,7 +40,7 @@ class MatchFilter:
         self.searched = prefilter.searched
         self._answers = prefilter.answers
         self._prefilter = prefilter
-        verdicts = verdicts_of(settings, ruleset, largest_value(settings))
+        verdicts = verdicts_of(settings, ruleset)
         self._judge = Judge(settings, match_stage(settings, ruleset), metrics, verdicts)
         self._gain = 0.0
         self._counts = RecordCounts(metrics)

@@ -9,6 +9,7 @@ from typing import Any
 
 from faust.types import TP
 
+from pipeline.config.values import milliseconds
 from pipeline.engine.learning import LearningPeriods
 from pipeline.engine.quota import Output, Quota, Verdict
 from pipeline.engine.timestamp import is_usable
@@ -40,11 +41,11 @@ class QuotaAgent:
         settings = context.settings
         self._app = context.app
         self._topics = settings.topics
-        self._dedupe_ms = round(settings.state.dedupe_retention.total_seconds() * 1000)
+        self._dedupe_ms = milliseconds(settings.state.dedupe_retention)
         self._learning = LearningPeriods(
-            round(settings.state.learning.total_seconds() * 1000),
+            milliseconds(settings.state.learning),
             {
-                rule_id: round(duration.total_seconds() * 1000)
+                rule_id: milliseconds(duration)
                 for rule_id, duration in settings.state.learning_periods.items()
             },
         )

@@ -11,9 +11,6 @@ from pipeline.record import NO_TIMESTAMP, Headers, Position, Record
 LOG_APPEND_TIME = 1
 """Kafka's timestamp type of a topic whose broker stamps the arrival."""
 
-RECORD_OVERHEAD_BYTES = 1024
-"""Room that key, headers and framing of a record take in the broker's size limit."""
-
 
 def now_ms() -> int:
     """Return the wall clock in epoch milliseconds."""

@@ -15,6 +15,7 @@ from time import perf_counter
 
 from faust.types import TP
 
+from pipeline.config.values import milliseconds
 from pipeline.engine.entries import Entries
 from pipeline.engine.first_seen import FirstSeen
 from pipeline.engine.sweep import Removal, Sweep, SweepSettings
@@ -51,12 +52,8 @@ class Sweeper:
         self._topic = context.settings.topics.observations
         self._limit = state.max_entries_per_rule
         self._settings = SweepSettings(
-            grace_ms=(
-                None
-                if state.expiry_grace is None
-                else round(state.expiry_grace.total_seconds() * 1000)
-            ),
-            pause_ms=round(state.sweep_interval.total_seconds() * 1000),
+            grace_ms=(None if state.expiry_grace is None else milliseconds(state.expiry_grace)),
+            pause_ms=milliseconds(state.sweep_interval),
             forget_oldest=state.when_full == "forget_oldest",
         )
         self._metrics = context.metrics

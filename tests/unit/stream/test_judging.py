@@ -10,6 +10,7 @@ import pytest
 from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
+from pipeline.config.kafka import KafkaSettings
 from pipeline.config.match_stage import match_stage, verdicts_of
 from pipeline.engine import verdicts as verdicts_module
 from pipeline.engine.match import Disposition
@@ -19,7 +20,7 @@ from pipeline.kql import FieldTable
 from pipeline.record import Position
 from pipeline.rules.model import NewTerms, Rule, RuleType
 from pipeline.rules.ruleset import RuleSet
-from pipeline.stream.judging import Judge, Judged, largest_value
+from pipeline.stream.judging import Judge, Judged
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.records import LOG_APPEND_TIME
 from pipeline.stream.transport.bundles import FetchedRecord
@@ -67,7 +68,6 @@ def judge_of(request: pytest.FixtureRequest) -> JudgeOf:
     def make(
         *rules: Rule,
         metrics: Metrics | None = None,
-        max_bytes: int | None = None,
         entries: int = 100,
     ) -> Judge:
         settings = Settings.model_validate(
@@ -77,13 +77,10 @@ def judge_of(request: pytest.FixtureRequest) -> JudgeOf:
             }
         )
         rules_to_judge_by = rule_set(*rules)
-        largest = max_bytes or largest_value(settings)
-        verdicts = verdicts_of(settings, rules_to_judge_by, largest)
+        verdicts = verdicts_of(settings, rules_to_judge_by)
         assert (verdicts is not None) is native
         stage = match_stage(settings, rules_to_judge_by)
-        judge = Judge(settings, stage, metrics or Metrics(), verdicts)
-        judge._max_bytes = largest
-        return judge
+        return Judge(settings, stage, metrics or Metrics(), verdicts)
 
     return make
 
@@ -169,9 +166,11 @@ def test_documents_of_one_record_cover_each_other(judge_of: JudgeOf) -> None:
 
 
 def test_what_is_too_large_to_be_sent_is_a_dead_letter_and_covers_nothing(
-    judge_of: JudgeOf,
+    judge_of: JudgeOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = judge_of(max_bytes=2_000)  # none that is read makes one beyond the real limit
+    # No event that is read makes an observation beyond the real limit.
+    monkeypatch.setattr(KafkaSettings, "max_value_bytes", 2_000)
+    judge = judge_of()
     judged(judge, event(), 0)  # so that a verdict is known, where one is remembered
     judge.forget()
     large = event(message="x" * 2_000)
@@ -248,7 +247,7 @@ def test_what_failed_on_its_way_covers_nothing(scan: str, monkeypatch: pytest.Mo
         return usable_time(text)
 
     monkeypatch.setattr(verdicts_module, "usable_time", usable)
-    verdicts = verdicts_of(settings, rule_set(), largest_value(settings))
+    verdicts = verdicts_of(settings, rule_set())
     assert verdicts is not None
     judge = Judge(settings, match_stage(settings, rule_set()), Metrics(), verdicts)
     judged(judge, event("b.exe"), 0)
