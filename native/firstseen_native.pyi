@@ -140,6 +140,57 @@ class Forwarded:
 Spelled: TypeAlias = tuple[bytes, bytes]
 """A value as hashes are made of it, and as it is sent."""
 
+class TextLeaf(Protocol):
+    """See `pipeline.kql.text_tests.TextLeaf`."""
+
+    @property
+    def caseless(self) -> bool: ...
+    @property
+    def ignore_above(self) -> int | None: ...
+    @property
+    def exact(self) -> frozenset[str]: ...
+    @property
+    def patterns(self) -> Sequence[Sequence[str]]: ...
+    @property
+    def anything(self) -> bool: ...
+
+class TextJunction(Protocol):
+    """See `pipeline.kql.text_tests.TextJunction`."""
+
+    @property
+    def is_any(self) -> bool: ...
+    @property
+    def is_negated(self) -> bool: ...
+    @property
+    def children(self) -> Sequence[TextLeaf | TextJunction]: ...
+
+@final
+class TextClasses:
+    """Says which texts of a field are the same to all rules, of texts of printable ASCII."""
+
+    def __new__(
+        cls, tests: Sequence[TextLeaf | TextJunction], ways: Sequence[tuple[bool, int | None]]
+    ) -> TextClasses:
+        """Prepare it.
+
+        Args:
+            tests: what the rules ask of the text.
+            ways: how it is indexed: whether in lower case, and the length above which it is not.
+
+        Raises:
+            ValueError: there are more than 62 of both.
+        """
+
+    def of(self, written: str) -> tuple[bytes, list[Spelled | None]] | None:
+        """Return the class of a text and the terms that it is indexed as.
+
+        Args:
+            written: the text as in JSON, without its quotes.
+
+        Returns:
+            What `pipeline.engine.alike.TextClasses.of` does of the text; None of another text.
+        """
+
 class Rule(Protocol):
     """A rule, as far as its sightings depend on it."""
 
@@ -190,7 +241,9 @@ class Verdicts:
     def __new__(
         cls,
         projection: Projection,
-        texts: Sequence[tuple[Callable[[str], tuple[bytes, list[Spelled | None]]], bytes]],
+        texts: Sequence[
+            tuple[Callable[[str], tuple[bytes, list[Spelled | None]]], bytes, TextClasses | None]
+        ],
         rules: Sequence[Rule],
         forwarded: Forwarded,
         usable_time: Callable[[str], int | None],
@@ -203,7 +256,8 @@ class Verdicts:
         Args:
             projection: what is taken of events.
             texts: by field that it tells apart: what returns the class of a text and its spellings,
-                and the class where there is none. Classes of a field have one length.
+                the class where there is none, and what says it of most texts. Classes of a field
+                have one length.
             rules: the rules that see terms.
             forwarded: what was forwarded lately.
             usable_time: returns the time that a text stands for, if it can be that of an event;

@@ -7,6 +7,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
 use crate::text::text;
+use crate::text_tests::TextClasses;
 
 /// A value in the two spellings that are asked for.
 pub struct Spelled {
@@ -20,6 +21,10 @@ impl Spelled {
     pub fn new(canonical: Vec<u8>, sent: Vec<u8>) -> Spelled {
         let is_same = canonical == sent;
         Spelled { canonical: canonical.into(), sent: (!is_same).then(|| sent.into()) }
+    }
+
+    pub fn same(spelling: Vec<u8>) -> Spelled {
+        Spelled { canonical: spelling.into(), sent: None }
     }
 
     pub fn sent(&self) -> &[u8] {
@@ -42,6 +47,10 @@ pub struct Class {
 /// What Python tells of a value: `canonical` and `sent` of a `Spelled`.
 pub type Spellings = (Vec<u8>, Vec<u8>);
 
+/// Of a field: what asks the rules, what they say where there is no text, and what asks them without
+/// Python.
+pub type Asked = (Py<PyAny>, Vec<u8>, Option<Py<TextClasses>>);
+
 type Told = (Vec<u8>, Vec<Option<Spellings>>);
 
 /// The texts of all fields that are told apart.
@@ -55,7 +64,9 @@ pub struct Texts {
 struct Field {
     known: LruCache<Box<str>, Arc<Class>>,
     bytes: usize,
-    /// Asks the rules.
+    /// What says it of most texts, if there is such; or else
+    tests: Option<Py<TextClasses>>,
+    /// asks the rules.
     ask: Py<PyAny>,
     absent: Arc<Class>,
 }
@@ -65,10 +76,10 @@ const OVERHEAD: usize = 160;
 
 impl Texts {
     /// Prepares to keep so many texts of each field, and so many bytes of all of them.
-    pub fn new(fields: Vec<(Py<PyAny>, Vec<u8>)>, max_texts: usize, max_bytes: usize) -> Texts {
-        let field = |(ask, absent): (Py<PyAny>, Vec<u8>)| {
+    pub fn new(fields: Vec<Asked>, max_texts: usize, max_bytes: usize) -> Texts {
+        let field = |(ask, absent, tests): Asked| {
             let absent = Arc::new(Class { bytes: absent.into(), terms: Box::default() });
-            Field { known: LruCache::new_unbounded(), bytes: 0, ask, absent }
+            Field { known: LruCache::new_unbounded(), bytes: 0, tests, ask, absent }
         };
         Texts { fields: fields.into_iter().map(field).collect(), max_texts, max_bytes }
     }
@@ -103,7 +114,13 @@ impl Texts {
         number: usize,
         written: &str,
     ) -> PyResult<Option<Arc<Class>>> {
-        let told = self.fields[number].ask.call1(py, (text(py, written),));
+        let field = &self.fields[number];
+        let native = field.tests.as_ref().and_then(|tests| tests.get().class(written));
+        if let Some(class) = native.map(Arc::new) {
+            self.keep(number, written, class.clone());
+            return Ok(Some(class));
+        }
+        let told = field.ask.call1(py, (text(py, written),));
         match told.and_then(|told| told.extract::<Told>(py)) {
             Ok((bytes, terms)) => {
                 let spelled = |each: Option<Spellings>| {

@@ -18,6 +18,7 @@ mod row;
 mod search;
 mod sightings;
 mod text;
+mod text_tests;
 mod time;
 mod verdicts;
 
@@ -307,6 +308,7 @@ type Taken<'py> = (
 fn firstseen_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Scan>()?;
     module.add_class::<Projection>()?;
+    module.add_class::<text_tests::TextClasses>()?;
     module.add_class::<forwarded::Forwarded>()?;
     module.add_class::<verdicts::Verdicts>()?;
     module.add_class::<outgoing::Outgoing>()?;

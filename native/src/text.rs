@@ -1,20 +1,25 @@
-//! Texts of JSON as Python's.
+//! Texts of JSON.
+
+use std::borrow::Cow;
 
 use memchr::memchr;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-/// Returns what stands between quotes, where it is known to be right and to hold no surrogates.
+/// Returns what stands between quotes, where it is known to be right and to hold no surrogates, as
+/// Python's.
 pub fn text<'py>(py: Python<'py>, written: &str) -> Bound<'py, PyString> {
-    let Some(first) = memchr(b'\\', written.as_bytes()) else {
-        return PyString::new(py, written);
-    };
-    PyString::new(py, &unescaped(written, first))
+    PyString::new(py, &unescaped(written))
 }
 
-fn unescaped(written: &str, first: usize) -> String {
+/// Returns the same.
+pub fn unescaped(written: &str) -> Cow<'_, str> {
+    let mut next = memchr(b'\\', written.as_bytes());
+    if next.is_none() {
+        return written.into();
+    }
     let mut text = String::with_capacity(written.len());
-    let (mut rest, mut next) = (written, Some(first));
+    let mut rest = written;
     while let Some(place) = next {
         text.push_str(&rest[..place]);
         let (character, length) = match rest.as_bytes()[place + 1] {
@@ -34,7 +39,7 @@ fn unescaped(written: &str, first: usize) -> String {
         next = memchr(b'\\', rest.as_bytes());
     }
     text.push_str(rest);
-    text
+    text.into()
 }
 
 #[cfg(test)]
@@ -44,7 +49,6 @@ mod tests {
     #[test]
     fn escapes_stand_for_characters() {
         let written = r#"C:\\a\/b\"\b\f\n\r\t\u00e4\u20ACz"#;
-        let first = written.find('\\').unwrap();
-        assert_eq!(unescaped(written, first), "C:\\a/b\"\u{8}\u{c}\n\r\tä€z");
+        assert_eq!(unescaped(written), "C:\\a/b\"\u{8}\u{c}\n\r\tä€z");
     }
 }

@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use sha2::{Digest, Sha256};
 
-use crate::classes::{Class, Spelled, Spellings, Texts};
+use crate::classes::{Asked, Class, Spelled, Spellings, Texts};
 use crate::forwarded::{Forwarded, Place, Seen};
 use crate::observation::{HISTORY_BYTES, KEY_BYTES};
 use crate::projection::Taken;
@@ -169,7 +169,7 @@ impl Verdicts {
     #[allow(clippy::too_many_arguments)]
     fn new(
         projection: Py<Projection>,
-        texts: Vec<(Py<PyAny>, Vec<u8>)>,
+        texts: Vec<Asked>,
         rules: Vec<Rule>,
         forwarded: Py<Forwarded>,
         usable_time: Py<PyAny>,

@@ -18,9 +18,17 @@ from pipeline.engine.index import DATA_STREAM_FIELDS
 from pipeline.engine.seen import EVENT_ID
 from pipeline.engine.timestamp import TIMESTAMP
 from pipeline.engine.wire import encode_term
-from pipeline.kql import FieldTable, FieldType, Memo, MemoMatcher, compile_node
+from pipeline.kql import (
+    FieldTable,
+    FieldType,
+    Memo,
+    MemoMatcher,
+    TextTest,
+    compile_node,
+    text_test,
+)
 from pipeline.kql.nodes import Node
-from pipeline.kql.values import ValueType
+from pipeline.kql.values import KeywordType, ValueType
 from pipeline.rules.compiled import CompiledRule
 from pipeline.rules.reads import parts_by_field, paths_read
 from pipeline.rules.ruleset import RuleSet
@@ -28,6 +36,7 @@ from pipeline.types import Event, Term
 
 if TYPE_CHECKING:
     from firstseen_native import Projection
+    from firstseen_native import TextClasses as NativeTextClasses
 
 Spelled: TypeAlias = tuple[bytes, bytes]
 """A value as hashes are made of it, and as it is sent."""
@@ -37,6 +46,10 @@ _TEXT_TYPES: Final = frozenset({"keyword", "wildcard", "constant_keyword"})
 
 _MOST_PARTS: Final = 32
 """A field that more parts of queries ask is not told apart: all would be asked of each text."""
+
+
+_MOST_ANSWERS: Final = 62
+"""What `firstseen-native` says of a text fits a number of 64 bits."""
 
 
 class ApartTerm(NamedTuple):
@@ -73,11 +86,13 @@ class TextClasses:
     Attributes:
         absent: the class where there is no text; none of a text is like it.
         ways: as given.
+        native: what says it without Python of most texts; None if that cannot be.
 
     Args:
         path: the field's.
         parts: the parts of the queries that ask this field alone.
         ways: the types as which a text is indexed.
+        tests: what those parts ask, if that is known.
     """
 
     def __init__(
@@ -85,6 +100,7 @@ class TextClasses:
         path: str,
         parts: Sequence[MemoMatcher],
         ways: Sequence[ValueType],
+        tests: Sequence[TextTest] | None = None,
     ) -> None:
         *self._above, self._name = path.split(".")
         self._above.reverse()
@@ -92,6 +108,7 @@ class TextClasses:
         self.ways = tuple(ways)
         self._bytes = (len(parts) + len(ways)) // 8 + 1
         self.absent = bytes(self._bytes + 1)
+        self.native = _native_classes(tests, ways)
 
     def of(self, text: str) -> tuple[bytes, list[Spelled | None]]:
         """Return the class of a text, all of one length, and the terms that it is indexed as."""
@@ -111,6 +128,17 @@ class TextClasses:
 def spelled(term: Term) -> Spelled:
     """Return a term as hashes are made of it, and as it is sent."""
     return canonical_term(term), encode_term(term)
+
+
+def _native_classes(
+    tests: Sequence[TextTest] | None, ways: Sequence[ValueType]
+) -> NativeTextClasses | None:
+    indexed = [(way.caseless, way.ignore_above) for way in ways if isinstance(way, KeywordType)]
+    if tests is None or len(indexed) < len(ways) or len(tests) + len(ways) > _MOST_ANSWERS:
+        return None
+    import firstseen_native  # noqa: PLC0415 - it need not be installed
+
+    return firstseen_native.TextClasses(tests, indexed)
 
 
 def native_reader(ruleset: RuleSet, limits: DecodeLimits, *, match_index: bool) -> Reader | None:
@@ -189,12 +217,19 @@ def _told_apart(rules: Sequence[CompiledRule], others: set[str]) -> dict[str, Te
             path,
             [compile_node(node, table) for node, table in parts[path]],
             list(dict.fromkeys(terms[path])),
+            _tests(parts[path]),
         )
         for path in sorted(parts.keys() | terms.keys())
         if path not in entangled
         and len(parts[path]) <= _MOST_PARTS
         and not any(_is_below(path, other) or _is_below(other, path) for other in read)
     }
+
+
+def _tests(parts: Sequence[tuple[Node, FieldTable]]) -> list[TextTest] | None:
+    tests = [text_test(node, table) for node, table in parts]
+    known = [test for test in tests if test is not None]
+    return known if len(known) == len(tests) else None
 
 
 def _term_fields(compiled: CompiledRule) -> Iterable[FieldType]:

@@ -146,7 +146,7 @@ class Verdicts:
         self._numbers = {each.rule.rule_id: number for number, each in enumerate(seers)}
         self._native: firstseen_native.Verdicts = firstseen_native.Verdicts(
             reader.projection,
-            [(each.of, each.absent) for each in reader.classes],
+            [(each.of, each.absent, each.native) for each in reader.classes],
             [_rule(each, reader.apart[each.rule.rule_id]) for each in seers],
             self.forwarded.cache,
             usable_time,

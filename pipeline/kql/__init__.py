@@ -18,6 +18,7 @@ from pipeline.kql.nodes import Node
 from pipeline.kql.parser import parse
 from pipeline.kql.printer import format_query
 from pipeline.kql.several import Searches
+from pipeline.kql.text_tests import TextTest, text_test
 
 __all__ = [
     "Budget",
@@ -32,6 +33,7 @@ __all__ = [
     "Node",
     "ReadTerms",
     "Searches",
+    "TextTest",
     "UnmappedFieldError",
     "compile_node",
     "compile_query",
@@ -41,4 +43,5 @@ __all__ = [
     "format_query",
     "parse",
     "required_clauses",
+    "text_test",
 ]

@@ -148,6 +148,12 @@ def compile_part(
     return _Compiler(table, clock, None, Searches()).part(node, nested).test
 
 
+def compile_clause(node: Is | Range, table: FieldTable) -> Leaf | None:
+    """Compile a clause as far as its tests; None if it is none of one field that is mapped."""
+    compiled = _Compiler(table, None, None, Searches()).clause(node, None)
+    return compiled if isinstance(compiled, Leaf) else None
+
+
 class _Compiler:
     def __init__(
         self, table: FieldTable, clock: Clock | None, text: str | None, searches: Searches
@@ -170,7 +176,7 @@ class _Compiler:
             case Nested():
                 return self._nested(node, nested)
             case Is() | Range():
-                return self._alone(self._clause(node, nested), nested)
+                return self._alone(self.clause(node, nested), nested)
 
     def _alone(self, compiled: Leaf | FreeText | Part, nested: str | None) -> Part:
         match compiled:
@@ -189,7 +195,7 @@ class _Compiler:
         parts: list[Part] = []
         for child in node.children:
             compiled = (
-                self._clause(child, nested)
+                self.clause(child, nested)
                 if isinstance(child, Is | Range)
                 else self.part(child, nested)
             )
@@ -214,7 +220,7 @@ class _Compiler:
         child = self.part(node.child, path)
         return _block_part(node.path, child)
 
-    def _clause(self, node: Is | Range, nested: str | None) -> Leaf | FreeText | Part:
+    def clause(self, node: Is | Range, nested: str | None) -> Leaf | FreeText | Part:
         if isinstance(node.value, Null):
             raise self._refused(
                 node,
