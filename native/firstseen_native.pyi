@@ -5,6 +5,9 @@ from typing import Any, Protocol, TypeAlias, final
 
 from typing_extensions import Buffer
 
+SHARED: dict[str, int]
+"""Numbers that stand in Python too, by what they are."""
+
 Row: TypeAlias = tuple[
     int, int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]
 ]

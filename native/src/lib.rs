@@ -22,6 +22,7 @@ mod text_tests;
 mod time;
 mod verdicts;
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -303,9 +304,26 @@ type Taken<'py> = (
     Bound<'py, PyTuple>,
 );
 
+/// What stands in Python too; a test compares them.
+const SHARED: [(&str, i64); 12] = [
+    ("alert_id_digits", 2 * verdicts::ID_BYTES as i64),
+    ("answers", text_tests::MOST_ANSWERS as i64),
+    ("batch_header_bytes", HEADER_BYTES as i64),
+    ("compressed_bytes", outgoing::MIN_BYTES as i64),
+    ("earliest_ms", time::EARLIEST_MS),
+    ("few_records", FEW as i64),
+    ("history_bytes", observation::HISTORY_BYTES as i64),
+    ("key_bytes", observation::KEY_BYTES as i64),
+    ("large_bytes", LARGE_BYTES as i64),
+    ("latest_ms", time::MAX_MS),
+    ("longest_event_id", verdicts::LONGEST_EVENT_ID as i64),
+    ("row_format", row::FORMAT),
+];
+
 /// See `firstseen_native.pyi`.
 #[pymodule]
 fn firstseen_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("SHARED", SHARED.into_iter().collect::<HashMap<_, _>>())?;
     module.add_class::<Scan>()?;
     module.add_class::<Projection>()?;
     module.add_class::<text_tests::TextClasses>()?;

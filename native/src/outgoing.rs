@@ -10,7 +10,7 @@ use zstd_safe::CCtx;
 use crate::batch::{CHECKED_FROM, HEADER_BYTES, LENGTH_OVERHEAD, MAGIC, ZSTD};
 
 /// Less than this compresses badly: a row of a changelog stays as it is.
-const MIN_BYTES: usize = 200;
+pub const MIN_BYTES: usize = 200;
 
 thread_local! {
     /// To make one takes longer than to compress some records.

@@ -3,7 +3,7 @@
 //! Only rows of this version are read. What comes before the numbers is kept as it is written.
 
 /// `ROW_FORMAT` in `first_seen.py`.
-const FORMAT: i64 = 1;
+pub const FORMAT: i64 = 1;
 
 const FIELDS: u8 = 0x9a; // an array of ten
 const NIL: u8 = 0xc0;

@@ -10,7 +10,7 @@ use crate::classes::{Class, Spelled, Spellings};
 use crate::text::unescaped;
 
 /// Answers fit a number of 64 bits, with a one in front.
-const MOST_ANSWERS: usize = 62;
+pub const MOST_ANSWERS: usize = 62;
 
 /// `TextTest` in `pipeline/kql/text_tests.py`.
 #[derive(FromPyObject)]

@@ -30,13 +30,13 @@ use crate::Projection;
 const LOG_APPEND_TIME: i64 = 1;
 
 /// `_LONGEST_EVENT_ID` in `identity.py`.
-const LONGEST_EVENT_ID: usize = 512;
+pub const LONGEST_EVENT_ID: usize = 512;
 
 /// A run ends with what is sent of it so large: it waits in memory.
 const RUN_BYTES: usize = 1 << 20;
 
 /// Half of the digits of an alert id.
-const ID_BYTES: usize = 20;
+pub const ID_BYTES: usize = 20;
 
 /// A rule, as far as its sightings depend on it.
 #[derive(FromPyObject)]

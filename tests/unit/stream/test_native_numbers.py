@@ -1,0 +1,28 @@
+"""Numbers that stand in Python and in `firstseen-native`."""
+
+from __future__ import annotations
+
+from pipeline.engine import alike, first_seen, identity, timestamp
+from pipeline.stream.transport import batches, filtering, producer, scanning
+from tests.scans import KINDS
+
+pytestmark = list(KINDS[1].marks)
+
+
+def test_both_know_the_same_numbers() -> None:
+    import firstseen_native
+
+    assert firstseen_native.SHARED == {
+        "alert_id_digits": identity.ALERT_ID_LENGTH,
+        "answers": alike._MOST_ANSWERS,
+        "batch_header_bytes": batches.HEADER_BYTES,
+        "compressed_bytes": producer._MIN_BYTES,
+        "earliest_ms": timestamp.EARLIEST_MS,
+        "few_records": filtering._FEW,
+        "history_bytes": identity.HISTORY_BYTES,
+        "key_bytes": identity.KEY_BYTES,
+        "large_bytes": scanning.LARGE_BYTES,
+        "latest_ms": timestamp.MAX_MS,
+        "longest_event_id": identity._LONGEST_EVENT_ID,
+        "row_format": first_seen.ROW_FORMAT,
+    }
