@@ -179,9 +179,6 @@ class TextClasses:
         Args:
             tests: what the rules ask of the text.
             ways: how it is indexed: whether in lower case, and the length above which it is not.
-
-        Raises:
-            ValueError: there are more than 62 of both.
         """
 
     def of(self, written: str) -> tuple[bytes, list[Spelled | None]] | None:

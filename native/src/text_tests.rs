@@ -3,14 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::classes::{Class, Spelled, Spellings};
 use crate::text::unescaped;
-
-/// Answers fit a number of 64 bits, with a one in front.
-pub const MOST_ANSWERS: usize = 62;
 
 /// `TextTest` in `pipeline/kql/text_tests.py`.
 #[derive(FromPyObject)]
@@ -85,19 +81,13 @@ fn fits(parts: &[String], text: &str) -> bool {
 pub struct TextClasses {
     tests: Vec<Test>,
     ways: Vec<Way>,
-    /// Of an answer.
-    bytes: usize,
 }
 
 #[pymethods]
 impl TextClasses {
     #[new]
-    fn new(tests: Vec<Test>, ways: Vec<Way>) -> PyResult<TextClasses> {
-        let answers = tests.len() + ways.len();
-        if answers > MOST_ANSWERS {
-            return Err(PyValueError::new_err("too much is asked of a text"));
-        }
-        Ok(TextClasses { tests, ways, bytes: answers / 8 + 1 })
+    fn new(tests: Vec<Test>, ways: Vec<Way>) -> TextClasses {
+        TextClasses { tests, ways }
     }
 
     /// See `firstseen_native.pyi`.
@@ -123,11 +113,21 @@ impl TextClasses {
         let terms: Box<[_]> = self.ways.iter().map(|way| text.indexed(*way).map(spelled)).collect();
         let said = self.tests.iter().map(|test| test.holds(&text));
         let answers = said.chain(terms.iter().map(Option::is_none));
-        let number = answers.fold(1u64, |number, answer| 2 * number + u64::from(answer));
-        let mut bytes = vec![1];
-        bytes.extend_from_slice(&number.to_be_bytes()[8 - self.bytes..]);
+        let bytes = packed(answers, self.tests.len() + self.ways.len());
         Some(Class { bytes: bytes.into(), terms })
     }
+}
+
+/// Returns a one and so many answers as a number, most significant byte first, behind another one.
+fn packed(answers: impl Iterator<Item = bool>, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count / 8 + 2];
+    bytes[0] = 1;
+    let last = 8 * bytes.len() - 1;
+    let first = last - count;
+    for (place, answer) in (first..=last).zip(std::iter::once(true).chain(answers)) {
+        bytes[place / 8] |= u8::from(answer) << (7 - place % 8);
+    }
+    bytes
 }
 
 /// Returns a text of printable ASCII as JSON: it has one spelling but for what is escaped in vain.
@@ -166,6 +166,18 @@ mod tests {
     }
 
     #[test]
+    fn answers_are_the_digits_of_a_number() {
+        for count in 0..20 {
+            let answers = |place: usize| place % 3 == 0;
+            let number =
+                (0..count).fold(1u32, |number, place| 2 * number + u32::from(answers(place)));
+            let packed = packed((0..count).map(answers), count);
+            let told = packed.iter().skip(1).fold(0u32, |told, byte| 256 * told + u32::from(*byte));
+            assert_eq!((packed[0], packed.len(), told), (1, count / 8 + 2, number));
+        }
+    }
+
+    #[test]
     fn texts_that_are_written_in_one_way_are_told() {
         let leaf = Test::Leaf {
             caseless: true,
@@ -175,8 +187,7 @@ mod tests {
             anything: false,
         };
         let negated = Test::Junction { is_any: false, is_negated: true, children: vec![leaf] };
-        let classes =
-            TextClasses::new(vec![negated], vec![(false, None), (true, Some(4))]).unwrap();
+        let classes = TextClasses::new(vec![negated], vec![(false, None), (true, Some(4))]);
         let told = |text: &str| classes.of(text);
         let spellings = |text: &[u8]| Some((text.to_vec(), text.to_vec()));
         let both = vec![spellings(br#""C:\\A""#), spellings(br#""c:\\a""#)];

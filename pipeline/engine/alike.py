@@ -25,6 +25,7 @@ from pipeline.kql import (
     MemoMatcher,
     TextTest,
     compile_node,
+    patterns_in,
     text_test,
 )
 from pipeline.kql.nodes import Node
@@ -44,12 +45,30 @@ Spelled: TypeAlias = tuple[bytes, bytes]
 _TEXT_TYPES: Final = frozenset({"keyword", "wildcard", "constant_keyword"})
 """Types of fields whose values are texts, each at the field's own path."""
 
+_OF_FEW_VALUES: Final = frozenset(
+    {
+        "event.action",
+        "event.category",
+        "event.dataset",
+        "event.kind",
+        "event.module",
+        "event.outcome",
+        "event.provider",
+        "event.type",
+        "host.os.type",
+    }
+)
+"""Fields that have few values in all events together, so that there is nothing to gain."""
+
 _MOST_PARTS: Final = 32
-"""A field that more parts of queries ask is not told apart: all would be asked of each text."""
+"""A field that more parts of queries ask is not told apart: all would be asked of each text.
+Where Python need not be asked of most texts, more of them may be, up to"""
 
+_MOST_TESTS: Final = 256
+"""so many, with no more than"""
 
-_MOST_ANSWERS: Final = 62
-"""What `firstseen-native` says of a text fits a number of 64 bits."""
+_MOST_PATTERNS: Final = 512
+"""so many patterns: they are tried one by one."""
 
 
 class ApartTerm(NamedTuple):
@@ -108,7 +127,7 @@ class TextClasses:
         self.ways = tuple(ways)
         self._bytes = (len(parts) + len(ways)) // 8 + 1
         self.absent = bytes(self._bytes + 1)
-        self.native = _native_classes(tests, ways)
+        self.native = None if tests is None else _native_classes(tests, ways)
 
     def of(self, text: str) -> tuple[bytes, list[Spelled | None]]:
         """Return the class of a text, all of one length, and the terms that it is indexed as."""
@@ -125,20 +144,20 @@ class TextClasses:
         return b"\x01" + answers.to_bytes(self._bytes, "big"), spelled_terms
 
 
-def spelled(term: Term) -> Spelled:
-    """Return a term as hashes are made of it, and as it is sent."""
-    return canonical_term(term), encode_term(term)
-
-
 def _native_classes(
-    tests: Sequence[TextTest] | None, ways: Sequence[ValueType]
+    tests: Sequence[TextTest], ways: Sequence[ValueType]
 ) -> NativeTextClasses | None:
     indexed = [(way.caseless, way.ignore_above) for way in ways if isinstance(way, KeywordType)]
-    if tests is None or len(indexed) < len(ways) or len(tests) + len(ways) > _MOST_ANSWERS:
+    if len(indexed) < len(ways):
         return None
     import firstseen_native  # noqa: PLC0415 - it need not be installed
 
     return firstseen_native.TextClasses(tests, indexed)
+
+
+def spelled(term: Term) -> Spelled:
+    """Return a term as hashes are made of it, and as it is sent."""
+    return canonical_term(term), encode_term(term)
 
 
 def native_reader(ruleset: RuleSet, limits: DecodeLimits, *, match_index: bool) -> Reader | None:
@@ -169,7 +188,7 @@ def native_reader(ruleset: RuleSet, limits: DecodeLimits, *, match_index: bool) 
     # A path with no end of points would need a way of its own, and no field has one.
     if any(not all(path.split(".")) for path in fields | unexpected):
         return None
-    others = {TIMESTAMP, EVENT_ID, *unexpected, *DATA_STREAM_FIELDS}
+    others = {TIMESTAMP, EVENT_ID, *unexpected, *DATA_STREAM_FIELDS, *_OF_FEW_VALUES}
     apart = _told_apart(ruleset.runnable, others)
     import firstseen_native  # noqa: PLC0415 - it need not be installed
 
@@ -212,24 +231,24 @@ def _told_apart(rules: Sequence[CompiledRule], others: set[str]) -> dict[str, Te
             if field.type not in _TEXT_TYPES:
                 entangled.add(field.source)
     read = parts.keys() | terms.keys() | entangled
-    return {
-        path: TextClasses(
-            path,
-            [compile_node(node, table) for node, table in parts[path]],
-            list(dict.fromkeys(terms[path])),
-            _tests(parts[path]),
-        )
-        for path in sorted(parts.keys() | terms.keys())
-        if path not in entangled
-        and len(parts[path]) <= _MOST_PARTS
-        and not any(_is_below(path, other) or _is_below(other, path) for other in read)
-    }
+    told: dict[str, TextClasses] = {}
+    for path in sorted(parts.keys() | terms.keys()):
+        if path in entangled or any(_is_below(path, o) or _is_below(o, path) for o in read):
+            continue
+        tests = _tests(parts[path])
+        if len(parts[path]) <= (_MOST_PARTS if tests is None else _MOST_TESTS):
+            matchers = [compile_node(node, table) for node, table in parts[path]]
+            told[path] = TextClasses(path, matchers, list(dict.fromkeys(terms[path])), tests)
+    return told
 
 
 def _tests(parts: Sequence[tuple[Node, FieldTable]]) -> list[TextTest] | None:
+    """Return what parts ask of a text; None where that is not known, or takes long."""
     tests = [text_test(node, table) for node, table in parts]
     known = [test for test in tests if test is not None]
-    return known if len(known) == len(tests) else None
+    if len(known) < len(tests) or sum(map(patterns_in, known)) > _MOST_PATTERNS:
+        return None
+    return known
 
 
 def _term_fields(compiled: CompiledRule) -> Iterable[FieldType]:

@@ -18,7 +18,7 @@ from pipeline.kql.nodes import Node
 from pipeline.kql.parser import parse
 from pipeline.kql.printer import format_query
 from pipeline.kql.several import Searches
-from pipeline.kql.text_tests import TextTest, text_test
+from pipeline.kql.text_tests import TextTest, patterns_in, text_test
 
 __all__ = [
     "Budget",
@@ -42,6 +42,7 @@ __all__ = [
     "field_names",
     "format_query",
     "parse",
+    "patterns_in",
     "required_clauses",
     "text_test",
 ]

@@ -75,6 +75,15 @@ def text_test(node: Node, table: FieldTable) -> TextTest | None:
             return None
 
 
+def patterns_in(test: TextTest) -> int:
+    """Return how many patterns a test has."""
+    match test:
+        case TextLeaf():
+            return len(test.patterns)
+        case TextJunction():
+            return sum(map(patterns_in, test.children))
+
+
 def _of_clause(node: Is | Range, table: FieldTable) -> TextLeaf | None:
     leaf = compile_clause(node, table)
     if leaf is None or not isinstance(leaf.field.values, KeywordType):

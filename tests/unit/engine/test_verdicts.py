@@ -28,14 +28,22 @@ NOW_MS = 1_772_438_400_000
 TIME = "2026-03-02T08:00:00.000Z"
 EXISTS = {"query": {"exists": {"field": "o.p.w"}}}
 NEGATED = {"meta": {"negate": True}, "query": {"wildcard": {"o.k": {"value": "x*"}}}}
+PATTERNS = " or ".join(f"{number}*{{}}" for number in range(16))
 IN_PARTS = {"query": {"match_phrase": {"o": {"k": "x"}}}}
 
 
-def rule_set(query: str, terms: tuple[str, ...] = ("k",), **more: Any) -> RuleSet:
+def rule_set(
+    query: str, terms: tuple[str, ...] = ("k",), table: FieldTable = TABLE, **more: Any
+) -> RuleSet:
     new_terms = NewTerms(terms, 86_400_000, "now-1d")
-    ruleset, _ = RuleSet.compile([new_terms_rule(query=query, new_terms=new_terms, **more)], TABLE)
+    ruleset, _ = RuleSet.compile([new_terms_rule(query=query, new_terms=new_terms, **more)], table)
     assert ruleset.runnable
     return ruleset
+
+
+def parts(count: int, clause: str) -> str:
+    """Return a query with so many parts, in each of which a number takes the place of braces."""
+    return " or ".join(f"({clause.replace('{}', str(n))} and b:true)" for n in range(count))
 
 
 def verdicts_of(ruleset: RuleSet, **limits: int) -> Verdicts:
@@ -200,7 +208,9 @@ class TestTextsThatAreToldApart:
             rule_set("o:* and o.k:a", ("o.k",)),  # asked as a part of an object
             rule_set("o.n:1", ("o.k",), filters=(NEGATED,)),  # asked by a filter
             rule_set("o.n:1", ("flat",)),  # with more texts below
-            rule_set(" or ".join(f"(o.k:{n} and b:true)" for n in range(33)), ("o.k",)),
+            rule_set(parts(33, "o.k>={}"), ("o.k",)),  # whose order is asked for too often
+            rule_set(parts(33, f"o.k:({PATTERNS})"), ("o.k",)),
+            rule_set(parts(257, "o.k:{}"), ("o.k",)),
         ],
         ids=lambda ruleset: ruleset.runnable[0].query[:20],
     )
@@ -209,12 +219,21 @@ class TestTextsThatAreToldApart:
 
         assert not any(told_apart(ruleset, event))
 
+    def test_are_also_those_of_which_many_rules_ask_for_texts(self) -> None:
+        ruleset = rule_set(parts(256, "o.k:{}"), ("o.k",))
+
+        assert told_apart(ruleset, b'{"o":{"k":"a"}}') == ("a",)
+
+    def test_are_none_of_fields_with_few_values(self) -> None:
+        table = FieldTable.from_mapping({"event.category": "keyword", "k": "keyword"})
+        ruleset = rule_set("event.category:library", table=table)
+
+        assert told_apart(ruleset, b'{"event.category":"library","k":"a"}') == ("a",)
+
     @pytest.mark.parametrize("query", ["k:x", "k:x and event.id.x:a"])
     def test_nothing_is_remembered_of_what_stands_below_the_id(self, query: str) -> None:
         table = FieldTable.from_mapping({"k": "keyword", "event.id.x": "keyword"})
-        new_terms = NewTerms(("event.id.x",), 86_400_000, "now-1d")
-        rules = [new_terms_rule(query=query, new_terms=new_terms)]
-        digest = verdicts_of(RuleSet.compile(rules, table)[0]).digest
+        digest = verdicts_of(rule_set(query, ("event.id.x",), table)).digest
 
         for event in ({"event.id.x": "a"}, {"event": {"id.x": "a"}}, {"event": {"id": {"x": 1}}}):
             assert digest(encoded({"k": "x", **event})) is None

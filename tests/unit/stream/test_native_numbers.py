@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.engine import alike, first_seen, identity, timestamp
+from pipeline.engine import first_seen, identity, timestamp
 from pipeline.stream.transport import batches, filtering, producer, scanning
 from tests.scans import KINDS
 
@@ -14,7 +14,6 @@ def test_both_know_the_same_numbers() -> None:
 
     assert firstseen_native.SHARED == {
         "alert_id_digits": identity.ALERT_ID_LENGTH,
-        "answers": alike._MOST_ANSWERS,
         "batch_header_bytes": batches.HEADER_BYTES,
         "compressed_bytes": producer._MIN_BYTES,
         "earliest_ms": timestamp.EARLIEST_MS,
