@@ -116,24 +116,16 @@ impl Texts {
     ) -> PyResult<Option<Arc<Class>>> {
         let field = &self.fields[number];
         let native = field.tests.as_ref().and_then(|tests| tests.get().class(written));
-        if let Some(class) = native.map(Arc::new) {
-            self.keep(number, written, class.clone());
-            return Ok(Some(class));
-        }
-        let told = field.ask.call1(py, (text(py, written),));
-        match told.and_then(|told| told.extract::<Told>(py)) {
-            Ok((bytes, terms)) => {
-                let spelled = |each: Option<Spellings>| {
-                    each.map(|(canonical, sent)| Spelled::new(canonical, sent))
-                };
-                let terms = terms.into_iter().map(spelled).collect();
-                let class = Arc::new(Class { bytes: bytes.into(), terms });
-                self.keep(number, written, class.clone());
-                Ok(Some(class))
-            }
-            Err(error) if error.is_instance_of::<PyException>(py) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let class = match native {
+            Some(class) => class,
+            None => match field.told(py, written)? {
+                Some(class) => class,
+                None => return Ok(None),
+            },
+        };
+        let class = Arc::new(class);
+        self.keep(number, written, class.clone());
+        Ok(Some(class))
     }
 
     fn keep(&mut self, number: usize, written: &str, class: Arc<Class>) {
@@ -154,6 +146,22 @@ impl Texts {
 }
 
 impl Field {
+    /// Asks the rules what they say of a text; None if one of them fails at it.
+    fn told(&self, py: Python<'_>, written: &str) -> PyResult<Option<Class>> {
+        let told = self.ask.call1(py, (text(py, written),));
+        match told.and_then(|told| told.extract::<Told>(py)) {
+            Ok((bytes, terms)) => {
+                let spelled = |each: Option<Spellings>| {
+                    each.map(|(canonical, sent)| Spelled::new(canonical, sent))
+                };
+                let terms = terms.into_iter().map(spelled).collect();
+                Ok(Some(Class { bytes: bytes.into(), terms }))
+            }
+            Err(error) if error.is_instance_of::<PyException>(py) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn drop_one(&mut self) {
         if let Some((written, class)) = self.known.remove_lru() {
             self.bytes -= size(&written, &class);

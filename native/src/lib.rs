@@ -305,7 +305,7 @@ type Taken<'py> = (
 );
 
 /// What stands in Python too; a test compares them.
-const SHARED: [(&str, i64); 11] = [
+const SHARED: [(&str, i64); 12] = [
     ("alert_id_digits", 2 * verdicts::ID_BYTES as i64),
     ("batch_header_bytes", HEADER_BYTES as i64),
     ("compressed_bytes", outgoing::MIN_BYTES as i64),
@@ -314,8 +314,9 @@ const SHARED: [(&str, i64); 11] = [
     ("history_bytes", observation::HISTORY_BYTES as i64),
     ("key_bytes", observation::KEY_BYTES as i64),
     ("large_bytes", LARGE_BYTES as i64),
-    ("latest_ms", time::MAX_MS),
     ("longest_event_id", verdicts::LONGEST_EVENT_ID as i64),
+    ("max_ms", time::MAX_MS),
+    ("min_ms", time::MIN_MS),
     ("row_format", row::FORMAT),
 ];
 

@@ -25,7 +25,7 @@ from pipeline.kql import (
     MemoMatcher,
     TextTest,
     compile_node,
-    patterns_in,
+    look_ups,
     text_test,
 )
 from pipeline.kql.nodes import Node
@@ -67,8 +67,8 @@ Where Python need not be asked of most texts, more of them may be, up to"""
 _MOST_TESTS: Final = 256
 """so many, with no more than"""
 
-_MOST_PATTERNS: Final = 512
-"""so many patterns: they are tried one by one."""
+_MOST_LOOK_UPS: Final = 512
+"""so many look-ups and patterns: they are tried one by one."""
 
 
 class ApartTerm(NamedTuple):
@@ -246,7 +246,7 @@ def _tests(parts: Sequence[tuple[Node, FieldTable]]) -> list[TextTest] | None:
     """Return what parts ask of a text; None where that is not known, or takes long."""
     tests = [text_test(node, table) for node, table in parts]
     known = [test for test in tests if test is not None]
-    if len(known) < len(tests) or sum(map(patterns_in, known)) > _MOST_PATTERNS:
+    if len(known) < len(tests) or sum(map(look_ups, known)) > _MOST_LOOK_UPS:
         return None
     return known
 

@@ -18,7 +18,7 @@ from pipeline.kql.nodes import Node
 from pipeline.kql.parser import parse
 from pipeline.kql.printer import format_query
 from pipeline.kql.several import Searches
-from pipeline.kql.text_tests import TextTest, patterns_in, text_test
+from pipeline.kql.text_tests import TextTest, look_ups, text_test
 
 __all__ = [
     "Budget",
@@ -41,8 +41,8 @@ __all__ = [
     "explain",
     "field_names",
     "format_query",
+    "look_ups",
     "parse",
-    "patterns_in",
     "required_clauses",
     "text_test",
 ]

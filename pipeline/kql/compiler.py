@@ -11,7 +11,7 @@ as Elasticsearch does; docs/query-language.md tells it in full.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from pipeline.errors import QueryTypeError, Span
@@ -36,7 +36,7 @@ from pipeline.kql.matching import (
     Part,
     all_of,
     any_of,
-    join,
+    join_by_field,
     leaf_part,
     negated,
 )
@@ -148,10 +148,16 @@ def compile_part(
     return _Compiler(table, clock, None, Searches()).part(node, nested).test
 
 
-def compile_clause(node: Is | Range, table: FieldTable) -> Leaf | None:
-    """Compile a clause as far as its tests; None if it is none of one field that is mapped."""
-    compiled = _Compiler(table, None, None, Searches()).clause(node, None)
-    return compiled if isinstance(compiled, Leaf) else None
+def compile_clauses(clauses: Iterable[Is | Range], table: FieldTable) -> list[Leaf] | None:
+    """Compile clauses of a query as far as their tests.
+
+    Returns:
+        None if one of them is none of one field that is mapped.
+    """
+    compiler = _Compiler(table, None, None, Searches())
+    compiled = [compiler.clause(clause, None) for clause in clauses]
+    leaves = [each for each in compiled if isinstance(each, Leaf)]
+    return leaves if len(leaves) == len(compiled) else None
 
 
 class _Compiler:
@@ -190,7 +196,7 @@ class _Compiler:
 
     def _any(self, node: Or, nested: str | None) -> Part:
         """An `or`; tests of the same field are joined, so that its values are read once."""
-        leaves: dict[str, list[Leaf]] = {}
+        leaves: list[Leaf] = []
         texts: list[FreeText] = []
         parts: list[Part] = []
         for child in node.children:
@@ -201,12 +207,12 @@ class _Compiler:
             )
             match compiled:
                 case Leaf():
-                    leaves.setdefault(compiled.field.name, []).append(compiled)
+                    leaves.append(compiled)
                 case FreeText():
                     texts.append(compiled)
                 case Part():
                     parts.append(compiled)
-        joined: list[Leaf | FreeText] = [join(same) for same in leaves.values()]
+        joined: list[Leaf | FreeText] = [*join_by_field(leaves)]
         if texts:
             joined.append(FreeText.join(texts))
         return any_of([*(self._alone(leaf, nested) for leaf in joined), *parts])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -60,8 +60,15 @@ NEVER = Part(lambda _event, _memo: False, 0, lambda _block: 0)
 ALWAYS = Part(lambda _event, _memo: True, 0, lambda block: block.everything)
 
 
-def join(leaves: Sequence[Leaf]) -> Leaf:
-    """One leaf for several of the same field, so that its values are read once."""
+def join_by_field(leaves: Iterable[Leaf]) -> list[Leaf]:
+    """One leaf for several of the same field, any of which is enough: its values are read once."""
+    by_field: dict[str, list[Leaf]] = {}
+    for leaf in leaves:
+        by_field.setdefault(leaf.field.name, []).append(leaf)
+    return [_joined(same) for same in by_field.values()]
+
+
+def _joined(leaves: Sequence[Leaf]) -> Leaf:
     exact = frozenset(text for leaf in leaves for text in leaf.exact)
     predicates = tuple(test for leaf in leaves for test in leaf.predicates)
     return Leaf(leaves[0].field, exact, predicates)

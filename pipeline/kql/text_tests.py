@@ -6,11 +6,13 @@ makes of it, so the meaning of a query is said in one place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from pipeline.kql.compiler import compile_clause
+from pipeline.kql.compiler import compile_clauses
 from pipeline.kql.field_table import FieldTable
-from pipeline.kql.nodes import And, Is, Node, Not, Or, Range, children_of
+from pipeline.kql.matching import Leaf, join_by_field
+from pipeline.kql.nodes import Is, Nested, Node, Not, Or, Range, children_of
 from pipeline.kql.patterns import StarPattern
 from pipeline.kql.predicates import Anything
 from pipeline.kql.values import KeywordType
@@ -63,34 +65,44 @@ def text_test(node: Node, table: FieldTable) -> TextTest | None:
         None if it asks something else: for an order, say, or for words.
     """
     match node:
-        case And() | Or() | Not():
-            tests = [text_test(child, table) for child in children_of(node)]
-            known = tuple(test for test in tests if test is not None)
-            if len(known) < len(tests):
-                return None
-            return TextJunction(isinstance(node, Or), isinstance(node, Not), known)
         case Is() | Range():
-            return _of_clause(node, table)
-        case _:
+            return _of_clauses([node], table)[0]
+        case Nested():
             return None
+    children = children_of(node)
+    tests: list[TextTest | None] = []
+    if isinstance(node, Or):  # a list of values is one look-up, however long it is
+        clauses = [child for child in children if isinstance(child, Is | Range)]
+        children = tuple(child for child in children if not isinstance(child, Is | Range))
+        tests = _of_clauses(clauses, table)
+    tests += [text_test(child, table) for child in children]
+    known = tuple(test for test in tests if test is not None)
+    if len(known) < len(tests):
+        return None
+    return TextJunction(isinstance(node, Or), isinstance(node, Not), known)
 
 
-def patterns_in(test: TextTest) -> int:
-    """Return how many patterns a test has."""
+def look_ups(test: TextTest) -> int:
+    """Return how many steps a test takes at most: one for all texts of a leaf, one a pattern."""
     match test:
         case TextLeaf():
-            return len(test.patterns)
+            return 1 + len(test.patterns)
         case TextJunction():
-            return sum(map(patterns_in, test.children))
+            return sum(map(look_ups, test.children))
 
 
-def _of_clause(node: Is | Range, table: FieldTable) -> TextLeaf | None:
-    leaf = compile_clause(node, table)
-    if leaf is None or not isinstance(leaf.field.values, KeywordType):
+def _of_clauses(clauses: Sequence[Is | Range], table: FieldTable) -> list[TextTest | None]:
+    """Return what clauses ask, any of which is enough; None stands for what is not known."""
+    leaves = compile_clauses(clauses, table)
+    return [None] if leaves is None else [_of_leaf(leaf) for leaf in join_by_field(leaves)]
+
+
+def _of_leaf(leaf: Leaf) -> TextLeaf | None:
+    values = leaf.field.values
+    if not isinstance(values, KeywordType):
         return None
     patterns = tuple(each.parts for each in leaf.predicates if isinstance(each, StarPattern))
     anything = any(isinstance(each, Anything) for each in leaf.predicates)
-    if len(patterns) + anything < len(leaf.predicates):
+    if any(not isinstance(each, StarPattern | Anything) for each in leaf.predicates):
         return None
-    values = leaf.field.values
     return TextLeaf(values.caseless, values.ignore_above, leaf.exact, patterns, anything)

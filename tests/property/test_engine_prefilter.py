@@ -220,7 +220,7 @@ _documents = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.one_of(_keywords, _lists, _demands, queries()), min_size=6, max_size=12),
     st.lists(st.one_of(events(), _documents), min_size=1, max_size=3),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pipeline.engine.alike import TextClasses
 from pipeline.kql import FieldTable, compile_node, text_test
 from pipeline.kql.nodes import And, Is, Node, Not, Or, Text
+from pipeline.kql.text_tests import TextJunction, TextLeaf
 from pipeline.kql.values import KeywordType
 from tests.scans import KINDS
 from tests.strategies import FIELDS, WORDS, literals
@@ -79,6 +80,17 @@ def test_of_a_text_of_printable_ascii_both_say_the_same(
 @given(asking(["k", "k.caseless"]))
 def test_what_is_asked_of_a_keyword_is_known(node: Node) -> None:
     assert text_test(node, TABLE) is not None
+
+
+def test_a_list_of_values_is_one_look_up() -> None:
+    values = [Is("k", Text(str(number))) for number in range(9)]
+    node = Or((*values, Not(Is("k", Text("a")))))
+
+    test = text_test(node, TABLE)
+
+    assert isinstance(test, TextJunction)
+    assert [len(each.exact) for each in test.children if isinstance(each, TextLeaf)] == [9]
+    assert len(test.children) == 2
 
 
 def test_what_knows_more_than_whole_texts_is_left() -> None:

@@ -21,7 +21,8 @@ def test_both_know_the_same_numbers() -> None:
         "history_bytes": identity.HISTORY_BYTES,
         "key_bytes": identity.KEY_BYTES,
         "large_bytes": scanning.LARGE_BYTES,
-        "latest_ms": timestamp.MAX_MS,
         "longest_event_id": identity._LONGEST_EVENT_ID,
+        "max_ms": timestamp.MAX_MS,
+        "min_ms": timestamp.MIN_MS,
         "row_format": first_seen.ROW_FORMAT,
     }
