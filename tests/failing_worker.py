@@ -306,6 +306,14 @@ RAISES: dict[str, Install] = {
     "first seen raises": _before_item(FirstSeen, "observe", _raise),
     "quota raises": _before_item(Quota, "admit", _raise),
 }
+"""In a stage."""
+
+RAISES_BELOW: dict[str, Install] = {
+    "fetch raises": _before_item(ConsumerThread, "_fetch_records", _raise),
+    "handing over raises": _before_item(Consumer, "begin", _raise),
+    "commit raises": _before_item(Consumer, "_commit_offsets", _raise),
+}
+"""Below the stages, in what Faust runs: at the first passage."""
 
 
 # -- what else is wrapped
@@ -525,6 +533,9 @@ def _install_failpoint(name: str, arm: Path) -> None:
     _tell_records_apart()
     if name in RAISES:
         RAISES[name](Failpoint(RAISED_AT, arm))
+        return
+    if name in RAISES_BELOW:
+        RAISES_BELOW[name](Failpoint(1, arm))
         return
     kill = KILLS[name]
     point = Failpoint(kill.hit, arm)

@@ -85,6 +85,15 @@ class App(faust.App):
         self.fail(reason)
         await super().crash(reason)
 
+    def _crash(self, reason: BaseException) -> None:
+        """Called where a service that crashed takes those above it with it.
+
+        Its thread may be the consumer's. Without this, a worker whose fetcher has crashed would
+        stay alive, and read nothing.
+        """
+        self.fail(reason)
+        super()._crash(reason)
+
     def on_committed(self, offsets: Mapping[TP, int]) -> None:
         """Called by the consumer after each commit."""
         for table in self.state_tables.values():

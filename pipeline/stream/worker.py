@@ -89,8 +89,9 @@ class Worker:
         self._wake.set()
 
     def _on_failure(self) -> None:
-        self._failed.set()
-        self._wake.set()
+        """Called in any thread."""
+        self._loop.call_soon_threadsafe(self._failed.set)
+        self._loop.call_soon_threadsafe(self._wake.set)
 
     async def run(self) -> int:
         """Run until stopped; return the process's exit code.
@@ -101,9 +102,9 @@ class Worker:
         """
         if self._settings.log.level != "debug":
             _quieten(logging.WARNING)
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+            self._loop.add_signal_handler(number, self.stop)
         if not await self._done_before_a_stop(lambda: check_topology(self._settings)):
             return self._exit_code
         _make_folder(self._settings.state.directory)

@@ -41,7 +41,7 @@ from tests.clients import SECONDS, Sent, client_config, create_topic, read_all
 from tests.damage import cut_manifests, spoil_blocks
 from tests.deployment import Deployment, NewDeployment, WorkerProcess
 from tests.events import START, encode, library_event
-from tests.failing_worker import KILLS, MAY_REPEAT, RAISES, STAGES
+from tests.failing_worker import KILLS, MAY_REPEAT, RAISES, RAISES_BELOW, STAGES
 from tests.group_offsets import all_committed, committed, ends
 from tests.running_app import HoldingProducer, app_of, running, until
 
@@ -337,6 +337,27 @@ def test_a_record_on_which_a_stage_raised_is_handled_after_the_restart(
     stack.start_worker().wait_ready()
     wait_for(lambda: all_committed(stack))
 
+    assert sorted(f"{n}.exe" for n in range(10)) == sorted(executables(stack.read("alerts")))
+
+
+@pytest.mark.parametrize("failpoint", RAISES_BELOW)
+def test_a_worker_in_which_anything_else_raised_ends_and_the_next_one_goes_on(
+    kafka_deployment: NewDeployment, tmp_path: Path, failpoint: str
+):
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1), input_partitions=1)
+    armed = tmp_path / "armed"
+    worker = stack.start_worker(
+        module=FAILING, TEST_FAILPOINT=failpoint, TEST_FAILPOINT_ARM=str(armed)
+    )
+    worker.wait_ready()
+    armed.touch()
+    stack.produce(program(n, f"{n}.exe") for n in range(10))
+
+    assert worker.process.wait(60.0) == 5, worker.tail()
+
+    assert "ZeroDivisionError" in worker.tail()
+    stack.start_worker().wait_ready()
+    wait_for(lambda: all_committed(stack))
     assert sorted(f"{n}.exe" for n in range(10)) == sorted(executables(stack.read("alerts")))
 
 
