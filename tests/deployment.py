@@ -29,7 +29,10 @@ STOP_SECONDS = 30.0
 
 
 class WorkerProcess:
-    """A `firstseen worker` as users run it; `module` is another entry to the same command."""
+    """A `firstseen worker` as users run it.
+
+    `module` is another entry to the same command, `python` the interpreter it runs in.
+    """
 
     def __init__(
         self,
@@ -38,13 +41,14 @@ class WorkerProcess:
         *,
         embedded: bool,
         module: str = "pipeline",
+        python: str = sys.executable,
     ) -> None:
         (self.port,) = free_ports(1)
         self.was_stopped = False
         directory.mkdir(parents=True, exist_ok=True)
         self.log = directory / "worker.log"
         command = [
-            sys.executable,
+            python,
             "-m",
             module,
             "worker",
@@ -111,7 +115,10 @@ class WorkerProcess:
 
 @dataclass
 class Deployment:
-    """Topics under a prefix of their own, and workers that read and write them."""
+    """Topics under a prefix of their own, and workers that read and write them.
+
+    `python` is the interpreter of the workers and of the commands.
+    """
 
     broker: Broker
     prefix: str
@@ -120,6 +127,7 @@ class Deployment:
     input_configs: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     workers: list[WorkerProcess] = field(default_factory=list)
+    python: str = sys.executable
 
     def __post_init__(self) -> None:
         self.input = f"{self.prefix}-events"
@@ -163,7 +171,7 @@ class Deployment:
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a `firstseen` command with this deployment's settings."""
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline", *arguments],
+            [self.python, "-m", "pipeline", *arguments],
             env={**os.environ, **self.env},
             capture_output=True,
             text=True,
@@ -183,6 +191,7 @@ class Deployment:
             self.directory / name,
             embedded=not self.broker.is_apache,
             module=module,
+            python=self.python,
         )
         self.workers.append(worker)
         return worker

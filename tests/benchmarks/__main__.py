@@ -1,9 +1,14 @@
 """firstseen beside everything that a user would pick instead.
 
     uv run python -m tests.benchmarks [--quick] [--json FILE] [--picture FILE]
-                                      [--only NAME]... [--scale FACTOR] [--list]
+                                      [--only NAME]... [--scale FACTOR] [--rounds N]
+                                      [--without-native] [--list]
 
-Measures what is installed: with `uv run --extra native`, firstseen as it is in its image.
+Measures firstseen as it is in its image, with `firstseen-native`. Where that is not installed, an
+environment that has it is made first, with cargo and uv; that takes a minute or two, which no time
+limit counts. Without cargo, or with `--without-native`, the worker is measured without it:
+`machine.native` in the results says which it was.
+
 Needs Apache Kafka's artifacts (tests/kafka/pom.xml), a JDK and Maven for the Kafka Streams program,
 and uv for the environments of Quix Streams and Bytewax, which are made when they are first needed.
 `--picture` needs the dependency group `bench`: uv run --group bench python -m tests.benchmarks ...
@@ -23,7 +28,9 @@ from typing import Any
 
 from tests.benchmarks import picture
 from tests.benchmarks.cases import FULL, QUICK, Case, Cases, Extent
+from tests.benchmarks.command import add_without_native, say
 from tests.benchmarks.ground import Ground, prepared_ground
+from tests.benchmarks.installation import Installation, installation_to_measure
 from tests.benchmarks.latency import measure_latency
 from tests.benchmarks.machine import describe
 from tests.benchmarks.measurement import UnavailableError
@@ -34,11 +41,6 @@ from tests.brokers import KafkaUnavailableError
 
 _RESERVES = {"state": 75.0, "latency": 35.0}
 """Seconds that a short run leaves for what comes after the rounds."""
-
-
-def say(text: str) -> None:
-    """Tell a person how it goes, on standard error."""
-    sys.stderr.write(f"{text}\n")
 
 
 class Run:
@@ -58,6 +60,16 @@ class Run:
         if cases and not named:
             return ["main"]
         return named or list(self._extent.sections)
+
+    @property
+    def measures_firstseen(self) -> bool:
+        """Whether a worker is measured, and not peers alone."""
+        names = self._only - set(FULL.sections)
+        return (
+            not names
+            or any(name.startswith("firstseen") for name in names)
+            or not {"state", "latency"}.isdisjoint(self._asked)
+        )
 
     def measure(self, ground: Ground, cases: Cases) -> None:
         """Measure section by section."""
@@ -136,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the numbers of events")
     parser.add_argument("--rounds", type=int, help="how often everything is measured, at most")
+    add_without_native(parser)
     parser.add_argument("--list", action="store_true", help="list sections and cases, and end")
     return parser
 
@@ -152,12 +165,17 @@ def main() -> int:
     if arguments.rounds:
         extent = replace(extent, rounds=arguments.rounds)
     run = Run(extent, frozenset(arguments.only))
-    begin = time.monotonic()
     # A run that is told to stop cleans up: the blocks below end in order.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    installation = (
+        installation_to_measure(say, without_native=arguments.without_native)
+        if run.measures_firstseen
+        else Installation.running()
+    )
+    begin = time.monotonic()
     try:
-        with prepared_ground(extent.seconds) as ground, ground.folder() as directory:
-            machine = describe(ground.placement)
+        with prepared_ground(extent.seconds, installation) as ground, ground.folder() as directory:
+            machine = describe(ground.placement, native=installation.native)
             run.measure(ground, Cases(extent, directory))
     except KafkaUnavailableError as error:
         say(str(error))

@@ -24,10 +24,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks.command import command_parser, tell
+from tests.benchmarks.command import add_without_native, command_parser, say, tell
+from tests.benchmarks.environments import ROOT
 from tests.benchmarks.firstseen import BUILTIN_RULE, Firstseen
 from tests.benchmarks.generator import Corpus
-from tests.benchmarks.ground import ROOT, Ground, Topic, prepared_ground
+from tests.benchmarks.ground import Ground, Topic, prepared_ground
+from tests.benchmarks.installation import installation_to_measure
 from tests.benchmarks.machine import describe, placed_on
 from tests.benchmarks.measurement import UnavailableError
 from tests.benchmarks.statistics import Spread
@@ -54,7 +56,7 @@ def run_command(ground: Ground, deployment: Deployment, *arguments: str) -> Used
     begin, before = time.monotonic(), os.times()
     with placed_on(ground.placement.consumer):
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline", *arguments],
+            [deployment.python, "-m", "pipeline", *arguments],
             env={**os.environ, **deployment.env},
             capture_output=True,
             text=True,
@@ -169,10 +171,12 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=400_000, help="events, of 2.4 KB")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1200, help="time limit of the whole run")
+    add_without_native(parser)
     arguments = parser.parse_args()
-    with prepared_ground(arguments.seconds) as ground:
+    installation = installation_to_measure(say, without_native=arguments.without_native)
+    with prepared_ground(arguments.seconds, installation) as ground:
         figures = measure(ground, count=arguments.count, rounds=arguments.rounds)
-        machine = describe(ground.placement)
+        machine = describe(ground.placement, native=installation.native)
     tell({"machine": machine, "figures": figures}, arguments.json)
     return 0
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tests.benchmarks.ground import ROOT, Ground, Topic
+from tests.benchmarks.environments import FOLDER, ROOT, environment, install
+from tests.benchmarks.ground import Ground, Topic
 from tests.benchmarks.machine import placed_on
 from tests.benchmarks.measurement import Measurement, UnavailableError
 from tests.benchmarks.protocol import Task
@@ -23,7 +24,6 @@ from tests.brokers import java_command
 PEERS = Path(__file__).parent / "peers"
 STREAMS = PEERS / "kafka-streams"
 MEASUREMENT_SECONDS = 300.0
-_INSTALL_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -130,26 +130,26 @@ def _module(name: str) -> Callable[[], list[str]]:
     return lambda: [sys.executable, "-m", f"tests.benchmarks.peers.{name}"]
 
 
-def _isolated(environment: str, module: str) -> Callable[[], list[str]]:
+def _isolated(name: str, module: str) -> Callable[[], list[str]]:
     """Return the command of a peer with an environment of its own, which is made when needed.
 
     It has this interpreter, so that all are measured with the same one.
     """
 
     def prepare() -> list[str]:
-        requirements = PEERS / f"requirements-{environment}.txt"
-        venv = Path(__file__).parent / f".venv-{environment}"
-        stamp = venv / "installed.txt"
-        wanted = f"# {sys.version}\n{requirements.read_text()}"
-        if not stamp.exists() or stamp.read_text() != wanted:
+        requirements = PEERS / f"requirements-{name}.txt"
+        folder = FOLDER / f".venv-{name}"
+
+        def make() -> None:
             uv = shutil.which("uv")
             if uv is None:
-                raise UnavailableError(f"uv is needed to make the environment of {environment}")
-            _install([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(venv)])
-            python = str(venv / "bin" / "python")
-            _install([uv, "pip", "install", "--quiet", "--python", python, "-r", str(requirements)])
-            stamp.write_text(wanted)
-        return [str(venv / "bin" / "python"), "-m", f"tests.benchmarks.peers.{module}"]
+                raise UnavailableError(f"uv is needed to make the environment of {name}")
+            install([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
+            python = str(folder / "bin" / "python")
+            install([uv, "pip", "install", "--quiet", "--python", python, "-r", str(requirements)])
+
+        python = environment(folder, f"# {sys.version}\n{requirements.read_text()}", make)
+        return [python, "-m", f"tests.benchmarks.peers.{module}"]
 
     return prepare
 
@@ -163,23 +163,11 @@ def _kafka_streams() -> list[str]:
         if maven is None or shutil.which("javac") is None:
             raise UnavailableError("mvn and a JDK are needed to build the Kafka Streams program")
         pom = str(STREAMS / "pom.xml")
-        _install([maven, "-q", "-B", "-f", pom, "package", "dependency:copy-dependencies"])
+        install([maven, "-q", "-B", "-f", pom, "package", "dependency:copy-dependencies"])
     return [
         *(java_command(), "-Xmx1g", "-Xms1g", "-cp"),
         *(f"{target / 'classes'}:{target / 'dependency'}/*", "bench.Main"),
     ]
-
-
-def _install(command: list[str]) -> None:
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise UnavailableError(f"{' '.join(command)} took too long") from exc
-    if done.returncode != 0:
-        output = (done.stdout + done.stderr)[-1500:]
-        raise UnavailableError(f"{' '.join(command)} failed: {output}")
 
 
 LIBRDKAFKA_LOOP = Peer(

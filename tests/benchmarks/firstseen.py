@@ -56,7 +56,7 @@ class Firstseen:
         rules: rule files beside the built-in one, which is always there.
         depth: None for the product as it is, else a value of the setting `stream.filter_depth`.
         workers: how many of them share the work.
-        native: whether `firstseen-native` is used, if it is installed.
+        native: whether `firstseen-native` is used, if it is in the installation.
     """
 
     name: str
@@ -131,9 +131,11 @@ class Firstseen:
                     "FIRSTSEEN_STREAM__COMMIT_INTERVAL": COMMIT_INTERVAL,
                     "FIRSTSEEN_KAFKA__SESSION_TIMEOUT": "45s",
                     "FIRSTSEEN_KAFKA__REQUEST_TIMEOUT": "90s",
+                    **ground.installation.settings,
                     **self._own_settings(),
                     **(settings or {}),
                 },
+                python=ground.installation.python,
             )
             try:
                 deployment.command("topics", "apply")

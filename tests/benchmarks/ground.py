@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.benchmarks.environments import ROOT
 from tests.benchmarks.generator import PARTITIONS, Corpus, Truth, truth
+from tests.benchmarks.installation import Installation
 from tests.benchmarks.machine import Placement, placed_on
 from tests.benchmarks.measurement import UnavailableError
 from tests.brokers import ApacheKafka, apache_kafka
 from tests.clients import create_topic
 
-ROOT = Path(__file__).parents[2]
 _BROKER = {
     # What is measured is the consumer: the broker must have the topics in memory, not clean them.
     "log.segment.bytes": str(1 << 30),
@@ -54,14 +55,21 @@ class Ground:
         kafka: the broker.
         placement: who uses which CPU.
         directory: for state; gone afterwards.
+        installation: which firstseen is measured.
     """
 
     def __init__(
-        self, kafka: ApacheKafka, placement: Placement, directory: Path, deadline: float
+        self,
+        kafka: ApacheKafka,
+        placement: Placement,
+        directory: Path,
+        installation: Installation,
+        deadline: float,
     ) -> None:
         self.kafka = kafka
         self.placement = placement
         self.directory = directory
+        self.installation = installation
         self._deadline = deadline
         self._topics: dict[tuple[Corpus, int], Topic] = {}
 
@@ -158,7 +166,7 @@ class Ground:
 
 
 @contextmanager
-def prepared_ground(seconds: float) -> Iterator[Ground]:
+def prepared_ground(seconds: float, installation: Installation) -> Iterator[Ground]:
     """Yield a ground with a running broker; the run has so many seconds from now on.
 
     The benchmark itself and the broker share a CPU: the benchmark waits while others are measured.
@@ -170,4 +178,4 @@ def prepared_ground(seconds: float) -> Iterator[Ground]:
         tempfile.TemporaryDirectory(prefix="firstseen-benchmark-") as directory,
         apache_kafka(configs=_BROKER) as kafka,
     ):
-        yield Ground(kafka, placement, Path(directory), deadline)
+        yield Ground(kafka, placement, Path(directory), installation, deadline)

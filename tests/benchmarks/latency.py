@@ -24,10 +24,11 @@ from confluent_kafka import Producer
 
 from pipeline.embedded.process import wait_until
 from tests.benchmarks.alert_reader import AlertReader
-from tests.benchmarks.command import command_parser, tell
+from tests.benchmarks.command import add_without_native, command_parser, say, tell
 from tests.benchmarks.firstseen import FIRSTSEEN, wait_ready
 from tests.benchmarks.generator import PARTITIONS, Corpus, events
 from tests.benchmarks.ground import Ground, prepared_ground
+from tests.benchmarks.installation import installation_to_measure
 from tests.benchmarks.measurement import UnavailableError
 from tests.benchmarks.statistics import percentile, significant
 from tests.clients import client_config, create_topic
@@ -207,9 +208,11 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=1000, help="events a second")
     parser.add_argument("--seconds", type=float, default=60, help="how long")
     parser.add_argument("--share", type=float, default=SHARE, help="share of matching events")
+    add_without_native(parser)
     arguments = parser.parse_args()
+    installation = installation_to_measure(say, without_native=arguments.without_native)
     with (
-        prepared_ground(arguments.seconds + 300) as ground,
+        prepared_ground(arguments.seconds + 300, installation) as ground,
         running_bench(ground, arguments.share) as bench,
     ):
         figures = bench.measure(rate=arguments.rate, seconds=arguments.seconds)

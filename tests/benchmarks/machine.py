@@ -10,10 +10,8 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
-from pipeline.config import native
 from tests.brokers import java_command
 
 
@@ -44,8 +42,13 @@ def placed_on(cpus: AbstractSet[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def describe(placement: Placement) -> dict[str, object]:
-    """Return what a reader of the figures has to know about the machine and the versions."""
+def describe(placement: Placement, *, native: bool) -> dict[str, object]:
+    """Return what a reader of the figures has to know about the machine and the versions.
+
+    Args:
+        placement: who uses which CPU.
+        native: whether the measured worker uses `firstseen-native`.
+    """
     java = subprocess.run([java_command(), "-version"], capture_output=True, text=True, check=True)
     return {
         "cpu": _cpu_model(),
@@ -55,7 +58,7 @@ def describe(placement: Placement) -> dict[str, object]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "java": java.stderr.splitlines()[0],
-        "native": find_spec(native.MODULE) is not None,
+        "native": native,
         "load_before": round(os.getloadavg()[0], 2),
         "versions": {
             name: version(name)

@@ -34,8 +34,9 @@ from confluent_kafka import Producer
 
 from pipeline.embedded.process import wait_until
 from tests.benchmarks.alert_reader import AlertReader
-from tests.benchmarks.command import command_parser, tell
+from tests.benchmarks.command import add_without_native, command_parser, say, tell
 from tests.benchmarks.ground import Ground, prepared_ground
+from tests.benchmarks.installation import installation_to_measure
 from tests.benchmarks.latency import RULE
 from tests.benchmarks.machine import describe, placed_on
 from tests.benchmarks.measurement import UnavailableError
@@ -224,7 +225,13 @@ def measure_rebalances(
             ground.new_group("rebalance"),
             directory,
             input_partitions=partitions,
-            settings={"FIRSTSEEN_RULES__PATHS": str(rule), **_DEFAULTS, **(settings or {})},
+            settings={
+                "FIRSTSEEN_RULES__PATHS": str(rule),
+                **_DEFAULTS,
+                **ground.installation.settings,
+                **(settings or {}),
+            },
+            python=ground.installation.python,
         )
         deployment.create_topics()
         bench = RebalanceBench(ground, Group(deployment, partitions, static), rate=rate)
@@ -257,9 +264,11 @@ def main() -> int:
     parser.add_argument("--static", action="store_true", help="with static membership")
     parser.add_argument("--set", nargs="*", default=[], metavar="VARIABLE=VALUE", help="settings")
     parser.add_argument("--seconds", type=float, default=560, help="time limit of the whole run")
+    add_without_native(parser)
     arguments = parser.parse_args()
+    installation = installation_to_measure(say, without_native=arguments.without_native)
     every_cpu = os.sched_getaffinity(0)
-    with prepared_ground(arguments.seconds) as ground, placed_on(every_cpu):
+    with prepared_ground(arguments.seconds, installation) as ground, placed_on(every_cpu):
         figures = measure_rebalances(
             ground,
             workers=arguments.workers,
@@ -269,7 +278,7 @@ def main() -> int:
             static=arguments.static,
             settings=dict(pair.split("=", 1) for pair in arguments.set),
         )
-        machine = describe(ground.placement)
+        machine = describe(ground.placement, native=installation.native)
     tell({"machine": machine, "stall_seconds": figures}, arguments.json)
     return 0
 

@@ -14,13 +14,13 @@ from dataclasses import replace
 import psutil
 
 from tests.benchmarks.cases import Extent
+from tests.benchmarks.command import Say
 from tests.benchmarks.contestants import KAFKA_STREAMS, QUIX_STREAMS, Peer
 from tests.benchmarks.firstseen import FIRSTSEEN, PATIENT, Watch, folder_bytes, wait_ready
 from tests.benchmarks.generator import Corpus, distinct_terms
 from tests.benchmarks.ground import Ground, Topic
 from tests.benchmarks.measurement import Measurement, UnavailableError
 from tests.benchmarks.statistics import Spread, significant
-from tests.benchmarks.throughput import Say
 from tests.deployment import Deployment
 
 _READY_SECONDS = 600.0

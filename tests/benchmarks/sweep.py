@@ -22,10 +22,11 @@ from pipeline.embedded.process import wait_until
 from pipeline.engine.wire import Learn
 from pipeline.history import Sender
 from pipeline.kql import FieldTable
-from tests.benchmarks.command import command_parser, tell
+from tests.benchmarks.command import add_without_native, command_parser, say, tell
 from tests.benchmarks.firstseen import FIRSTSEEN, wait_ready
 from tests.benchmarks.generator import PARTITIONS
 from tests.benchmarks.ground import Ground, prepared_ground
+from tests.benchmarks.installation import installation_to_measure
 from tests.benchmarks.latency import RULE, LatencyBench
 from tests.benchmarks.machine import describe
 from tests.benchmarks.measurement import UnavailableError
@@ -136,15 +137,17 @@ def main() -> int:
     parser.add_argument("--terms", type=int, default=300_000, help="that are over")
     parser.add_argument("--rate", type=int, default=1000, help="events a second")
     parser.add_argument("--seconds", type=float, default=40, help="of each measurement")
+    add_without_native(parser)
     arguments = parser.parse_args()
+    installation = installation_to_measure(say, without_native=arguments.without_native)
     load = {"rate": arguments.rate, "seconds": arguments.seconds}
-    with prepared_ground(580) as ground:
+    with prepared_ground(580, installation) as ground:
         with full_state(ground, arguments.terms, arguments.seconds) as bench:
             figures = {
                 "before": bench.before(**load),
                 "meanwhile": bench.meanwhile(arguments.terms, **load),
             }
-        machine = describe(ground.placement)
+        machine = describe(ground.placement, native=installation.native)
     tell({"machine": machine, "latency_seconds": figures}, arguments.json)
     return 0
 

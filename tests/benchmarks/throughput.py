@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from tests.benchmarks.cases import Case, Extent
+from tests.benchmarks.command import Say
 from tests.benchmarks.contestants import Peer
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.measurement import Measurement, UnavailableError
 from tests.benchmarks.statistics import Spread
-
-Say = Callable[[str], None]
 
 
 @dataclass
