@@ -47,6 +47,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.producer.message_accumulator import MessageBatch
+
 from pipeline.cli import main
 from pipeline.embedded.process import wait_until
 from pipeline.engine.first_seen import FirstSeen
@@ -68,6 +72,7 @@ from pipeline.stream.store import Store
 from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import Consumer, Delivered, Shelf, bundles, filtering
 from pipeline.stream.transport.consumer import ConsumerThread
+from pipeline.stream.transport.filtering import FilteringFetcher
 
 OBSERVATIONS, NEW_TERMS, ALERTS = "-observations", "-new_terms", "-alerts"
 FIRST_SEEN_CHANGELOG, QUOTA_CHANGELOG = "-first-seen-changelog", "-quota-changelog"
@@ -308,10 +313,22 @@ RAISES: dict[str, Install] = {
 }
 """In a stage."""
 
+
+def _asking_for_metadata_raises(point: Failpoint) -> None:
+    # They are asked for each second instead of every few minutes.
+    AIOKafkaClient._metadata_max_age_ms = property(lambda _: 1000, lambda *_: None)
+    _before_item(AIOKafkaClient, "_metadata_update", _raise)(point)
+
+
 RAISES_BELOW: dict[str, Install] = {
     "fetch raises": _before_item(ConsumerThread, "_fetch_records", _raise),
     "handing over raises": _before_item(Consumer, "begin", _raise),
     "commit raises": _before_item(Consumer, "_commit_offsets", _raise),
+    "taking over a response raises": _before_item(FilteringFetcher, "_take_over", _raise),
+    "heartbeat raises": _before_item(GroupCoordinator, "_do_heartbeat", _raise),
+    "coordination raises": _before_item(GroupCoordinator, "ensure_coordinator_known", _raise),
+    "building a batch raises": _before_item(MessageBatch, "get_data_buffer", _raise),
+    "asking for metadata raises": _asking_for_metadata_raises,
 }
 """Below the stages, in what Faust runs: at the first passage."""
 

@@ -28,6 +28,7 @@ from pipeline.stream.recovery import SafeTableManager
 from pipeline.stream.store import SharedMemoryOptions, StoreOptions
 from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import Depth, Reading, Shelf, Transport, TransportOptions
+from pipeline.stream.transport.endless import unexpected_end
 from pipeline.telemetry.metrics import Metrics
 
 FIRST_SEEN_TABLE = "first-seen"
@@ -93,6 +94,12 @@ class App(faust.App):
         """
         self.fail(reason)
         super()._crash(reason)
+
+    def watch(self) -> None:
+        """Fail where something has ended below Faust that must not; called once a second."""
+        error = unexpected_end(self.consumer._thread._consumer, self.producer._producer)  # noqa: SLF001
+        if error is not None:
+            self.fail(error)
 
     def on_committed(self, offsets: Mapping[TP, int]) -> None:
         """Called by the consumer after each commit."""

@@ -90,6 +90,11 @@ MEMBERS: tuple[Member, ...] = (
     Member("aiokafka.protocol.group:HeartbeatRequest.API_KEY"),
     Member("aiokafka.protocol.group:SyncGroupRequest.API_KEY"),
     Member("aiokafka.errors:for_code", ("error_code",)),
+    # transport.endless
+    Member("aiokafka.client:AIOKafkaClient._md_synchronizer", ("self",)),
+    Member("aiokafka.consumer.fetcher:Fetcher._fetch_requests_routine", ("self",)),
+    Member("aiokafka.consumer.group_coordinator:GroupCoordinator._coordination_routine", ("self",)),
+    Member("aiokafka.producer.sender:Sender.sender_task"),
     # transport.connections
     Member("aiokafka.client:AIOKafkaClient.send", ("self", "node_id", "request", "group")),
     Member("aiokafka.client:AIOKafkaClient._get_conn", ("self", "node_id", "group", "no_hint")),

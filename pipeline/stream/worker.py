@@ -222,13 +222,14 @@ class Worker:
                 log.warning("could not leave the group", action="leave_failed")
 
     async def _sample(self, app: App, health: Health) -> None:
-        """Once a second: heartbeat, state, lag, sizes."""
+        """Once a second: heartbeat, state, lag, sizes, and whether all goes on."""
         ready = False
         while True:
             self._metrics.loop_heartbeat.set_to_current_time()
             self._metrics.set_worker_state(health.state())
             self._metrics.outbox_records.set(len(app.outbox))
             self._sample_recovery(app)
+            app.watch()
             if health.state() == "running":
                 if not ready and self._on_ready is not None:
                     self._on_ready()
