@@ -22,6 +22,7 @@ The product knows nothing of this: methods of the stages are wrapped before the 
     TEST_CLOSE           file without which a worker that stops does not close its tables; it may
                          take a minute to stop then
     TEST_DISK            if it is "full": nothing that a changelog holds can be written
+    TEST_TAKE_OVER       if it is "never ends": a response that was fetched is never taken over
     TEST_ACKNOWLEDGE     if it is "nothing": no record is ever done
     TEST_HOLD            file that a worker makes before it holds a rule; it goes on when that is gone
     TEST_LOOK_SECONDS    how often a worker looks for backfills that somebody has left
@@ -503,6 +504,13 @@ def _delay_seeks(seconds: float) -> None:
     Consumer.perform_seek = wrapped
 
 
+def _take_over_for_ever() -> None:
+    def hang(*_: Any) -> None:
+        time.sleep(3_600.0)
+
+    FilteringFetcher._take_over = hang
+
+
 def _be_impatient(seconds: float) -> None:
     health.STALL_SECONDS = health.ANSWER_SECONDS = seconds
     health.GIVE_UP_SECONDS = 2 * seconds
@@ -619,6 +627,7 @@ WRAPPERS: dict[str, Callable[[str], None]] = {
     "TEST_BUNDLE_BLOCKED": lambda file: _block(Path(file)),
     "TEST_ROWS_HELD": lambda file: _hold_rows(Path(file)),
     "TEST_WAITING": lambda file: _note_waiting(Path(file)),
+    "TEST_TAKE_OVER": lambda _: _take_over_for_ever(),
     "TEST_STALL_SECONDS": lambda seconds: _be_impatient(float(seconds)),
     "TEST_CLOSE": lambda file: _close_tables_after(Path(file)),
     "TEST_DISK": lambda _full: _fill_disk(),

@@ -99,6 +99,15 @@ class Health:
         answered_at: float = max(consumer.answered_at(), consumer.last_commit_at)
         return self._clock() - answered_at <= ANSWER_SECONDS
 
+    def hang(self) -> StallError | None:
+        """Return why the worker should give up whatever it does; called about once a second."""
+        if self._app.consumer.unanswered() <= GIVE_UP_SECONDS:
+            return None
+        return StallError(
+            f"the consumer's thread has done nothing else for {GIVE_UP_SECONDS:.0f} s than what it "
+            f"is at; a restart repeats the work since the last commit"
+        )
+
     def stall(self) -> StallError | None:
         """Return why the worker should give up; None while it need not."""
         silent = self._clock() - self._progress_at

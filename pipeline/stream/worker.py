@@ -230,6 +230,8 @@ class Worker:
             self._metrics.outbox_records.set(len(app.outbox))
             self._sample_recovery(app)
             app.watch()
+            if (hang := health.hang()) is not None:
+                app.fail(hang)
             if health.state() == "running":
                 if not ready and self._on_ready is not None:
                     self._on_ready()

@@ -246,3 +246,17 @@ def test_a_worker_that_makes_no_progress_says_so_and_ends_with_its_own_code(
     stack.start_worker().wait_ready()
     wait_for(lambda: all_committed(stack))
     assert once_each(10) == told(stack)
+
+
+def test_a_worker_whose_consumer_hangs_ends(kafka_deployment: NewDeployment, tmp_path: Path):
+    stack = small(kafka_deployment, tmp_path)
+    worker = stack.start_worker(module=FAILING, TEST_STALL_SECONDS="4", TEST_TAKE_OVER="never ends")
+    worker.wait_ready()
+    stack.produce(programs(0, 10))
+
+    assert worker.process.wait(60.0) == 5, worker.tail()
+
+    assert "StallError" in worker.tail()
+    stack.start_worker().wait_ready()
+    wait_for(lambda: all_committed(stack))
+    assert once_each(10) == told(stack)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
@@ -30,6 +31,7 @@ from pipeline.errors import DeliveryError
 from pipeline.stream.offsets import OffsetTracker
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.transport.bundles import carried
+from pipeline.stream.transport.endless import Pulse
 from pipeline.stream.transport.filtering import BundleRecord, FilteringFetcher
 from pipeline.stream.transport.membership import MemberCoordinator
 from pipeline.stream.transport.options import TransportOptions
@@ -49,6 +51,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     @property
     def options(self) -> TransportOptions:
         return self.transport.options
+
+    @cached_property
+    def pulse(self) -> Pulse:
+        return Pulse()
 
     @property
     def answered_at(self) -> float:
@@ -307,6 +313,10 @@ class Consumer(driver.Consumer):
     def committed(self, tp: TP) -> int:
         """Return the offset from which a restart would read; 0 if nothing was committed."""
         return self._committed_offset[tp] or 0
+
+    def unanswered(self) -> int:
+        """Ask the thread whether it goes on; return how often it was asked since it answered."""
+        return self._thread.pulse.ask(self._thread.thread_loop)
 
     def answered_at(self) -> float:
         """Return when a broker answered a fetch last (`time.monotonic`)."""

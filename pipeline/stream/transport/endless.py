@@ -1,7 +1,7 @@
-"""Tasks of aiokafka that run as long as the worker does.
+"""What runs as long as the worker does: tasks of aiokafka, and the consumer's thread.
 
-aiokafka raises the error with which one of them ends where its own methods wait for it. Faust calls
-others, so nobody would be told: the worker would stay as it is, and read nothing.
+aiokafka raises the error with which one of its tasks ends where its own methods wait for it. Faust
+calls others, so nobody would be told: the worker would stay as it is, and read nothing.
 """
 
 from __future__ import annotations
@@ -39,3 +39,25 @@ def _tasks(
     if producer is not None:
         yield producer.client._sync_task  # noqa: SLF001
         yield producer._sender.sender_task  # noqa: SLF001
+
+
+class Pulse:
+    """Asks the loop of another thread whether it goes on.
+
+    What is counted is how often it was asked, not seconds: a process that was frozen, or had no
+    processor, has not hung.
+    """
+
+    def __init__(self) -> None:
+        self._unanswered = 0
+
+    def ask(self, loop: asyncio.AbstractEventLoop) -> int:
+        """Ask once more; return how often it was asked since it answered last."""
+        unanswered, self._unanswered = self._unanswered, self._unanswered + 1
+        if loop.is_closed():  # it has ended, and does not hang
+            return 0
+        loop.call_soon_threadsafe(self._answered)
+        return unanswered
+
+    def _answered(self) -> None:
+        self._unanswered = 0

@@ -23,7 +23,10 @@ class Worker:
     def __init__(self) -> None:
         self.clock = Clock()
         self.commit_at = self.answered = self.clock.now
-        consumer = SimpleNamespace(answered_at=lambda: self.answered)
+        self.unanswered = 0
+        consumer = SimpleNamespace(
+            answered_at=lambda: self.answered, unanswered=lambda: self.unanswered
+        )
         self.app = SimpleNamespace(
             failure=None,
             rebalancing=False,
@@ -89,6 +92,16 @@ def test_brokers_that_do_not_answer_are_told_but_no_reason_to_end(worker: Worker
 
     worker.pass_time(1, commits=True)
     assert worker.health.ready().ok
+
+
+def test_a_thread_that_does_not_answer_ends_the_worker(worker: Worker):
+    worker.unanswered = int(GIVE_UP_SECONDS)
+    assert worker.health.hang() is None
+
+    worker.unanswered += 1
+    hang = worker.health.hang()
+    assert hang is not None
+    assert hang.exit_code == 5
 
 
 def test_a_commit_is_an_answer_too(worker: Worker):
