@@ -82,6 +82,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._failed = asyncio.Event()
         self._exit_code = EXIT_STOPPED
+        self._was_ready = False
         self._seen_partitions: set[TP] = set()
 
     def stop(self) -> None:
@@ -222,24 +223,30 @@ class Worker:
                 log.warning("could not leave the group", action="leave_failed")
 
     async def _sample(self, app: App, health: Health) -> None:
-        """Once a second: heartbeat, state, lag, sizes, and whether all goes on."""
-        ready = False
+        """Once a second: whether all goes on, and what the metrics say."""
         while True:
-            self._metrics.loop_heartbeat.set_to_current_time()
-            self._metrics.set_worker_state(health.state())
-            self._metrics.outbox_records.set(len(app.outbox))
-            self._sample_recovery(app)
-            app.watch()
-            if (hang := health.hang()) is not None:
-                app.fail(hang)
-            if health.state() == "running":
-                if not ready and self._on_ready is not None:
-                    self._on_ready()
-                ready = True
-                self._sample_partitions(app, health)
-            else:
-                health.expect_nothing()
+            try:
+                self._look(app, health)
+            except Exception as exc:  # noqa: BLE001 - else nobody would look any more
+                log.error("could not look at itself", action="look_failed", error=exc)  # noqa: TRY400
             await asyncio.sleep(_SAMPLE_SECONDS)
+
+    def _look(self, app: App, health: Health) -> None:
+        app.watch()
+        if (hang := health.hang()) is not None:
+            app.fail(hang)
+        self._metrics.loop_heartbeat.set_to_current_time()
+        state = health.state()
+        self._metrics.set_worker_state(state)
+        self._metrics.outbox_records.set(len(app.outbox))
+        self._sample_recovery(app)
+        if state != "running":
+            health.expect_nothing()
+            return
+        if not self._was_ready and self._on_ready is not None:
+            self._on_ready()
+        self._was_ready = True
+        self._sample_partitions(app, health)
 
     def _sample_partitions(self, app: App, health: Health) -> None:
         lags: dict[TP, int] = app.consumer.lags()

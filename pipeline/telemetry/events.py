@@ -35,6 +35,12 @@ LOG_EVENTS: tuple[LogEvent, ...] = (
         "the orchestrator restarts it.",
     ),
     LogEvent(
+        "look_failed",
+        "error",
+        "The look that a worker takes at itself once a second failed: metrics may be old, and "
+        "where it goes on, a worker that hangs may not be noticed.",
+    ),
+    LogEvent(
         "state_full",
         "error",
         "A rule has as many terms as `state.max_entries_per_rule` allows: further new terms are "

@@ -1,0 +1,91 @@
+"""The look that a worker takes at itself once a second."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.config import Settings
+from pipeline.errors import StallError
+from pipeline.rules import RuleSet
+from pipeline.stream import worker as worker_module
+from pipeline.stream.worker import Worker
+from pipeline.telemetry.metrics import Metrics
+
+
+class App:
+    """A running app without partitions."""
+
+    def __init__(self) -> None:
+        self.failures: list[BaseException] = []
+        self.looks = 0
+        self.enough = asyncio.Event()
+        self.outbox: list[object] = []
+        self.state_tables: dict[str, Any] = {}
+        self.in_recovery = False
+        self.consumer = SimpleNamespace(lags=dict, last_commit_at=0.0)
+
+    def watch(self) -> None:
+        self.looks += 1
+        if self.looks > 3:
+            self.enough.set()
+
+    def fail(self, error: BaseException) -> None:
+        self.failures.append(error)
+
+
+def health(**others: Any) -> Any:
+    said = {"hang": None, "state": "running", "stall": None, "observe": None, **others}
+    return SimpleNamespace(
+        expect_nothing=lambda: None,
+        **{name: (lambda *_, value=value: value) for name, value in said.items()},
+    )
+
+
+def looked(monkeypatch: pytest.MonkeyPatch, app: App, judge: Any, **worker: Any) -> None:
+    """Have a worker look at itself four times."""
+    monkeypatch.setattr(worker_module, "_SAMPLE_SECONDS", 0.001)
+    watched = Worker(Settings(), RuleSet(()), Metrics(), **worker)
+
+    async def run() -> None:
+        sampling = asyncio.create_task(watched._sample(app, judge))
+        async with asyncio.timeout(30):
+            await app.enough.wait()
+        sampling.cancel()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("name", ["hang", "stall"])
+def test_a_worker_that_hangs_or_is_stalled_fails(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    app, error = App(), StallError("it hangs")
+
+    looked(monkeypatch, app, health(**{name: error}))
+
+    assert app.failures[0] is error
+
+
+def test_a_look_that_fails_is_told_and_the_next_one_is_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = App()
+    app.consumer.lags = lambda: 1 / 0
+
+    looked(monkeypatch, app, health())
+
+    assert app.failures == []
+    assert "look_failed" in "".join(capsys.readouterr())
+
+
+def test_it_is_told_once_that_a_worker_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    looked(monkeypatch, App(), health(), on_ready=lambda: told.append("ready"))
+    looked(monkeypatch, App(), health(state="joining"), on_ready=lambda: told.append("joining"))
+
+    assert told == ["ready"]
