@@ -10,7 +10,7 @@ the same bytes under the same id.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -75,8 +75,7 @@ class Carried:
             if values := fields.get(f"event.{name}"):
                 several = name in {"category", "type"}
                 self.event_fields[name] = values if several else values[0]
-        carried = entities(event) | related(fields)
-        self.entities = {name: orjson.Fragment(_dump(value)) for name, value in carried.items()}
+        self.entities = entities(event) | related(fields)
 
     @property
     def original(self) -> orjson.Fragment:
@@ -114,11 +113,12 @@ def build_alert(
             deep to be written; no event that the match stage has read.
     """
     carried = Carried(bytes(observation.event))
-    novelty = _novelty(observation, sighting)
+    terms = _named_terms(observation.rule.fields, observation.terms)
+    novelty = _novelty(observation, sighting, terms)
     detection = {
         "kind": "new_term",
         "history": observation.history,
-        "new_terms": _named_terms(observation.rule.fields, observation.terms),
+        "new_terms": terms,
         "first_seen": _first_seen(observation, sighting),
     }
     document = _document(
@@ -372,9 +372,10 @@ def _first_seen(observation: Observation, sighting: Sighting) -> dict[str, Any]:
     return fields
 
 
-def _novelty(observation: Observation, sighting: Sighting) -> str:
+def _novelty(
+    observation: Observation, sighting: Sighting, terms: Sequence[Mapping[str, Term]]
+) -> str:
     """Return what is new, and against what."""
-    terms = _named_terms(observation.rule.fields, observation.terms)
     shown = ", ".join(
         f"{term['field']} {_shown(term['value'])}" if "field" in term else _shown(term["value"])
         for term in terms

@@ -87,8 +87,10 @@ def _gather(here: Event, steps: Mapping[str, _Step], found: dict[str, list[Any]]
         "." in key and key.split(".", 1)[0] in steps for key in here.keys() - steps.keys()
     ):
         return False
-    for key in here.keys() & steps.keys():
-        value, step = here[key], steps[key]
+    for key, step in steps.items():
+        value = here.get(key)
+        if value is None:
+            continue
         kind = type(value)
         if kind is dict:
             if not _gather(value, step.below, found):
@@ -99,6 +101,6 @@ def _gather(here: Event, steps: Mapping[str, _Step], found: dict[str, list[Any]]
             several = [each for each in value if each is not None]
             if several and step.path is not None:
                 found[step.path] = several
-        elif value is not None and step.path is not None:
+        elif step.path is not None:
             found[step.path] = [value]
     return True
