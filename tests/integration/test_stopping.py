@@ -53,6 +53,19 @@ def wait_for(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
     assert wait_until(condition, seconds=seconds)
 
 
+def wait_for_what_stays_unacknowledged(worker: WorkerProcess) -> None:
+    """Wait until outputs wait at five looks in a row: what is on its way arrives in between."""
+    looks: list[tuple[float, float]] = []
+
+    def stays() -> bool:
+        looked_at = worker.metric("firstseen_loop_heartbeat_timestamp_seconds")
+        if not looks or looks[-1][0] != looked_at:
+            looks.append((looked_at, worker.metric("firstseen_outbox_records")))
+        return len(looks) >= 5 and all(records > 0 for _, records in looks[-5:])
+
+    wait_for(stays)
+
+
 def stop(worker: WorkerProcess) -> int:
     """Send SIGTERM; return the exit code of a process that is gone in time."""
     began = time.monotonic()
@@ -176,7 +189,7 @@ def test_a_stop_while_the_alerts_cannot_be_written_leaves_them_to_the_next_worke
     admin = AdminClient(client_config(stack.broker.bootstrap))
     admin.delete_topics([stack.topic("alerts")])[stack.topic("alerts")].result(SECONDS)
     stack.produce(programs(10, 20))
-    wait_for(lambda: worker.metric("firstseen_outbox_records") > 0)
+    wait_for_what_stays_unacknowledged(worker)
 
     assert stop(worker) == 5
     assert "not acknowledged" in worker.tail()
