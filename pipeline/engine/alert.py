@@ -63,7 +63,7 @@ class Carried:
         """Take the event's JSON text.
 
         Raises:
-            DecodeError: ``invalid_envelope``: it is no JSON object, or one too deep to be written.
+            DecodeError: ``invalid_envelope``: it is no JSON object.
         """
         self._raw = raw
         self._original: orjson.Fragment | None = None

@@ -70,11 +70,7 @@ def entities(event: Event) -> dict[str, Any]:
 
     A dotted key (``host.name``) stays one.
     """
-    return {
-        key: value
-        for key, value in event.items()
-        if key in ENTITIES or ("." in key and key.split(".", 1)[0] in ENTITIES)
-    }
+    return {key: value for key, value in event.items() if key.split(".", 1)[0] in ENTITIES}
 
 
 def related(event: Mapping[str, Sequence[Any]]) -> dict[str, Any]:

@@ -82,14 +82,10 @@ class App(faust.App):
             self.failure = error
             self.on_failure()
 
-    async def crash(self, reason: BaseException) -> None:
-        self.fail(reason)
-        await super().crash(reason)
-
     def _crash(self, reason: BaseException) -> None:
-        """Called where a service that crashed takes those above it with it.
+        """Called where the app crashes, or a service that crashed takes those above it with it.
 
-        Its thread may be the consumer's. Without this, a worker whose fetcher has crashed would
+        The thread may be the consumer's. Without this, a worker whose fetcher has crashed would
         stay alive, and read nothing.
         """
         self.fail(reason)

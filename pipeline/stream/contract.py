@@ -190,6 +190,5 @@ MEMBERS: tuple[Member, ...] = (
     Member("faust.app.base:App._new_producer_transport", ("self",)),
     Member("faust.app.base:App.on_rebalance_start", ("self",)),
     Member("faust.app.base:App.on_rebalance_end", ("self",)),
-    Member("faust.app.base:App.crash", ("self", "reason")),
     Member("faust.app.base:App._crash", ("self", "reason")),
 )

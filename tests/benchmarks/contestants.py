@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 from tests.benchmarks.environments import FOLDER, ROOT, environment, install
@@ -21,7 +20,7 @@ from tests.benchmarks.measurement import Measurement, UnavailableError
 from tests.benchmarks.protocol import Task
 from tests.brokers import java_command
 
-PEERS = Path(__file__).parent / "peers"
+PEERS = FOLDER / "peers"
 STREAMS = PEERS / "kafka-streams"
 MEASUREMENT_SECONDS = 300.0
 
