@@ -71,9 +71,16 @@ from pipeline.stream.outbox import Outbox
 from pipeline.stream.quota import QuotaAgent
 from pipeline.stream.store import Store
 from pipeline.stream.tables import StateTable
-from pipeline.stream.transport import Consumer, Delivered, Shelf, bundles, filtering
+from pipeline.stream.transport import (
+    Consumer,
+    Delivered,
+    Shelf,
+    bundled_records,
+    bundles,
+    filtered_records,
+)
 from pipeline.stream.transport.consumer import ConsumerThread
-from pipeline.stream.transport.filtering import FilteringFetcher
+from pipeline.stream.transport.fetcher import FilteringFetcher
 
 OBSERVATIONS, NEW_TERMS, ALERTS = "-observations", "-new_terms", "-alerts"
 FIRST_SEEN_CHANGELOG, QUOTA_CHANGELOG = "-first-seen-changelog", "-quota-changelog"
@@ -573,7 +580,8 @@ def _install_failpoint(name: str, arm: Path) -> None:
 
 
 def _limit_bundles(records: str) -> None:
-    filtering.MAX_BUNDLE_RECORDS = bundles.MAX_BUNDLE_RECORDS = int(records)
+    for module in (bundles, bundled_records, filtered_records):
+        module.MAX_BUNDLE_RECORDS = int(records)
 
 
 def _hold_when_told(file: Path) -> None:

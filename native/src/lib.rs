@@ -43,7 +43,7 @@ use text::text;
 /// `LARGE_BYTES` in `scanning.py`: what decompresses to more is read record by record.
 const LARGE_BYTES: usize = 8 << 20;
 
-/// `_FEW` in `filtering.py`: where records of more are wanted, all of them have to be readable.
+/// `_FEW` in `filtered_records.py`: where records of more are wanted, all of them have to be readable.
 const FEW: usize = 4;
 
 /// What `Scan.pass_over` tells of the batches that it has passed over.

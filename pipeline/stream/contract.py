@@ -131,7 +131,7 @@ MEMBERS: tuple[Member, ...] = (
     Member("aiokafka.conn:AIOKafkaConnection._handle_frame", ("self", "resp")),
     Member("aiokafka.conn:CloseReason.OUT_OF_SYNC"),
     Member("aiokafka.protocol.fetch:FetchRequest.API_KEY"),
-    # transport.filtering
+    # transport.fetcher, bundled_records and filtered_records
     Member(
         "aiokafka.consumer.fetcher:Fetcher._proc_fetch_request",
         ("self", "assignment", "node_id", "request"),

@@ -14,7 +14,7 @@ from pipeline.rules import RuleSet
 from pipeline.stream.counts import RecordCounts
 from pipeline.stream.judging import Judge, Judged, dead_letter, nothing
 from pipeline.stream.records import record_of_batch
-from pipeline.stream.transport.filtering import Examined
+from pipeline.stream.transport.record_filter import Examined
 from pipeline.telemetry.metrics import Metrics
 
 _GAINS: Final = {Disposition.MATCHED: 2.0, Disposition.SKIPPED: -15.0}

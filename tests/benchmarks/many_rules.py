@@ -31,7 +31,7 @@ from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.transport import batches
 from pipeline.stream.transport.bundles import Shelf
 from pipeline.stream.transport.decompression import Decompressor
-from pipeline.stream.transport.filtering import FilteredRecords
+from pipeline.stream.transport.filtered_records import FilteredRecords
 from pipeline.stream.transport.options import Depth
 from pipeline.stream.transport.scanning import batch_scan
 from pipeline.telemetry.metrics import Metrics

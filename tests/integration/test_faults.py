@@ -36,7 +36,7 @@ from faust.types import TP
 from pipeline.embedded.process import wait_until
 from pipeline.errors import DeliveryError
 from pipeline.kafka.topics import topics_directory
-from pipeline.stream.transport import filtering
+from pipeline.stream.transport import bundled_records, filtered_records
 from tests.clients import SECONDS, Sent, client_config, create_topic, read_all
 from tests.damage import cut_manifests, spoil_blocks
 from tests.deployment import Deployment, NewDeployment, WorkerProcess
@@ -206,7 +206,8 @@ def test_state_that_cannot_be_written_in_recovery_stops_the_worker_and_is_comple
 def test_a_commit_stops_at_an_unacknowledged_bundle_and_goes_on_past_it_later(
     kafka_deployment: NewDeployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(filtering, "MAX_BUNDLE_RECORDS", 2)
+    for module in (bundled_records, filtered_records):
+        monkeypatch.setattr(module, "MAX_BUNDLE_RECORDS", 2)
     stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1), input_partitions=1)
     stack.produce(program(n, f"{n}.exe") for n in range(20))
 

@@ -30,9 +30,10 @@ from mode.utils.futures import notify
 from pipeline.errors import DeliveryError
 from pipeline.stream.offsets import OffsetTracker
 from pipeline.stream.outbox import Outbox
+from pipeline.stream.transport.bundled_records import BundleRecord
 from pipeline.stream.transport.bundles import carried
 from pipeline.stream.transport.endless import Pulse
-from pipeline.stream.transport.filtering import BundleRecord, FilteringFetcher
+from pipeline.stream.transport.fetcher import FilteringFetcher
 from pipeline.stream.transport.membership import MemberCoordinator
 from pipeline.stream.transport.options import TransportOptions
 

@@ -7,7 +7,7 @@ from typing import Any
 from faust.transport.drivers import aiokafka
 
 from pipeline.stream.transport.consumer import Consumer
-from pipeline.stream.transport.filtering import Reading
+from pipeline.stream.transport.fetcher import Reading
 from pipeline.stream.transport.options import TransportOptions
 from pipeline.stream.transport.producer import Producer
 

@@ -5,7 +5,7 @@ next one needs of ours. So there is little code here for a batch, and none at al
 `firstseen-native` is installed: that passes over many batches in one call, and reads the records of
 the first one in which something stands. Both find the same (docs/adr/0012-native-code.md).
 
-Whatever is unusual about a batch is left to `filtering`, which looks at it more closely.
+Whatever is unusual about a batch is left to `filtered_records`, which looks at it more closely.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Passed(NamedTuple):
 
 
 class Search(Protocol):
-    """What a scan needs of the filter; see `filtering.RecordFilter`."""
+    """What a scan needs of the filter; see `record_filter.RecordFilter`."""
 
     @property
     def texts(self) -> tuple[bytes, ...]: ...

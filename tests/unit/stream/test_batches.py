@@ -18,12 +18,12 @@ from pipeline.stream.transport import decompression
 from pipeline.stream.transport.batches import UnreadableBatchError, batch_header
 from pipeline.stream.transport.bundles import Shelf
 from pipeline.stream.transport.decompression import Decompressor
-from pipeline.stream.transport.filtering import FilteredRecords
+from pipeline.stream.transport.filtered_records import FilteredRecords
 from pipeline.stream.transport.options import Depth
 from pipeline.stream.transport.scanning import batch_scan
 from tests.record_batches import CODECS, RawRecord, batch, bomb, compress, section
 from tests.scans import KINDS
-from tests.unit.stream.test_filtering import TP, NeedleFilter, items
+from tests.unit.stream.test_filtered_records import TP, NeedleFilter, items
 
 DEPTHS = [Depth.EVENT, Depth.RECORD, Depth.BATCH]
 NEEDLES = [RawRecord(b"needle %d!" % number) for number in range(12)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.engine import first_seen, identity, timestamp
-from pipeline.stream.transport import batches, filtering, producer, scanning
+from pipeline.stream.transport import batches, filtered_records, producer, scanning
 from tests.scans import KINDS
 
 pytestmark = list(KINDS[1].marks)
@@ -17,7 +17,7 @@ def test_both_know_the_same_numbers() -> None:
         "batch_header_bytes": batches.HEADER_BYTES,
         "compressed_bytes": producer._MIN_BYTES,
         "earliest_ms": timestamp.EARLIEST_MS,
-        "few_records": filtering._FEW,
+        "few_records": filtered_records._FEW,
         "history_bytes": identity.HISTORY_BYTES,
         "key_bytes": identity.KEY_BYTES,
         "large_bytes": scanning.LARGE_BYTES,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.stream.transport.scanning import NativeScan, batch_scan
 from tests.record_batches import CODECS, RawRecord, batch, compress, section
 from tests.scans import KINDS
-from tests.unit.stream.test_filtering import NEEDLE, TP, NeedleFilter
+from tests.unit.stream.test_filtered_records import NEEDLE, TP, NeedleFilter
 
 native_only = list(KINDS[1].marks)
 FAR = 1e9

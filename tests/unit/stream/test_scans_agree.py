@@ -20,7 +20,7 @@ from pipeline.stream.transport.scanning import LARGE_BYTES, batch_scan
 from tests.record_batches import CODECS, RawRecord, batch, compress, section, varint
 from tests.scans import KINDS
 from tests.unit.stream.test_batches import NEEDLES, read
-from tests.unit.stream.test_filtering import TP, NeedleFilter, fields, items
+from tests.unit.stream.test_filtered_records import TP, NeedleFilter, fields, items
 
 native_only = list(KINDS[1].marks)
 HAY = section([RawRecord(b"hay"), RawRecord(b"hay")])

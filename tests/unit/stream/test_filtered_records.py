@@ -18,16 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.record import Position
-from pipeline.stream.transport import batches, filtering, scanning
+from pipeline.stream.transport import batches, filtered_records, scanning
 from pipeline.stream.transport.batches import UnreadableBatchError
+from pipeline.stream.transport.bundled_records import BundledRecords, ChangelogRecords
 from pipeline.stream.transport.bundles import MAX_BUNDLE_RECORDS, FetchedRecord, Shelf
-from pipeline.stream.transport.filtering import (
-    BundledRecords,
-    ChangelogRecords,
-    Examined,
-    FilteredRecords,
-)
+from pipeline.stream.transport.filtered_records import FilteredRecords
 from pipeline.stream.transport.options import Depth
+from pipeline.stream.transport.record_filter import Examined
 from pipeline.stream.transport.scanning import batch_scan
 from tests.scans import KINDS
 
@@ -275,7 +272,7 @@ def test_every_depth_yields_what_filtering_afterwards_yields(  # noqa: PLR0917
     )
 
     with (
-        patch.object(filtering, "LARGE_BYTES", large),
+        patch.object(filtered_records, "LARGE_BYTES", large),
         patch.object(scanning, "LARGE_BYTES", large),
     ):
         assert [fields(record) for record, _ in items(filtered)] == [fields(r) for r in expected]

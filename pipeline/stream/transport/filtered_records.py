@@ -1,54 +1,36 @@
-"""A fetcher that drops what no rule can match, before aiokafka makes records of it.
+"""Bundles of what the filter keeps: the rest is dropped before aiokafka makes records of it.
 
-aiokafka hands each partition's share of a fetch response to a `PartitionRecords`, an iterator that
-parses batches and yields records, and takes the next position from it. Here that iterator is
-replaced by one that yields only what the filter lets through; its position passes over the rest,
-control batches, aborted transactions and compacted holes included.
+The position passes over what is dropped, control batches, aborted transactions and compacted holes
+included.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from time import monotonic
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
-import msgspec
-from aiokafka.consumer.fetcher import (
-    READ_COMMITTED,
-    Fetcher,
-    FetchResult,
-    PartitionRecords,
-)
+from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from pipeline.record import NO_TIMESTAMP, Position
+from pipeline.record import NO_TIMESTAMP
 from pipeline.stream.transport import batches
-from pipeline.stream.transport.batches import (
-    BatchHeader,
-    UnreadableBatchError,
-)
+from pipeline.stream.transport.batches import BatchHeader, UnreadableBatchError
+from pipeline.stream.transport.bundled_records import BundledRecords
 from pipeline.stream.transport.bundles import (
-    MAX_BUNDLE_BYTES,
     MAX_BUNDLE_RECORDS,
     MAX_BUNDLE_SECONDS,
-    Bundle,
     FetchedRecord,
     Shelf,
 )
-from pipeline.stream.transport.connections import FetchClient
 from pipeline.stream.transport.options import Depth
-from pipeline.stream.transport.scanning import (
-    LARGE_BYTES,
-    BatchScan,
-    Searched,
-    batch_scan,
-)
+from pipeline.stream.transport.record_filter import BatchRecord, Examined, Item, RecordFilter
+from pipeline.stream.transport.scanning import LARGE_BYTES, BatchScan, Searched
 from pipeline.stream.transport.unusual import read_record
 
 _FEW: Final = 4
@@ -61,204 +43,9 @@ _TOGETHER: Final = 256
 _TOGETHER_BYTES: Final = 1 << 20
 """So many records, or so many bytes of them, are gathered before they are judged."""
 
-
-class Item(Protocol):
-    """What reaches an agent: a record, or what the filter made of one or more."""
-
-    @property
-    def records(self) -> int:
-        """How many it stands for."""
-
-    @property
-    def size(self) -> int:
-        """How many bytes of it wait in memory."""
-
-
-class BatchRecord(Protocol):
-    """A record as it was read from its batch, by aiokafka or by `unusual.read_record`."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int | None: ...
-    @property
-    def timestamp_type(self) -> int | None: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Iterable[tuple[str, bytes | None]]: ...
-
-
-class Examined(NamedTuple):
-    """What the filter made of a record, or of several that follow one another.
-
-    Attributes:
-        record: the first one.
-        next_offset: the offset behind the last one.
-        item: what goes on to the agent; None if nothing does.
-    """
-
-    record: BatchRecord
-    next_offset: int
-    item: Item | None
-
-
-class RecordFilter(Protocol):
-    """Decides about the records of the input topics, in the consumer's thread; must not raise."""
-
-    @property
-    def topics(self) -> frozenset[str]:
-        """The topics whose records are filtered."""
-
-    @property
-    def searches(self) -> bool:
-        """Whether raw bytes can tell anything; if not, only `judge` is asked."""
-
-    def may_match(self, value: bytes) -> bool:
-        """Return False only if no event in this value can match."""
-
-    def positions(self, data: bytes | memoryview) -> Sequence[int]:
-        """Return where something stands that a match needs; a record without any cannot match."""
-
-    @property
-    def texts(self) -> tuple[bytes, ...]:
-        """Texts whose case counts: at each of the `positions` one of them ends.
-
-        None where positions cannot be told so. They may be others later.
-        """
-
-    @property
-    def unwatched_bytes(self) -> int:
-        """How many bytes may be searched for `texts` before `positions` is asked again.
-
-        It has to see some of the traffic from time to time.
-        """
-
-    def searched(self, size: int) -> None:
-        """Note that so many bytes were searched for `texts` elsewhere."""
-
-    def judge(self, tp: TopicPartition, records: list[BatchRecord]) -> Iterator[Examined]:
-        """Judge consecutive records whole.
-
-        What is made of one or more of them is said before the next ones are looked at.
-        """
-
-    def examine(self, tp: TopicPartition, records: list[BatchRecord]) -> Iterator[Examined]:
-        """Do what `judge` does with each record that `may_match`, and drop the others as unread.
-
-        Asked of records in which one of the `positions` lies.
-        """
-
-    def refuse(self, tp: TopicPartition, record: BatchRecord, reason: str, records: int) -> Item:
-        """Return what goes on to the agent for a batch that cannot be read.
-
-        Args:
-            tp: its partition.
-            record: stands for the batch; its value is the batch as it was fetched.
-            reason: why.
-            records: how many the batch holds, as its header says.
-        """
-
-    def passed_over(self, tp: TopicPartition, records: int, timestamp_ms: int) -> None:
-        """Count records that were dropped unread. Called at the end of each fetch.
-
-        Args:
-            tp: their partition.
-            records: how many; 0 if there was none.
-            timestamp_ms: of the latest record of the fetch, read or not (-1: none).
-        """
-
-    def forget(self) -> None:
-        """Rely on nothing that was let through: it may not have reached its agent."""
-
-
-class BundledRecords(PartitionRecords):
-    """Yields the first record of each bundle and puts the bundle on the shelf."""
-
-    shelf: Shelf
-    next_fetch_offset: int
-
-    def _consumer_record(self, tp: TopicPartition, record: Any) -> FetchedRecord:
-        if type(record) is FetchedRecord:
-            return record
-        return FetchedRecord(
-            tp.topic,
-            tp.partition,
-            record.offset,
-            record.timestamp,
-            record.timestamp_type,
-            record.key,
-            record.value,
-            tuple(record.headers) if record.headers else (),
-        )
-
-    def _bundle(
-        self, items: Iterator[tuple[FetchedRecord, Item | None]]
-    ) -> Iterator[FetchedRecord]:
-        """Gather items; a record with None was judged and dropped."""
-        first: FetchedRecord | None = None
-        record: FetchedRecord | None = None
-        bundle: list[Item] = []
-        size = records = 0
-        deadline = monotonic() + MAX_BUNDLE_SECONDS
-        for record, item in items:
-            if item is not None:
-                first = first or record
-                bundle.append(item)
-                size += item.size
-                records += item.records
-            full = records >= MAX_BUNDLE_RECORDS or size >= MAX_BUNDLE_BYTES
-            if full or monotonic() > deadline:
-                whole = Bundle(tuple(bundle), size, records)
-                yield self._hand_over(first or record, record, whole)
-                first, bundle, size, records = None, [], 0, 0
-                deadline = monotonic() + MAX_BUNDLE_SECONDS
-        if first is not None and record is not None:
-            yield self._hand_over(first, record, Bundle(tuple(bundle), size, records))
-
-    def _hand_over(
-        self,
-        first: FetchedRecord,
-        last: FetchedRecord,  # noqa: ARG002 - for others
-        bundle: Bundle,
-    ) -> FetchedRecord:
-        """Put a bundle where its reader finds it; return the record that Faust carries."""
-        self.shelf.put(Position(first.topic, first.partition, first.offset), bundle)
-        return first
-
-    def _put_on(self, shelf: Shelf) -> None:
-        self.shelf = shelf
-        # Where a fetch ended with an error, aiokafka delivers nothing of it, and it is read again.
-        shelf.forget_from(Position(self._tp.topic, self._tp.partition, self.next_fetch_offset))
-
-    @classmethod
-    def adopt(cls, records: PartitionRecords, shelf: Shelf) -> None:
-        """Turn the iterator of aiokafka, which nobody has read from yet, into one of ours."""
-        records.__class__ = cls
-        records._put_on(shelf)  # noqa: SLF001
-        unpacked = records._unpack_records()  # noqa: SLF001
-        records._records_iterator = records._bundle((r, r) for r in unpacked)  # noqa: SLF001
-
-
-class BundleRecord(FetchedRecord, frozen=True, gc=False):
-    """The last record of a bundle, which it carries."""
-
-    bundle: Bundle
-
-
-class ChangelogRecords(BundledRecords):
-    """Yields the last record of each bundle, with the bundle."""
-
-    def _hand_over(
-        self,
-        first: FetchedRecord,  # noqa: ARG002 - for others
-        last: FetchedRecord,
-        bundle: Bundle,
-    ) -> FetchedRecord:
-        self.shelf.count(last.topic, bundle)
-        return BundleRecord(**msgspec.structs.asdict(last), bundle=bundle)
+_Judge: TypeAlias = Callable[[TopicPartition, list[BatchRecord]], Iterator[Examined]]
+_Found: TypeAlias = tuple[BatchRecord, _Judge]
+"""A record, or one that stands for a batch that cannot be read, and what to do with it."""
 
 
 class FilteredRecords(BundledRecords):
@@ -494,11 +281,6 @@ class FilteredRecords(BundledRecords):
         self._searched_to = self.next_fetch_offset
 
 
-_Judge: TypeAlias = Callable[[TopicPartition, list[BatchRecord]], Iterator[Examined]]
-_Found: TypeAlias = tuple[BatchRecord, _Judge]
-"""A record, or one that stands for a batch that cannot be read, and what to do with it."""
-
-
 def _check_offsets(header: BatchHeader, records: Sequence[Any]) -> None:
     """Check that records follow each other inside of their batch.
 
@@ -519,93 +301,3 @@ def _read_unusual(
         return [read_record(header, payload, span) for span in spans]
     except ValueError as error:
         raise UnreadableBatchError(str(error)) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How the records of each topic are read; a topic that is not named is left as it is.
-
-    Attributes:
-        shelf: where bundles wait for their agents.
-        bundled: topics whose records are bundled whole.
-        changelogs: topics whose records are bundled for their tables.
-        record_filter: the filter of the input topics, None to leave them as they are.
-        depth: where the filter drops records.
-        native: whether `firstseen-native` passes over batches in which nothing stands.
-    """
-
-    shelf: Shelf
-    bundled: frozenset[str]
-    changelogs: frozenset[str]
-    record_filter: RecordFilter | None
-    depth: Depth
-    native: bool = False
-
-    def bundles(self, topic: str) -> bool:
-        """Whether records of this topic reach their agent in bundles."""
-        return topic in self.filtered or topic in self.bundled
-
-    @property
-    def filtered(self) -> frozenset[str]:
-        """The topics whose records the filter reads."""
-        return frozenset() if self.record_filter is None else self.record_filter.topics
-
-
-class FilteringFetcher(Fetcher):
-    """Makes bundles of what a fetch brought, before anybody reads from it."""
-
-    reading: Reading
-    _scan: BatchScan
-
-    @classmethod
-    def adopt(cls, fetcher: Fetcher, reading: Reading) -> None:
-        """Turn a fetcher that has not fetched yet (no subscription) into one of ours."""
-        fetcher.__class__ = cls
-        fetcher.reading = reading
-        if reading.record_filter is not None:
-            fetcher._scan = batch_scan(  # noqa: SLF001
-                reading.record_filter,
-                native=reading.native,
-                check_crcs=fetcher._check_crcs,  # noqa: SLF001
-            )
-        FetchClient.adopt(fetcher._client, reading.filtered)  # noqa: SLF001
-
-    @property
-    def answered_at(self) -> float:
-        """When a broker answered last (`time.monotonic`)."""
-        answered_at: float = self._client.answered_at
-        return answered_at
-
-    async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> bool:
-        try:
-            wake_up: bool = await super()._proc_fetch_request(assignment, node_id, request)
-        finally:
-            views = self._client.take_views(request)
-        # Still in the synchronous step that filled self._records: no reader came in between.
-        for topic, partitions in request.topics:
-            for partition, *_ in partitions:
-                tp = TopicPartition(topic, partition)
-                self._take_over(tp, views.get(tp))
-        return wake_up
-
-    def _take_over(self, tp: TopicPartition, data: memoryview | None) -> None:
-        result = self._records.get(tp)
-        if type(result) is not FetchResult:
-            return
-        records = result._partition_records  # noqa: SLF001
-        if type(records) is not PartitionRecords:
-            return  # waits from an earlier fetch, and is ours already
-        reading = self.reading
-        if tp.topic in reading.bundled:
-            BundledRecords.adopt(records, reading.shelf)
-        elif tp.topic in reading.changelogs:
-            ChangelogRecords.adopt(records, reading.shelf)
-        elif reading.record_filter is not None and data is not None:
-            FilteredRecords.adopt_filtered(
-                records,
-                reading.shelf,
-                reading.record_filter,
-                reading.depth,
-                data=data,
-                scan=self._scan,
-            )

@@ -1,0 +1,114 @@
+"""Bundles in the place of records: what aiokafka fetched, gathered as it is read.
+
+aiokafka hands each partition's share of a fetch response to a `PartitionRecords`, an iterator that
+parses batches and yields records, and takes the next position from it. Here that iterator is
+replaced by one that yields a record for each bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any
+
+import msgspec
+from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.structs import TopicPartition
+
+from pipeline.record import Position
+from pipeline.stream.transport.bundles import (
+    MAX_BUNDLE_BYTES,
+    MAX_BUNDLE_RECORDS,
+    MAX_BUNDLE_SECONDS,
+    Bundle,
+    FetchedRecord,
+    Shelf,
+)
+from pipeline.stream.transport.record_filter import Item
+
+
+class BundledRecords(PartitionRecords):
+    """Yields the first record of each bundle and puts the bundle on the shelf."""
+
+    shelf: Shelf
+    next_fetch_offset: int
+
+    def _consumer_record(self, tp: TopicPartition, record: Any) -> FetchedRecord:
+        if type(record) is FetchedRecord:
+            return record
+        return FetchedRecord(
+            tp.topic,
+            tp.partition,
+            record.offset,
+            record.timestamp,
+            record.timestamp_type,
+            record.key,
+            record.value,
+            tuple(record.headers) if record.headers else (),
+        )
+
+    def _bundle(
+        self, items: Iterator[tuple[FetchedRecord, Item | None]]
+    ) -> Iterator[FetchedRecord]:
+        """Gather items; a record with None was judged and dropped."""
+        first: FetchedRecord | None = None
+        record: FetchedRecord | None = None
+        bundle: list[Item] = []
+        size = records = 0
+        deadline = monotonic() + MAX_BUNDLE_SECONDS
+        for record, item in items:
+            if item is not None:
+                first = first or record
+                bundle.append(item)
+                size += item.size
+                records += item.records
+            full = records >= MAX_BUNDLE_RECORDS or size >= MAX_BUNDLE_BYTES
+            if full or monotonic() > deadline:
+                whole = Bundle(tuple(bundle), size, records)
+                yield self._hand_over(first or record, record, whole)
+                first, bundle, size, records = None, [], 0, 0
+                deadline = monotonic() + MAX_BUNDLE_SECONDS
+        if first is not None and record is not None:
+            yield self._hand_over(first, record, Bundle(tuple(bundle), size, records))
+
+    def _hand_over(
+        self,
+        first: FetchedRecord,
+        last: FetchedRecord,  # noqa: ARG002 - for others
+        bundle: Bundle,
+    ) -> FetchedRecord:
+        """Put a bundle where its reader finds it; return the record that Faust carries."""
+        self.shelf.put(Position(first.topic, first.partition, first.offset), bundle)
+        return first
+
+    def _put_on(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        # Where a fetch ended with an error, aiokafka delivers nothing of it, and it is read again.
+        shelf.forget_from(Position(self._tp.topic, self._tp.partition, self.next_fetch_offset))
+
+    @classmethod
+    def adopt(cls, records: PartitionRecords, shelf: Shelf) -> None:
+        """Turn the iterator of aiokafka, which nobody has read from yet, into one of ours."""
+        records.__class__ = cls
+        records._put_on(shelf)  # noqa: SLF001
+        unpacked = records._unpack_records()  # noqa: SLF001
+        records._records_iterator = records._bundle((r, r) for r in unpacked)  # noqa: SLF001
+
+
+class BundleRecord(FetchedRecord, frozen=True, gc=False):
+    """The last record of a bundle, which it carries."""
+
+    bundle: Bundle
+
+
+class ChangelogRecords(BundledRecords):
+    """Yields the last record of each bundle, with the bundle."""
+
+    def _hand_over(
+        self,
+        first: FetchedRecord,  # noqa: ARG002 - for others
+        last: FetchedRecord,
+        bundle: Bundle,
+    ) -> FetchedRecord:
+        self.shelf.count(last.topic, bundle)
+        return BundleRecord(**msgspec.structs.asdict(last), bundle=bundle)

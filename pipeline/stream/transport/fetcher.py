@@ -1,0 +1,107 @@
+"""A fetcher whose partitions are read by iterators of ours, chosen by topic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
+from aiokafka.structs import TopicPartition
+
+from pipeline.stream.transport.bundled_records import BundledRecords, ChangelogRecords
+from pipeline.stream.transport.bundles import Shelf
+from pipeline.stream.transport.connections import FetchClient
+from pipeline.stream.transport.filtered_records import FilteredRecords
+from pipeline.stream.transport.options import Depth
+from pipeline.stream.transport.record_filter import RecordFilter
+from pipeline.stream.transport.scanning import BatchScan, batch_scan
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the records of each topic are read; a topic that is not named is left as it is.
+
+    Attributes:
+        shelf: where bundles wait for their agents.
+        bundled: topics whose records are bundled whole.
+        changelogs: topics whose records are bundled for their tables.
+        record_filter: the filter of the input topics, None to leave them as they are.
+        depth: where the filter drops records.
+        native: whether `firstseen-native` passes over batches in which nothing stands.
+    """
+
+    shelf: Shelf
+    bundled: frozenset[str]
+    changelogs: frozenset[str]
+    record_filter: RecordFilter | None
+    depth: Depth
+    native: bool = False
+
+    def bundles(self, topic: str) -> bool:
+        """Whether records of this topic reach their agent in bundles."""
+        return topic in self.filtered or topic in self.bundled
+
+    @property
+    def filtered(self) -> frozenset[str]:
+        """The topics whose records the filter reads."""
+        return frozenset() if self.record_filter is None else self.record_filter.topics
+
+
+class FilteringFetcher(Fetcher):
+    """Makes bundles of what a fetch brought, before anybody reads from it."""
+
+    reading: Reading
+    _scan: BatchScan
+
+    @classmethod
+    def adopt(cls, fetcher: Fetcher, reading: Reading) -> None:
+        """Turn a fetcher that has not fetched yet (no subscription) into one of ours."""
+        fetcher.__class__ = cls
+        fetcher.reading = reading
+        if reading.record_filter is not None:
+            fetcher._scan = batch_scan(  # noqa: SLF001
+                reading.record_filter,
+                native=reading.native,
+                check_crcs=fetcher._check_crcs,  # noqa: SLF001
+            )
+        FetchClient.adopt(fetcher._client, reading.filtered)  # noqa: SLF001
+
+    @property
+    def answered_at(self) -> float:
+        """When a broker answered last (`time.monotonic`)."""
+        answered_at: float = self._client.answered_at
+        return answered_at
+
+    async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> bool:
+        try:
+            wake_up: bool = await super()._proc_fetch_request(assignment, node_id, request)
+        finally:
+            views = self._client.take_views(request)
+        # Still in the synchronous step that filled self._records: no reader came in between.
+        for topic, partitions in request.topics:
+            for partition, *_ in partitions:
+                tp = TopicPartition(topic, partition)
+                self._take_over(tp, views.get(tp))
+        return wake_up
+
+    def _take_over(self, tp: TopicPartition, data: memoryview | None) -> None:
+        result = self._records.get(tp)
+        if type(result) is not FetchResult:
+            return
+        records = result._partition_records  # noqa: SLF001
+        if type(records) is not PartitionRecords:
+            return  # waits from an earlier fetch, and is ours already
+        reading = self.reading
+        if tp.topic in reading.bundled:
+            BundledRecords.adopt(records, reading.shelf)
+        elif tp.topic in reading.changelogs:
+            ChangelogRecords.adopt(records, reading.shelf)
+        elif reading.record_filter is not None and data is not None:
+            FilteredRecords.adopt_filtered(
+                records,
+                reading.shelf,
+                reading.record_filter,
+                reading.depth,
+                data=data,
+                scan=self._scan,
+            )
