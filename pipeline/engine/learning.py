@@ -25,7 +25,10 @@ from typing import Any, Final
 
 import msgspec
 
+from pipeline.engine.quota_rows import ROW_FORMAT, StartRow, decode_start, encode_row
+from pipeline.engine.tables import Table
 from pipeline.engine.timestamp import format_timestamp
+from pipeline.engine.wire import NewTerm
 
 START: Final = b"l"
 """The first byte of a start row's key; the history id follows."""
@@ -49,6 +52,50 @@ class LearningPeriods:
     def of(self, rule_id: str) -> int:
         """Return how long a rule learns."""
         return self.by_rule.get(rule_id, self.default_ms)
+
+
+def start_key(history: str) -> bytes:
+    """Return the key of a history's start row."""
+    return START + history.encode()
+
+
+class Learning:
+    """Says of each new term whether its history learns, and notes where it began and ended.
+
+    Args:
+        table: the partition's state.
+        periods: how long each rule learns.
+    """
+
+    def __init__(self, table: Table, periods: LearningPeriods) -> None:
+        self._table = table
+        self._periods = periods
+
+    def until(self, new_term: NewTerm, offset: int, *, told: bool) -> int | None:
+        """Return when a candidate's history begins to tell (epoch milliseconds); None if it does.
+
+        Args:
+            new_term: the candidate.
+            offset: its offset.
+            told: whether it was decided before, and told.
+
+        Raises:
+            StateError: a row cannot be read.
+        """
+        if not new_term.history:
+            return None
+        key = start_key(new_term.history)
+        value = self._table.get(key)
+        before = None if value is None else decode_start(value)
+        reached_ms = max(new_term.time_ms, new_term.clock_ms)
+        row = before or StartRow(ROW_FORMAT, new_term.rule.id, reached_ms, offset)
+        period_ms = self._periods.of(new_term.rule.id)
+        until_ms = row.start_ms + period_ms
+        if row.ended is None and (told or not period_ms or reached_ms >= until_ms):
+            row = msgspec.structs.replace(row, ended=offset)
+        if row is not before:
+            self._table.put(key, encode_row(row))
+        return until_ms if row.ended is None or offset < row.ended else None
 
 
 def mark_learning(alert: bytes, until_ms: int) -> bytes:

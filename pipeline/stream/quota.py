@@ -66,7 +66,7 @@ class QuotaAgent:
             for number in self._table.active_partitions():
                 table = self._table.partition(number)
                 quota = Quota(table, dedupe_ms=self._dedupe_ms, learning=self._learning)
-                quota.recover(number, table.items())
+                quota.recover(table.items())
                 self._open[number] = (table, quota)
         except Exception as exc:  # noqa: BLE001 - Faust would swallow it
             self._app.fail(exc)
@@ -84,7 +84,7 @@ class QuotaAgent:
         table.read_ahead(quota.rows_of(candidate for _, candidate in candidates))
         outputs: list[Output] = []
         for offset, candidate in candidates:
-            place = (offset, message.partition, now_ms(), committed)
+            place = (offset, now_ms(), committed)
             if isinstance(candidate, CloseWindow):
                 decision = quota.close(candidate, *place)
                 # Where it came too early, because a clock was set back, it may be sent again.
@@ -182,7 +182,7 @@ class QuotaAgent:
         """Ask, through the topic, to close windows that ended: the log keeps the order exact."""
         try:
             for number, (_, quota) in list(self._open.items()):
-                for _partition, tick in quota.ended(now_ms()):
+                for tick in quota.ended(now_ms()):
                     if _mark(number, tick) not in self._closing:
                         self._closing.add(_mark(number, tick))
                         await self._send_tick(number, tick)

@@ -72,7 +72,7 @@ def run(terms: int, bound: int, folder: Path, say: Callable[[str], object]) -> b
         for offset, each in enumerate(flood(QUIET_HOSTS, terms), QUIET_HOSTS):
             found = first_seen.observe(each, offset, offset)
             new += found.new
-            quota.admit(new_term(each), offset, 0, each.time_ms, offset)
+            quota.admit(new_term(each), offset, each.time_ms, offset)
             refused += not found.remembered
         seconds = time.process_time() - begun
         growth = process.memory_info().rss - warm

@@ -240,7 +240,7 @@ class Fuzzed:
         if isinstance(read, CloseWindow):
             raise TypeError("a new term was read as a tick")
         now_ms = _START_MS + self._candidates * 1_000
-        decision = self._quota.admit(read, self._candidates, 0, now_ms, self._candidates - 100)
+        decision = self._quota.admit(read, self._candidates, now_ms, self._candidates - 100)
         figures.verdicts[decision.verdict.value] += 1
         for output in decision.outputs:
             document = orjson.loads(output.value)

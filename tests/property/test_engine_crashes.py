@@ -343,7 +343,7 @@ class QuotaDriver:
 
     def start(self) -> None:
         self.quota = Quota(self.table, **self.options)
-        self.quota.recover(0, self.table.items())
+        self.quota.recover(self.table.items())
         self.position = self.committed
 
     def process(self, records: int, clock: list[int]) -> None:
@@ -351,7 +351,7 @@ class QuotaDriver:
         for offset in range(self.position, min(self.position + records, len(self.log))):
             entry, now_ms = self.log[offset], clock[offset]
             decide = self.quota.close if isinstance(entry, CloseWindow) else self.quota.admit
-            decision = decide(entry, offset, 0, now_ms, self.committed)  # type: ignore[arg-type]
+            decision = decide(entry, offset, now_ms, self.committed)  # type: ignore[arg-type]
             self.waiting += decision.outputs
             self.position = offset + 1
         if self.bundled:
@@ -540,7 +540,7 @@ def test_the_quota_holds_whatever_the_clock_does_between_crashes(
 
     windows = told_once(driver)
     assert all(number <= 3 for (verdict, _), number in windows.items() if verdict == "alert")
-    open_windows = {tick.window_start_ms for _, tick in driver.quota.ended(10**15)}
+    open_windows = {tick.window_start_ms for tick in driver.quota.ended(10**15)}
     assert summaries(driver) == {
         summary_id(RULE.id, start_ms).encode(): number
         for (verdict, start_ms), number in windows.items()
@@ -578,7 +578,7 @@ def test_no_clock_that_is_far_ahead_puts_off_a_summary(
     # From here on the clock is right, and ticks come whenever they are asked for.
     end = clock[-1]
     for now_ms in (end, end + 20 + 2 * RULE.interval_ms):
-        driver.log += [tick for _, tick in driver.quota.ended(now_ms)]
+        driver.log += driver.quota.ended(now_ms)
         driver.process(len(driver.log), [now_ms] * len(driver.log))
     driver.commit(0)
 
@@ -633,10 +633,10 @@ def test_summaries_account_for_every_overflow(steps: list[int]) -> None:
     outputs: list[Output] = []
     offset = 0
     for number, now_ms in enumerate(clock):
-        outputs += quota.admit(candidate(number), offset, 0, now_ms, offset).outputs
+        outputs += quota.admit(candidate(number), offset, now_ms, offset).outputs
         offset += 1
-    for _, tick in quota.ended(clock[-1] + RULE.interval_ms):
-        outputs += quota.close(tick, offset, 0, clock[-1] + RULE.interval_ms, offset).outputs
+    for tick in quota.ended(clock[-1] + RULE.interval_ms):
+        outputs += quota.close(tick, offset, clock[-1] + RULE.interval_ms, offset).outputs
         offset += 1
 
     windows = Counter(now_ms // RULE.interval_ms for now_ms in clock)
@@ -652,10 +652,10 @@ def test_summaries_account_for_every_overflow(steps: list[int]) -> None:
 def test_the_verdict_of_a_tick_that_comes_too_early_is_no_output() -> None:
     quota = Quota(MemoryTable())
     for number in range(5):
-        quota.admit(candidate(number), number, 0, 1_000, 0)
+        quota.admit(candidate(number), number, 1_000, 0)
 
-    early = quota.close(CloseWindow(RULE, 1_000), 5, 0, 1_009, 0)
-    due = quota.close(CloseWindow(RULE, 1_000), 6, 0, 1_010, 0)
+    early = quota.close(CloseWindow(RULE, 1_000), 5, 1_009, 0)
+    due = quota.close(CloseWindow(RULE, 1_000), 6, 1_010, 0)
 
     assert early.outputs == ()
     assert [Verdict.ALERT, 1] == [due.verdict, len(due.outputs)]

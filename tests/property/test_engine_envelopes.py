@@ -128,9 +128,9 @@ class Stages:
         read = decode_candidate(value)
         for now_ms in (NOW_MS, NOW_MS + 86_400_000):
             if isinstance(read, CloseWindow):
-                decision = self.quota.close(read, self.offset, 0, now_ms, 0)
+                decision = self.quota.close(read, self.offset, now_ms, 0)
             else:
-                decision = self.quota.admit(read, self.offset, 0, now_ms, 0)
+                decision = self.quota.admit(read, self.offset, now_ms, 0)
             for output in decision.outputs:
                 orjson.loads(output.value)
 
