@@ -1,4 +1,4 @@
-//! Times as nearly all events spell them; `pipeline/engine/timestamp.py` reads all others.
+//! Times as nearly all events spell them; `pipeline/rules/timestamp.py` reads all others.
 
 /// `MIN_MS`, `MAX_MS` and `EARLIEST_MS` in `timestamp.py`.
 pub const MIN_MS: i64 = -62_135_596_800_000;

@@ -28,10 +28,10 @@ from pipeline.engine.first_seen import Sighting
 from pipeline.engine.identity import summary_id
 from pipeline.engine.paths import ManyLeaves
 from pipeline.engine.reason import REASON_FIELDS, describe_event
-from pipeline.engine.timestamp import format_timestamp
 from pipeline.engine.wire import NewTerm, Observation, RuleRef
 from pipeline.errors import DecodeError
 from pipeline.rules.model import Rule, Technique
+from pipeline.rules.timestamp import MAX_MS, format_timestamp
 from pipeline.types import Term
 
 ECS_VERSION: Final = "9.0.0"
@@ -230,7 +230,7 @@ def _new_term(observation: Observation, document: dict[str, Any], clock_ms: int)
         source_timestamp_ms=observation.source.timestamp_ms,
         alert=msgspec.Raw(_dump(document)),
         history=observation.history if observation.terms else "",
-        clock_ms=clock_ms,
+        clock_ms=min(clock_ms, MAX_MS),  # a damaged row may have moved the clock
     )
 
 

@@ -16,7 +16,6 @@ from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.identity import canonical_term
 from pipeline.engine.index import DATA_STREAM_FIELDS
 from pipeline.engine.seen import EVENT_ID
-from pipeline.engine.timestamp import TIMESTAMP
 from pipeline.engine.wire import encode_term
 from pipeline.kql import (
     FieldTable,
@@ -33,6 +32,7 @@ from pipeline.kql.values import KeywordType, ValueType
 from pipeline.rules.compiled import CompiledRule
 from pipeline.rules.reads import parts_by_field, paths_read
 from pipeline.rules.ruleset import RuleSet
+from pipeline.rules.timestamp import TIMESTAMP
 from pipeline.types import Event, Term
 
 if TYPE_CHECKING:

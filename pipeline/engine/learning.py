@@ -27,8 +27,8 @@ import msgspec
 
 from pipeline.engine.quota_rows import ROW_FORMAT, StartRow, decode_start, encode_row
 from pipeline.engine.tables import Table
-from pipeline.engine.timestamp import format_timestamp
 from pipeline.engine.wire import NewTerm
+from pipeline.rules.timestamp import format_timestamp
 
 START: Final = b"l"
 """The first byte of a start row's key; the history id follows."""

@@ -25,7 +25,6 @@ from pipeline.engine.index import index_of
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.rule_index import RuleIndex
 from pipeline.engine.seen import RuleMatch, Seen
-from pipeline.engine.timestamp import MAX_MS, EffectiveTime, effective_time, is_usable
 from pipeline.engine.wire import NewTerm, Observation, RuleRef
 from pipeline.errors import RecordError, TimestampError, TooCostlyError
 from pipeline.kql import Budget, Memo
@@ -33,6 +32,7 @@ from pipeline.record import Record
 from pipeline.rules.compiled import CompiledRule
 from pipeline.rules.model import Rule, RuleType
 from pipeline.rules.ruleset import RuleSet
+from pipeline.rules.timestamp import MAX_MS, EffectiveTime, effective_time, is_usable
 from pipeline.types import Term
 
 MAX_TUPLES: Final = 10_000

@@ -11,21 +11,12 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from pipeline.kql import Memo
 from pipeline.kql.fields import as_dict, scalar_reader
 from pipeline.types import Event
 
 
-def values(event: Event, path: str, memo: Memo | None = None) -> Any:
-    """Return the values at a path, as `pipeline.kql.fields.Read` does; null is no value.
-
-    Objects are no values, so a path that leads to an object has none.
-    """
-    return _reader(path)(as_dict(event), memo)
-
-
 def leaves(event: Event, path: str) -> list[Any]:
-    """Return the `values` at a path as a list."""
+    """Return the values at a path; null is none, nor is an object."""
     found = _reader(path)(as_dict(event))
     if found is None:
         return []

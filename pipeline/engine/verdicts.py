@@ -26,10 +26,10 @@ from pipeline.engine.alike import ApartTerm, Reader, Spelled, spelled
 from pipeline.engine.forwarded import NativeForwardedCache
 from pipeline.engine.identity import alert_id_opening, named_identity
 from pipeline.engine.match import Disposition, Outcome
-from pipeline.engine.timestamp import usable_time
 from pipeline.engine.wire import RuleRef, observation_opening
 from pipeline.rules.compiled import CompiledRule
 from pipeline.rules.ruleset import RuleSet
+from pipeline.rules.timestamp import usable_time
 
 if TYPE_CHECKING:
     import firstseen_native

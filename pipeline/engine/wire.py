@@ -22,9 +22,9 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES, term_key
-from pipeline.engine.timestamp import MAX_MS, MIN_MS
 from pipeline.errors import DecodeError
 from pipeline.rules.model import Rule
+from pipeline.rules.timestamp import MAX_MS, MIN_MS
 from pipeline.types import Term
 
 Moment: TypeAlias = Annotated[int, msgspec.Meta(ge=MIN_MS, le=MAX_MS)]
@@ -205,7 +205,7 @@ class NewTerm(msgspec.Struct, frozen=True, tag="new_term"):
     source_timestamp_ms: Stamp
     alert: msgspec.Raw
     history: str = ""
-    clock_ms: int = 0
+    clock_ms: Moment = 0
 
 
 class CloseWindow(msgspec.Struct, frozen=True, tag="close_window"):

@@ -45,7 +45,6 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import Consumer
 
 from pipeline.config import Settings
-from pipeline.engine.timestamp import format_timestamp
 from pipeline.history.checkpoint import (
     Checkpoint,
     CheckpointStore,
@@ -62,6 +61,7 @@ from pipeline.history.log_reader import LogReader
 from pipeline.history.sender import Sender
 from pipeline.kafka.clients import consumer
 from pipeline.rules import CompiledRule, RuleSet
+from pipeline.rules.timestamp import format_timestamp
 
 _SAVE_SECONDS: Final = 5.0
 _BUFFER_KIB: Final = 16_384

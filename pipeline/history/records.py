@@ -7,8 +7,8 @@ import orjson
 
 from pipeline.engine.first_seen import Row
 from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES, term_key
-from pipeline.engine.timestamp import format_timestamp, parse_timestamp
 from pipeline.engine.wire import Count, Learn, Length, check_terms
+from pipeline.rules.timestamp import format_timestamp, parse_timestamp
 from pipeline.types import Term
 
 

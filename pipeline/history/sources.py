@@ -23,23 +23,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any, Final
 
 import orjson
 
+from pipeline.config import Settings
+from pipeline.config.match_stage import match_stage
 from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.identity import portable
-from pipeline.engine.match import MatchStage
 from pipeline.engine.paths import leaves
 from pipeline.engine.prefilter import Prefilter
-from pipeline.engine.timestamp import MAX_MS, parse_timestamp
 from pipeline.engine.wire import Learn
 from pipeline.errors import DecodeError, EventsFileError
 from pipeline.history.records import HistoryRow, decode_history_row
-from pipeline.record import NO_TIMESTAMP, Position, Record
-from pipeline.replay.events import STDIN, EventLine
+from pipeline.replay.events import EventLine, record_of_line
 from pipeline.rules import CompiledRule, RuleSet
+from pipeline.rules.timestamp import MAX_MS, parse_timestamp
 from pipeline.types import Term
 
 FORMATS: Final = ("firstseen", "alerts", "aggregation", "events")
@@ -79,11 +78,11 @@ class PastReader:
 
     Args:
         ruleset: the rules that there is something to learn for.
+        settings: how events are judged.
         now_ms: the wall clock; nothing was seen later than that.
         rule_id: only this rule learns. Needed for an aggregation, which does not name its rule.
         into_current: rows of a history that the rule no longer has (its query has changed since)
             go into the one it has now.
-        match_index: whether a rule's index patterns are asked, for events.
 
     Attributes:
         past: what was counted so far.
@@ -92,18 +91,18 @@ class PastReader:
     def __init__(
         self,
         ruleset: RuleSet,
+        settings: Settings,
         *,
         now_ms: int,
         rule_id: str | None = None,
         into_current: bool = False,
-        match_index: bool = True,
     ) -> None:
         self.past = Past()
         self._ruleset = ruleset
+        self._settings = settings
         self._now_ms = now_ms
         self._rule_id = rule_id
         self._into_current = into_current
-        self._match_index = match_index
 
     def read(self, kind: str, lines: Iterable[EventLine]) -> Iterator[Learn]:
         """Yield what is learned, each term tuple once if memory allows.
@@ -222,15 +221,11 @@ class PastReader:
     # -- events
 
     def _events(self, lines: Iterable[EventLine]) -> Iterator[Learn]:
-        stage = MatchStage(
-            self._ruleset,
-            limits=DecodeLimits(),
-            prefilter=Prefilter.from_ruleset(self._ruleset),
-            match_index=self._match_index,
-            include_event=False,
-        )
+        prefilter = Prefilter.from_ruleset(self._ruleset)
+        stage = match_stage(self._settings, self._ruleset, prefilter)
         for line in _filled(lines):
-            outcome = stage.process(_record(line, self.past.read, self._now_ms))
+            record = record_of_line(line, self.past.read, min(self._now_ms, MAX_MS))
+            outcome = stage.process(record)
             self.past.read += 1
             if outcome.error is not None:
                 self.past.skipped[outcome.error.reason] += 1
@@ -382,16 +377,4 @@ def _timed(learned: Learn, first_ms: int, last_ms: int, count: int) -> Learn:
         last_ms=last_ms,
         count=count,
         row=learned.row,
-    )
-
-
-def _record(line: EventLine, number: int, now_ms: int) -> Record:
-    topic = STDIN if line.path == STDIN else PurePath(line.path).name
-    return Record(
-        position=Position(topic, 0, number),
-        key=None,
-        value=line.value,
-        headers=(),
-        timestamp_ms=NO_TIMESTAMP,
-        arrival_ms=min(now_ms, MAX_MS),
     )

@@ -26,7 +26,6 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any, Final
 
 from pipeline.engine.alert import build_alert
@@ -35,12 +34,11 @@ from pipeline.engine.first_seen import FirstSeen
 from pipeline.engine.match import Disposition, MatchStage, Outcome
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.tables import Table
-from pipeline.engine.timestamp import MAX_MS
 from pipeline.engine.wire import NewTerm, Observation
 from pipeline.errors import StateError
-from pipeline.record import NO_TIMESTAMP, Position, Record
-from pipeline.replay.events import STDIN, EventLine
+from pipeline.replay.events import EventLine, record_of_line
 from pipeline.rules.ruleset import RuleSet
+from pipeline.rules.timestamp import MAX_MS
 
 RUN_KEY: Final = b"replay/run"
 """Where the table keeps the number of the last run. No first seen key has this length."""
@@ -203,24 +201,14 @@ class Replay:
         if not line.value or line.value.isspace():
             self.stats.blank += 1
             return
-        outcome = self._match.process(self._record(line, offset))
+        now_ms = self._settings.now_ms
+        arrival_ms = MAX_MS if now_ms is None else now_ms
+        outcome = self._match.process(record_of_line(line, offset, arrival_ms))
         self._count(outcome, line)
         for observation in outcome.observations:
             yield from self._observe(observation)
         for new_term in outcome.new_terms:
             yield from self._tell(new_term)
-
-    def _record(self, line: EventLine, offset: int) -> Record:
-        topic = "stdin" if line.path == STDIN else PurePath(line.path).name
-        now_ms = self._settings.now_ms
-        return Record(
-            position=Position(topic, 0, offset),
-            key=None,
-            value=line.value,
-            headers=(),
-            timestamp_ms=NO_TIMESTAMP,
-            arrival_ms=MAX_MS if now_ms is None else now_ms,
-        )
 
     def _observe(self, observation: Observation) -> Iterator[bytes]:
         offset = self._observed

@@ -26,7 +26,8 @@ class CompiledRule:
             of an event (semantics of Elasticsearch's doc values). Empty for other types, and
             where a field has no terms.
         history_id: 16 hex digits that name the rule's history: another query, other filters or
-            other fields are another history, as they are for Kibana.
+            other fields are another history, as they are for Kibana, and so is another
+            `timestamp_override`.
         clauses: what the JSON of every event that matches holds; empty if nothing is known.
         searches: whether the rule's index patterns take in an index of this name.
         patterns: the searches for the patterns of the rule and of all that it shares memos with.

@@ -225,7 +225,9 @@ RULE_KEYS: Mapping[str, Key] = MappingProxyType(
         ),
         "max_signals": Key(POSITIVE, "alerts per `interval`; what exceeds it overflows; 100"),
         "timestamp_override": Key(
-            FIELD_NAME, "the field that holds an event's time, before `@timestamp`"
+            FIELD_NAME,
+            "the field that holds an event's time, before `@timestamp`; another one begins a new "
+            "history",
         ),
         "timestamp_override_fallback_disabled": Key(
             FLAG,

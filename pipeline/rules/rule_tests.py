@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.errors import TimestampError
 from pipeline.kql import Explanation, explain
 from pipeline.rules.compiled import CompiledRule
 from pipeline.rules.history import is_new
 from pipeline.rules.model import RuleTest
 from pipeline.rules.schema import shortened
+from pipeline.rules.timestamp import effective_time
 from pipeline.types import Event, Term
 
 _FIRST_TIME_MS = 1_700_000_000_000
@@ -45,9 +47,9 @@ class TestResult:
 def run_tests(compiled: CompiledRule) -> list[TestResult]:
     """Run every test of a rule, each with a history of its own.
 
-    Events are judged in their order. The time of an event is the one the rule goes by (its
-    `timestamp_override`, else `@timestamp`); an event without one is taken a second after the
-    event before it. The verdict is `pipeline.rules.history.is_new`, the engine's own.
+    Events are judged in their order. Their times (`pipeline.rules.timestamp`) and the verdict
+    (`pipeline.rules.history.is_new`) are the engine's own; an event without a usable time is taken
+    a second after the event before it.
     """
     return [_run(compiled, test) for test in compiled.rule.tests]
 
@@ -76,26 +78,14 @@ def _run(compiled: CompiledRule, test: RuleTest) -> TestResult:
 
 
 def _times(compiled: CompiledRule, test: RuleTest) -> Iterator[int]:
-    readers = [compiled.fields.terms(name) for name in _time_fields(compiled)]
-    time_ms = _FIRST_TIME_MS
+    rule, time_ms = compiled.rule, _FIRST_TIME_MS
+    fallback = not rule.timestamp_override_fallback_disabled
     for event in test.events:
-        written = next((value for read in readers for value in read(event)), None)
-        time_ms = written if isinstance(written, int) else time_ms + _STEP_MS
+        try:
+            time_ms = effective_time(event, rule.timestamp_override, fallback=fallback).time_ms
+        except TimestampError:  # the time of its record counts, and records come in order
+            time_ms += _STEP_MS
         yield time_ms
-
-
-def _time_fields(compiled: CompiledRule) -> list[str]:
-    """The fields that may hold an event's time, the first one first, where they have a type."""
-    rule = compiled.rule
-    names = [rule.timestamp_override] if rule.timestamp_override else []
-    if not (names and rule.timestamp_override_fallback_disabled):
-        names.append("@timestamp")
-    return [name for name in names if _is_date(compiled, name)]
-
-
-def _is_date(compiled: CompiledRule, name: str) -> bool:
-    field = compiled.fields.get(name)
-    return field is not None and field.type in {"date", "date_nanos"}
 
 
 def _judge(

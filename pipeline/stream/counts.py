@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from pipeline.engine.match import Disposition, Outcome
-from pipeline.engine.timestamp import is_usable
+from pipeline.rules.timestamp import is_usable
 from pipeline.telemetry.metrics import Metrics
 
 

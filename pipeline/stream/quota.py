@@ -12,9 +12,9 @@ from faust.types import TP
 from pipeline.config.values import milliseconds
 from pipeline.engine.learning import LearningPeriods
 from pipeline.engine.quota import Output, Quota, Verdict
-from pipeline.engine.timestamp import is_usable
 from pipeline.engine.wire import CloseWindow, NewTerm, decode_candidate, encode
 from pipeline.errors import DecodeError
+from pipeline.rules.timestamp import is_usable
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
 from pipeline.stream.records import now_ms, record_of_consumer

@@ -18,11 +18,11 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.embedded.process import wait_until
-from pipeline.engine.timestamp import parse_timestamp
 from pipeline.history.log_judge import LogJudge
 from pipeline.kql import FieldTable
 from pipeline.record import NO_TIMESTAMP
 from pipeline.rules import RuleSet, load_rules
+from pipeline.rules.timestamp import parse_timestamp
 from tests.chaos.clock import ClockFile
 from tests.clients import Sent, read_all
 from tests.deployment import Deployment, NewDeployment

@@ -17,13 +17,13 @@ from pipeline.engine import paths
 from pipeline.engine.alike import Reader, native_reader
 from pipeline.engine.decode import DecodeLimits, decode
 from pipeline.engine.match import NO_MATCH, Disposition, MatchStage, Outcome
-from pipeline.engine.timestamp import usable_time
 from pipeline.engine.verdicts import Verdicts
 from pipeline.engine.wire import encode
 from pipeline.kql import FieldTable, format_query
 from pipeline.record import Position, Record
 from pipeline.rules.model import NewTerms, Rule
 from pipeline.rules.ruleset import RuleSet
+from pipeline.rules.timestamp import usable_time
 from pipeline.stream.judging import Judge
 from pipeline.stream.records import LOG_APPEND_TIME
 from pipeline.stream.transport.bundles import FetchedRecord

@@ -22,11 +22,11 @@ from pipeline.engine.first_seen import FirstSeen, rows
 from pipeline.engine.match import MatchStage, Outcome
 from pipeline.engine.sweep import Sweep, SweepSettings
 from pipeline.engine.tables import MemoryTable
-from pipeline.engine.timestamp import EARLIEST_MS, format_timestamp, parse_timestamp
 from pipeline.kql import FieldTable
 from pipeline.record import NO_TIMESTAMP, Position, Record
 from pipeline.rules.model import NewTerms, Rule
 from pipeline.rules.ruleset import RuleSet
+from pipeline.rules.timestamp import EARLIEST_MS, format_timestamp, parse_timestamp
 from tests.rules import new_terms_rule
 
 TESTS = Path(__file__).parents[2]
@@ -290,7 +290,10 @@ def test_its_alert_says_that_the_record_told_the_time() -> None:
         ("2024-05-01t12:00:00z", 0),
         ("2024-05-01 12:00:00", 0),
         ("2024-05-01T12:00Z", 0),
+        ("2024-05-01T12", 0),
         ("2024-05-01", -43_200_000),
+        ("2024-05", -43_200_000),
+        ("2024", -43_200_000 - (31 + 29 + 31 + 30) * 86_400_000),
         (NOON_MS, 0),
         (NOON_MS + 0.9, 0),
         (str(NOON_MS), 0),
@@ -309,7 +312,8 @@ def test_a_timestamp_stands_for_a_millisecond(value: Any, expected: int) -> None
     [
         "",
         "noon",
-        "2024",
+        "20-24",
+        "2024-05-01T12:00:00.",
         "2024-02-30",
         "2024-05-01T24:00:00Z",
         "2024-05-01T12:60:00Z",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.cli.history import FORMATS as OFFERED
-from pipeline.engine.timestamp import parse_timestamp
+from pipeline.config import Settings
 from pipeline.engine.wire import Learn
 from pipeline.errors import EventsFileError
 from pipeline.history import PastReader
@@ -15,6 +15,7 @@ from pipeline.history.sources import FORMATS
 from pipeline.kql import FieldTable
 from pipeline.replay import EventLine
 from pipeline.rules import RuleSet, load_rules
+from pipeline.rules.timestamp import parse_timestamp
 from tests.events import encode, library_event
 
 RULE = "852c1f19-68e8-43a6-9dce-340771fe1be3"
@@ -33,7 +34,8 @@ def lines(*values: Any) -> list[EventLine]:
 
 
 def read(ruleset: RuleSet, kind: str, *values: Any, **options: Any) -> tuple[list[Learn], Any]:
-    reader = PastReader(ruleset, now_ms=NOW_MS, **options)
+    settings = Settings.load(overrides=options.pop("overrides", None), environ={})
+    reader = PastReader(ruleset, settings, now_ms=NOW_MS, **options)
     return list(reader.read(kind, lines(*values))), reader.past
 
 
@@ -226,6 +228,16 @@ def test_events_teach_what_the_rules_match(ruleset: RuleSet) -> None:
 
     assert [(RULE, 2)] == [(each.rule_id, each.count) for each in learned]
     assert {"no_match": 2} == past.skipped
+
+
+def test_events_are_judged_under_the_settings_of_the_worker(ruleset: RuleSet) -> None:
+    large = encode({**library_event(executable="tool.exe"), "labels": {"note": "x" * 5_000}})
+
+    learned, past = read(ruleset, "events", large, overrides={"stream.max_event_bytes": "4KiB"})
+
+    assert ([], {"too_large": 1}) == (learned, past.skipped)
+    learned, past = read(ruleset, "events", large, overrides={"stream.max_event_bytes": "8KiB"})
+    assert [RULE] == [each.rule_id for each in learned]
 
 
 def exported(ruleset: RuleSet, history: str) -> dict[str, Any]:

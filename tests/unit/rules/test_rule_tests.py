@@ -86,6 +86,24 @@ def test_without_the_fallback_the_event_time_is_not_looked_at():
     assert run(*steps, timestamp_override_fallback_disabled=True) == ()
 
 
+def test_times_are_read_as_the_engine_reads_them():
+    """A test must not pass by times that a worker reads otherwise."""
+    monthly = NewTerms(("host.id",), 20 * 86_400_000, "now-20d")
+
+    def ends(first, second):
+        steps = [(event(**{"@timestamp": first}), "alert"), (event(**{"@timestamp": second}), "?")]
+        (failure,) = run(*steps, new_terms=monthly)
+        return failure.split("got ")[1].split(":")[0]
+
+    assert ends("2024-05-01 00:00:00Z", "2024-05-20 00:00:00Z") == "known"
+    assert ends("2024-05-01 00:00:00Z", "2024-05-22 00:00:00Z") == "alert"
+    assert ends("2024-05", "2024-06") == "alert"
+    assert ends("2024-05-01T12", "2024-05-10T12") == "known"
+    # Of several values the earliest counts, and what is before 1980 is no time.
+    assert ends("2024-05-01", ["2024-06-01", "2024-05-02"]) == "known"
+    assert ends("2024-05-01", ["2024-06-01", "1970-01-01"]) == "alert"
+
+
 def test_a_failure_says_which_clause_is_not_true():
     (failure,) = run((event(**{"user.name": "root"}), "alert"))
 

@@ -14,12 +14,12 @@ from pipeline.config.kafka import KafkaSettings
 from pipeline.config.match_stage import match_stage, verdicts_of
 from pipeline.engine import verdicts as verdicts_module
 from pipeline.engine.match import Disposition
-from pipeline.engine.timestamp import usable_time
 from pipeline.engine.wire import decode_sighting
 from pipeline.kql import FieldTable
 from pipeline.record import Position
 from pipeline.rules.model import NewTerms, Rule, RuleType
 from pipeline.rules.ruleset import RuleSet
+from pipeline.rules.timestamp import usable_time
 from pipeline.stream.judging import Judge, Judged
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.records import LOG_APPEND_TIME

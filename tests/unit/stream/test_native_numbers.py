@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.engine import first_seen, identity, timestamp
+from pipeline.engine import first_seen, identity
+from pipeline.rules import timestamp
 from pipeline.stream.transport import batches, filtered_records, producer, scanning
 from tests.scans import KINDS
 

@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from pipeline.engine.paths import values
 from pipeline.errors import TimestampError
 from pipeline.kql import Memo
-from pipeline.kql.fields import as_list
+from pipeline.kql.dates import epoch_ms
+from pipeline.kql.fields import as_dict, as_list, scalar_reader
 from pipeline.types import Event
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,33 +31,28 @@ begin to count in the years 1, 1601 and 1970), or seconds that read as milliseco
 
 TIMESTAMP: Final = "@timestamp"
 _MILLISECOND = timedelta(milliseconds=1)
-_ISO = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)"
-    r"(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?([Zz]|[+-]\d\d(?::?\d\d)?)?)?",
+_LOOSE_ISO = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?"
+    r"\s?([Zz]|[+-]\d\d(?::?\d\d)?)?",
     re.ASCII,
 )
 _MINUTE = re.compile(r"\d{4}-\d\d-\d\d[Tt ](?:[01]\d|2[0-3]):[0-5]\d:", re.ASCII)
-_EPOCH_MS = re.compile(r"-?\d{5,15}", re.ASCII)
 
 
 def parse_timestamp(value: Any) -> int | None:
     """Return the epoch milliseconds a JSON value stands for, or None if it is no time.
 
-    Accepts what an Elasticsearch field of type date accepts by default
-    (``strict_date_optional_time||epoch_millis``): ISO 8601 with up to nine fractional digits, of
-    which milliseconds count, UTC where no zone is given; numbers and texts of five digits or more
-    as epoch milliseconds. Beyond that, a leap second counts as the first one after it.
+    Accepts what a field of type date does in queries (`pipeline.kql.dates`). An event is not
+    refused for less: a space in place of the T, or ahead of the zone, and small letters count as
+    well, and a leap second as the first one after it.
     """
-    if isinstance(value, str):
-        if (usual := _usual(value)) is not None:
-            return usual
-        found = _ISO.fullmatch(value)
-        if found is not None:
-            return _from_parts(found)
-        return _bounded(int(value)) if _EPOCH_MS.fullmatch(value) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return _bounded(value)
+    is_text = type(value) is str
+    if is_text and (usual := _usual(value)) is not None:
+        return usual
+    time_ms = epoch_ms(value)
+    if time_ms is None and is_text and (found := _LOOSE_ISO.fullmatch(value)) is not None:
+        time_ms = _from_parts(found)
+    return time_ms if time_ms is not None and MIN_MS <= time_ms <= MAX_MS else None
 
 
 class EffectiveTime(NamedTuple):
@@ -106,11 +101,11 @@ def effective_time(
             ``invalid_timestamp`` when what it has is no time, or one before `EARLIEST_MS`.
     """
     name = override or TIMESTAMP
-    raw = values(event, name, memo)
+    raw = _values(event, name, memo)
     found = None if raw is None else _earliest(raw, name, memo)
     if found is None and fallback and name != TIMESTAMP:
         name, first = TIMESTAMP, raw
-        raw = values(event, name, memo)
+        raw = _values(event, name, memo)
         found = None if raw is None else _earliest(raw, name, memo)
         raw = first if raw is None else raw
     if found is not None:
@@ -181,8 +176,8 @@ def _from_parts(found: re.Match[str]) -> int | None:
             int(year),
             int(month),
             int(day),
-            int(hour or 0),
-            int(minute or 0),
+            int(hour),
+            int(minute),
             59 if leap else int(second or 0),
             tzinfo=UTC,
         )
@@ -193,8 +188,8 @@ def _from_parts(found: re.Match[str]) -> int | None:
         return None
     time_ms = (moment - EPOCH) // _MILLISECOND - offset * 60_000
     if leap:
-        return _bounded(time_ms + 1000)
-    return _bounded(time_ms + int(f"{fraction:0<3}"[:3]))
+        return time_ms + 1000
+    return time_ms + int(f"{fraction:0<3}"[:3])
 
 
 def _zone_minutes(zone: str) -> int | None:
@@ -207,5 +202,8 @@ def _zone_minutes(zone: str) -> int | None:
     return (hours * 60 + minutes) * (-1 if zone[0] == "-" else 1)
 
 
-def _bounded(time_ms: float) -> int | None:
-    return int(time_ms // 1) if MIN_MS <= time_ms <= MAX_MS else None
+def _values(event: Event, path: str, memo: Memo | None) -> Any:
+    return _reader(path)(as_dict(event), memo)
+
+
+_reader = lru_cache(maxsize=1024)(scalar_reader)
