@@ -157,13 +157,15 @@ def import_history(
     from pipeline.history import PastReader  # noqa: PLC0415  (confluent-kafka is slow to import)
     from pipeline.replay import read_events  # noqa: PLC0415
 
-    settings = settings_flags.load(rules__paths=rule_paths or None)
+    settings = settings_flags.load(
+        rules__paths=rule_paths or None, rules__match_index=False if ignore_index else None
+    )
     reader = PastReader(
         _ruleset(settings),
+        settings,
         now_ms=time.time_ns() // 1_000_000,
         rule_id=rule_id,
         into_current=into_current,
-        match_index=settings.rules.match_index and not ignore_index,
     )
     learned = reader.read(kind, read_events(files))
     if dry_run:

@@ -28,6 +28,7 @@ def write_json_line(line: str | bytes) -> None:
     elif isinstance(line, bytes):
         binary = click.get_binary_stream("stdout")
         binary.write(line + b"\n")
+        binary.flush()  # the next program may wait for it
     else:
         click.echo(line)
 

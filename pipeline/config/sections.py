@@ -196,9 +196,9 @@ class StreamSettings(Section):
         description="Time between commits; what a crash repeats at most.",
     )
     event_deadline: Duration = Field(
-        default=timedelta(seconds=30),
+        default=timedelta(seconds=120),
         gt=timedelta(0),
-        description="A record that takes longer stops the worker.",
+        description="Records whose outputs find no room for so long stop the worker.",
     )
     max_event_bytes: Size = Field(
         default=1 << 20, ge=1024, description="Larger values become dead letters (`too_large`)."

@@ -14,7 +14,7 @@ from pipeline.record import Headers, Position
 
 PREFIX = "firstseen."
 MAX_HEADER_BYTES = 1024
-"""Longer texts are cut: headers are for routing, the log has the whole story."""
+"""Longer texts are cut: headers are for routing."""
 
 _CODE = "firstseen.error.code"
 _STAGE = "firstseen.error.stage"

@@ -6,12 +6,13 @@ import gzip
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO, Final, NamedTuple
 
 import zstandard
 
 from pipeline.errors import EventsFileError
+from pipeline.record import NO_TIMESTAMP, Position, Record
 
 STDIN: Final = "-"
 MAX_LINE_BYTES: Final = 16 * 1_048_576
@@ -35,6 +36,25 @@ class EventLine(NamedTuple):
     path: str
     line: int
     value: bytes
+
+
+def record_of_line(line: EventLine, offset: int, arrival_ms: int) -> Record:
+    """Return a line as a record: its topic is the file's name, its partition 0.
+
+    Args:
+        line: the line.
+        offset: its number over all the files, from 0.
+        arrival_ms: when it counts as having arrived, epoch milliseconds.
+    """
+    topic = "stdin" if line.path == STDIN else PurePath(line.path).name
+    return Record(
+        position=Position(topic, 0, offset),
+        key=None,
+        value=line.value,
+        headers=(),
+        timestamp_ms=NO_TIMESTAMP,
+        arrival_ms=arrival_ms,
+    )
 
 
 def read_events(paths: Iterable[str | Path]) -> Iterator[EventLine]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -22,7 +23,8 @@ class RocksTable:
     One process at a time. Use it as a context manager, or call `close`.
 
     Raises:
-        StateError: the folder cannot be used; the message says what to do.
+        StateError: the folder cannot be used, here and in every method; the message says what to
+            do.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,11 +48,13 @@ class RocksTable:
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set `key` to `value`."""
-        self._rows[key] = value
+        with self._writing():
+            self._rows[key] = value
 
     def delete(self, key: bytes) -> None:
         """Remove `key`; nothing happens when it is not there."""
-        self._rows.delete(key)
+        with self._writing():
+            self._rows.delete(key)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Return every (key, value) in order of the keys.
@@ -66,9 +70,20 @@ class RocksTable:
             "this one to begin with no history"
         )
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # rocksdict raises nothing more special
+            raise StateError(
+                f"{self._folder}: the state cannot be written ({error}): make room on its disk, or "
+                "give another folder"
+            ) from error
+
     def close(self) -> None:
         """Write everything to disk and release the folder."""
-        self._rows.close()
+        with self._writing():
+            self._rows.close()
 
     def __enter__(self) -> Self:
         return self

@@ -251,6 +251,10 @@ def _compile_range(body: Any, place: Place, context: _Context) -> MemoMatcher:
         return _never
     if not spec.keys() or not spec.keys() <= _RANGE_OPERATORS.keys():
         raise UnsupportedFilterError(place, "a range without a bound")
+    if field.nested is not None:
+        raise UnsupportedFilterError(
+            place, f"`{name}` is inside nested objects, which a range does not look into"
+        )
     try:
         context.table.values(name)  # refuses an object
         bounds = [

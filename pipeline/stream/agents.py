@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from pipeline.errors import StallError
 from pipeline.stream.backfills import Backfills
 from pipeline.stream.context import Context
 from pipeline.stream.first_seen import FirstSeenAgent
@@ -96,10 +97,21 @@ class Agents:
         consumer = self._app.consumer
         for delivered in self._deliveries(message):
             consumer.begin(bundle.message for bundle in delivered)
-            async with asyncio.timeout(self._deadline):
-                await handle(delivered)
+            try:
+                async with asyncio.timeout(self._deadline):
+                    await handle(delivered)
+            except TimeoutError as exc:
+                raise self._stalled(message) from exc
             if not consumer.goes_on(message):
                 return
+
+    def _stalled(self, message: Any) -> StallError:
+        return StallError(
+            f"records of {message.topic}, partition {message.partition}, from offset "
+            f"{message.offset} on were not done within stream.event_deadline "
+            f"({self._deadline:.0f} s): {len(self._app.outbox)} outputs are not acknowledged. "
+            f"Check the brokers; a restart repeats the work since the last commit"
+        )
 
     def _deliveries(self, message: Any) -> Iterable[Sequence[Delivered]]:
         """Return what the agent has to handle, portion by portion."""

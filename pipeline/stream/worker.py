@@ -114,6 +114,7 @@ class Worker:
         )
         app.on_failure = self._on_failure
         health = Health(app)
+        self._metrics.set_worker_state("starting")
         server = HealthServer(health, self._metrics, self._settings.web)
         if self._settings.web.enabled:
             await server.start()

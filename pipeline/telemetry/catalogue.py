@@ -17,7 +17,6 @@ OUTCOMES = ("skipped", "no_match", "matched", "dead_letter")
 SEVERITIES = ("low", "medium", "high", "critical")
 TABLES = ("first-seen", "quota")
 RULE_STATUSES = ("enabled", "disabled", "skipped", "invalid")
-STAGES = ("decode", "match", "first_seen", "alert", "quota", "deliver", "commit", "recover")
 
 # From a fast hand-over to a backlog of an hour; the alerting threshold of 60 s is one of them.
 LATENCY_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
@@ -64,9 +63,7 @@ BUILD_INFO = _gauge("build_info", "1; the running version.", "version", "python"
 WORKER_STATE = _gauge(
     "worker_state", "1 for the state that the worker is in, else 0.", "state", state=WORKER_STATES
 )
-LOOP_HEARTBEAT = _gauge(
-    "loop_heartbeat_timestamp_seconds", "When the event loop last turned; /healthz looks at it."
-)
+LOOP_HEARTBEAT = _gauge("loop_heartbeat_timestamp_seconds", "When the event loop last turned.")
 RULESET_INFO = _gauge("ruleset_info", "1; the digest of the rules that run.", "digest")
 RULES_LOADED = _gauge(
     "rules_loaded", "Rules by what became of them.", "status", status=RULE_STATUSES
@@ -137,10 +134,10 @@ ALERT_LATENCY = _histogram(
 DEAD_LETTERS = _counter(
     "dead_letters_total", "Dead letters acknowledged by the broker.", "topic", "code"
 )
-DEAD_LETTER_FAILURES = _counter(
-    "dead_letter_failures_total", "Dead letters that could not be written."
-)
-ERRORS = _counter("errors_total", "Errors, each logged as well.", "stage", "code")
+ERRORS = _counter(
+    "errors_total", "Records that became dead letters, and damaged state that was set aside.",
+    "stage", "code",
+)  # fmt: skip
 
 CONSUMER_LAG = _gauge(
     "consumer_lag_records", "Records between the position and the end; those of a transaction that "
@@ -201,7 +198,7 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     EVENTS_UNTIMED, EVENTS_WITHOUT_TUPLE, RULE_MATCHES, RULE_ERRORS,
     OBSERVATIONS, SIGHTINGS, SIGHTINGS_HELD, NEW_TERMS,
     ALERTS, ALERTS_BY_SEVERITY, ALERTS_OVERFLOW, ALERTS_DUPLICATE, ALERT_SUMMARIES, ALERT_LATENCY,
-    DEAD_LETTERS, DEAD_LETTER_FAILURES, ERRORS,
+    DEAD_LETTERS, ERRORS,
     CONSUMER_LAG, LAST_RECORD_TIMESTAMP, ASSIGNED_PARTITIONS, REBALANCES, REBALANCE_SECONDS,
     COMMIT_SECONDS, COMMITS, OUTBOX_RECORDS,
     STATE_ENTRIES, STATE_RULE_ENTRIES, STATE_REMOVED, HISTORY_RECORDS, HISTORY_HELD,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping
@@ -26,6 +27,7 @@ from pipeline.terminal import printable
 
 ECS_VERSION = "8.11.0"
 REPEAT_SECONDS = 10.0
+_MAX_KINDS = 1_024
 
 # Their own state changes are of no use to an operator: ours say the same in our words.
 _QUIET_LIBRARIES = ("aiokafka", "faust", "mode", "asyncio", "aiohttp.access", "kafka")
@@ -94,7 +96,7 @@ class RepeatLimit(logging.Filter):
 
     Of a kind are lines with the same action, error code and rule, or from elsewhere, with the same
     logger and text. Only warnings and errors are held back; the next line of the kind says how many
-    were, in ``suppressed``.
+    were, in ``suppressed``, unless `_MAX_KINDS` others came in between.
     """
 
     def __init__(
@@ -104,10 +106,15 @@ class RepeatLimit(logging.Filter):
         self._seconds = seconds
         self._clock = clock
         self._kinds: dict[tuple[object, ...], tuple[float, int]] = {}
+        self._lock = threading.Lock()  # the loop, the consumer's thread and backfills log
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
+        with self._lock:
+            return self._admits(record)
+
+    def _admits(self, record: logging.LogRecord) -> bool:
         kind, now = _kind(record), self._clock()
         until, held = self._kinds.get(kind, (now, 0))
         if now < until:
@@ -123,6 +130,8 @@ class RepeatLimit(logging.Filter):
         due = [kind for kind, (until, held) in self._kinds.items() if now >= until and not held]
         for kind in due:
             del self._kinds[kind]
+        while len(self._kinds) >= _MAX_KINDS:
+            del self._kinds[next(iter(self._kinds))]
 
 
 def _kind(record: logging.LogRecord) -> tuple[object, ...]:

@@ -149,7 +149,6 @@ class Metrics:
         self.alert_summaries = self._counter(catalogue.ALERT_SUMMARIES)
         self.alert_latency = self._histogram(catalogue.ALERT_LATENCY)
         self.dead_letters = self._counters(catalogue.DEAD_LETTERS)
-        self.dead_letter_failures = self._counter(catalogue.DEAD_LETTER_FAILURES)
         self.errors = self._counters(catalogue.ERRORS)
 
     def _add_kafka(self) -> None:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from pipeline.config import Settings
+from pipeline.stream import worker
 
 OURS = ("topics", "worker")
 
@@ -126,8 +127,8 @@ def test_it_runs_the_kafka_that_the_tests_run(compose, root):
     assert compose["services"]["kafka"]["image"] == f"apache/kafka:{version[1]}"
 
 
-def test_a_worker_has_longer_to_stop_than_one_event_may_take(compose):
+def test_a_worker_has_longer_to_stop_than_it_takes(compose):
     seconds = re.fullmatch(r"(\d+)s", compose["services"]["worker"]["stop_grace_period"])
 
     assert seconds
-    assert int(seconds[1]) > Settings().stream.event_deadline.total_seconds()
+    assert int(seconds[1]) > worker._END_SECONDS

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import orjson
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -153,6 +154,28 @@ def test_a_sighting_is_refused_or_borne_by_all_stages(values: list[bytes]):
     for value in values:
         with suppress(DecodeError):
             stages.sighting(value)
+
+
+def each_number_too_large() -> Iterator[bytes]:
+    """Each envelope, once with each of its numbers beyond what any row can hold."""
+    for envelope in (*SIGHTINGS, *CANDIDATES):
+        fields = json.loads(encode(envelope))
+        for path in places(fields):
+            found = fields
+            for step in path:
+                found = found[step]
+            if type(found) is int:
+                yield json.dumps(changed(fields, path, 10**23), separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("value", [*each_number_too_large()])
+def test_no_number_of_an_envelope_is_too_large_for_the_stages(value: bytes):
+    stages = Stages()
+
+    with suppress(DecodeError):
+        stages.candidate(value)
+    with suppress(DecodeError):
+        stages.sighting(value)
 
 
 @given(st.lists(envelopes(CANDIDATES), min_size=1, max_size=4))

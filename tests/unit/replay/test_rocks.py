@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import resource
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -68,6 +71,23 @@ def test_a_damaged_folder_is_an_error_that_says_what_to_do(tmp_path: Path) -> No
 
     with pytest.raises(StateError, match="delete this one"):
         RocksTable(tmp_path)
+
+
+def test_a_full_disk_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    table = RocksTable(tmp_path)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
+        with pytest.raises(StateError, match="make room"):
+            table.put(b"a", b"x" * 20_000)
+        with pytest.raises(StateError, match="make room"):
+            table.delete(b"a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+        with suppress(StateError):  # RocksDB writes nothing more after an error
+            table.close()
 
 
 def test_damage_that_opening_does_not_meet_is_an_error_and_not_an_early_end(tmp_path: Path) -> None:

@@ -199,6 +199,7 @@ def test_a_clause_beside_meta_is_read_like_one_in_query():
         ({"query": {"range": {"process.pid": {}}}}, (0, "query", "range")),
         ({"query": {"range": {"process.pid": {"gte": "many"}}}}, (0, "query", "range")),
         ({"query": {"range": {"user": {"gte": 1}}}}, (0, "query", "range")),
+        ({"query": {"range": {"dll.pe.sections.entropy": {"gte": 7}}}}, (0, "query", "range")),
         ({"query": {"wildcard": {"user.name": 1}}}, (0, "query", "wildcard")),
         ({"query": {"wildcard": {"process.pid": "4*"}}}, (0, "query", "wildcard")),
         (

@@ -7,6 +7,8 @@ import io
 import json
 import logging
 import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -274,6 +276,30 @@ def test_kinds_that_are_over_are_forgotten():
         limit.filter(record(action=f"a{number}"))
 
     assert 1 == len(limit._kinds)
+
+
+def test_kinds_that_held_something_back_are_bounded_too():
+    limit = RepeatLimit(clock=Clock())
+    for number in range(3000):
+        limit.filter(record(action=f"a{number}"))
+        limit.filter(record(action=f"a{number}"))
+
+    assert len(limit._kinds) <= 1024
+
+
+def test_threads_may_log_at_once():
+    limit = RepeatLimit(seconds=0.0)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def log(thread: int) -> int:
+        return sum(limit.filter(record(action=f"{thread} {n % 7}")) for n in range(3000))
+
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            assert [3000] * 3 == list(pool.map(log, range(3)))
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_held_back_lines_are_told_in_the_log(stream, monkeypatch):

@@ -71,6 +71,14 @@ def test_what_is_exported_is_what_the_catalogue_lists():
     assert {spec.name: spec.kind for spec in CATALOGUE} == exported
 
 
+def test_every_metric_is_written_somewhere():
+    metrics = Metrics()
+    attributes = {name for name in vars(metrics) if name != "registry"}
+    others = "".join(path.read_text(encoding="utf-8") for path in SOURCES)
+
+    assert set() == {name for name in attributes if len(re.findall(rf"\.{name}\b", others)) < 2}
+
+
 def test_the_process_is_measured_too():
     names = {name for name, _ in samples(Metrics())}
 
