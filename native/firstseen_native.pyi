@@ -288,7 +288,7 @@ class Verdicts:
             The fields of `pipeline.engine.verdicts.Known`.
         """
 
-    def learn(
+    def remember(
         self, event: bytes, said: Any, matches: bool, sighted: list[tuple[int, list[Spelled]]]
     ) -> None:
         """Remember what was said of an event, if it can be read.
@@ -319,10 +319,10 @@ class Sightings:
     """Observes sightings of tuples that are known, and stay so."""
 
     def __new__(cls) -> Sightings: ...
-    def learn(self, opening: bytes, history: bytes, window_ms: int) -> None:
+    def note_opening(self, opening: bytes, history: bytes, window_ms: int) -> None:
         """Learn how observations of a history begin; those of which that is not known are left.
 
-        What was learned is bounded, and may be forgotten. A very long text is not learned.
+        What is noted is bounded, and may be dropped. A very long text is not noted.
 
         Args:
             opening: their text up to the terms.

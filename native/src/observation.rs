@@ -20,12 +20,13 @@ const MAX_COUNT: i64 = 1 << 62;
 const START: &[u8] = br#"{"rule":{"id":""#;
 const END: &[u8] = br#","capped":false,"time_source":"@timestamp"}"#;
 
-/// Of one rule so many ways to begin are known, and
+/// Ways to begin that are known of one rule.
 const MOST_OPENINGS: usize = 8;
-/// so many bytes of all rules, with what each of them weighs besides;
+/// Bytes of all ways to begin, of all rules.
 const MOST_BYTES: usize = 4 << 20;
+/// What each way to begin weighs besides its bytes.
 const OVERHEAD: usize = 128;
-/// a longer one is none that a rule of ours has.
+/// Bytes of a way to begin: a longer one is none that a rule of ours has.
 const LONGEST_OPENING: usize = 4_096;
 
 /// How observations of one history begin, up to the terms.
@@ -56,7 +57,7 @@ impl Observations {
     }
 
     /// Notes how observations begin that are known to be right.
-    pub fn learn(&mut self, text: &[u8], history: [u8; HISTORY_BYTES], window_ms: i64) {
+    pub fn note_opening(&mut self, text: &[u8], history: [u8; HISTORY_BYTES], window_ms: i64) {
         let Some(rule) = rule(text) else { return };
         if text.len() > LONGEST_OPENING || self.opening(text).is_some() {
             return;
@@ -187,7 +188,7 @@ mod tests {
 
     fn observations() -> Observations {
         let mut observations = Observations::new();
-        observations.learn(OPENING.as_bytes(), *b"\0\x11\x22\x33\x44\x55\x66\x77", 60);
+        observations.note_opening(OPENING.as_bytes(), *b"\0\x11\x22\x33\x44\x55\x66\x77", 60);
         observations
     }
 
@@ -248,7 +249,7 @@ mod tests {
         let version =
             |number: usize| OPENING.replace(r#""name":"n""#, &format!(r#""name":"{number}""#));
         for number in 0..20 {
-            observations.learn(version(number).as_bytes(), [0; 8], 60);
+            observations.note_opening(version(number).as_bytes(), [0; 8], 60);
         }
         let is_known = |number| {
             observations.read(format!(r#"{}["a"]{REST}"#, version(number)).as_bytes()).is_some()
@@ -258,10 +259,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_bounded_and_learned_anew_where_it_was_dropped() {
+    fn what_is_known_is_bounded_and_noted_anew_where_it_was_dropped() {
         let mut observations = observations();
         let long = OPENING.replace(r#""name":"n""#, &format!(r#""name":"{}""#, "n".repeat(5_000)));
-        observations.learn(long.as_bytes(), [0; 8], 60);
+        observations.note_opening(long.as_bytes(), [0; 8], 60);
         assert!(!observations.knows(long.as_bytes()));
         let of = |number: usize| {
             let name = "n".repeat(3_000);
@@ -269,12 +270,12 @@ mod tests {
                 .replace(r#""id":"r","name":"n""#, &format!(r#""id":"{number}","name":"{name}""#))
         };
         for number in 0..3_000 {
-            observations.learn(of(number).as_bytes(), [0; 8], 60);
+            observations.note_opening(of(number).as_bytes(), [0; 8], 60);
             assert!(observations.knows(of(number).as_bytes()));
             assert!(observations.bytes <= MOST_BYTES);
         }
         assert!(!observations.knows(OPENING.as_bytes()));
-        observations.learn(OPENING.as_bytes(), [0; 8], 60);
+        observations.note_opening(OPENING.as_bytes(), [0; 8], 60);
         assert!(observations.knows(OPENING.as_bytes()));
         let kept: usize =
             observations.openings.values().flatten().map(|each| each.text.len() + OVERHEAD).sum();

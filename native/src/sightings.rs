@@ -24,8 +24,8 @@ impl Sightings {
     }
 
     /// See `firstseen_native.pyi`.
-    fn learn(&mut self, opening: &[u8], history: [u8; HISTORY_BYTES], window_ms: i64) {
-        self.observations.learn(opening, history, window_ms);
+    fn note_opening(&mut self, opening: &[u8], history: [u8; HISTORY_BYTES], window_ms: i64) {
+        self.observations.note_opening(opening, history, window_ms);
     }
 
     /// See `firstseen_native.pyi`.

@@ -43,9 +43,9 @@ pub const ID_BYTES: usize = 20;
 struct Rule {
     history: [u8; HISTORY_BYTES],
     window_ms: i64,
-    /// How what is sent begins, up to its terms, and
+    /// How what is sent begins, up to its terms.
     opening: Vec<u8>,
-    /// what the id of an alert is made of, up to there.
+    /// What the id of an alert is made of, up to its terms.
     id_opening: Vec<u8>,
     /// Of the terms that are told apart: which of the tuple, of which text, in which way indexed.
     apart: Vec<(usize, usize, usize)>,
@@ -80,11 +80,11 @@ struct Limits {
     value_bytes: usize,
     term_bytes: usize,
     future_ms: i64,
-    /// Where of so many events
+    /// Events after which it is asked whether the memory is of use.
     round: u64,
-    /// less than one of so many is known,
+    /// It is where at least one of so many events of a round is known.
     rare: u64,
-    /// so many are not looked up.
+    /// Events that are not looked up where it is not.
     rest: u64,
 }
 
@@ -219,7 +219,7 @@ impl Verdicts {
     }
 
     /// See `firstseen_native.pyi`.
-    fn learn(
+    fn remember(
         &mut self,
         py: Python<'_>,
         event: &[u8],

@@ -61,14 +61,13 @@ _OF_FEW_VALUES: Final = frozenset(
 """Fields that have few values in all events together, so that there is nothing to gain."""
 
 _MOST_PARTS: Final = 32
-"""A field that more parts of queries ask is not told apart: all would be asked of each text.
-Where Python need not be asked of most texts, more of them may be, up to"""
+"""A field that more parts of queries ask is not told apart: all would be asked of each text."""
 
 _MOST_TESTS: Final = 256
-"""so many, with no more than"""
+"""As `_MOST_PARTS`, for a field of which Python need not be asked for most texts."""
 
 _MOST_LOOK_UPS: Final = 512
-"""so many look-ups and patterns: they are tried one by one."""
+"""Look-ups and patterns of all those tests: they are tried one by one."""
 
 
 class ApartTerm(NamedTuple):

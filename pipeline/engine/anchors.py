@@ -26,7 +26,7 @@ _PRICE_OF_NEEDLE = 0.003
 """One needle more, in hits an event: a search for fewer is faster."""
 
 
-class Sightings:
+class NeedleCounts:
     """How often each needle stood in sampled traffic, as a value and as a key."""
 
     def __init__(self) -> None:
@@ -37,9 +37,9 @@ class Sightings:
     def fade(self) -> None:
         """Let what was counted so far count half: traffic changes."""
         self.bytes //= 2
-        for counts in (self.values, self.keys):
-            for needle in counts:
-                counts[needle] //= 2
+        for counter in (self.values, self.keys):
+            for needle in counter:
+                counter[needle] //= 2
 
     def price(self, needles: Iterable[Needle]) -> float:
         """Return what it costs to look for these needles, in hits an event."""
@@ -51,22 +51,20 @@ class Sightings:
 
 
 def choose_anchors(
-    requirements: Iterable[tuple[Clause, ...]], sightings: Sightings
+    requirements: Iterable[tuple[Clause, ...]], counts: NeedleCounts
 ) -> frozenset[Needle]:
     """Return needles that contain, for each rule, one of its clauses, at a low price.
 
     Args:
         requirements: the clauses of each rule, at least one, the most telling first.
-        sightings: what was seen of the traffic.
+        counts: what stood in samples of the traffic.
     """
     rules = tuple(dict.fromkeys(requirements))
-    prices = {
-        clause: sightings.price(clause) for clause in dict.fromkeys(chain.from_iterable(rules))
-    }
+    prices = {clause: counts.price(clause) for clause in dict.fromkeys(chain.from_iterable(rules))}
     first = (clauses[0] for clauses in rules)
     cheapest = (min(clauses, key=prices.__getitem__) for clauses in rules)
     choices = [frozenset(chain(*chosen)) for chosen in (first, cheapest, _shared(rules, prices))]
-    return min(choices, key=sightings.price)
+    return min(choices, key=counts.price)
 
 
 def _shared(

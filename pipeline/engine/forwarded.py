@@ -99,8 +99,8 @@ class _Entry(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         latest_ms: the latest effective time forwarded.
         read_ms: when its event was read last.
-        position: where the event stands that was forwarded last, and
-        index: the number of its document.
+        position: where the event stands that was forwarded last.
+        index: the number of that event's document.
     """
 
     latest_ms: int

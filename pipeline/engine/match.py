@@ -49,16 +49,19 @@ BUDGET_NS: Final = 40_000_000
 letter. Rules of a usual size take a thousandth of it for the largest record."""
 
 _RESERVE_NS: Final = 100_000
+"""When that is used up, so much is there for each further rule by itself: one that takes no longer
+still judges the record, whatever the others would take."""
 _RESERVES: Final = 100
-"""When that is used up, so much is there for so many more rules, each by itself: those that take no
-longer still judge the record, whatever the others would take."""
+"""Rules that get a reserve."""
 
 _MATCH_NS: Final = 4_000
+"""What it takes to look at a match."""
 _OBSERVATION_NS: Final = 3_000
+"""What it takes to make an observation of a match."""
 _ALERT_NS: Final = 100_000
+"""What it takes to make an alert of a `query` rule."""
 _COPIED_NS: Final = 0.1
-"""What it takes to look at a match, to make an observation of it or an alert of a `query` rule, and
-for each byte of the event that they carry."""
+"""What each byte of the event takes that an observation or alert carries."""
 
 _CARRIED: Final = object()
 """What the alerts of an event share is called in its memo."""
@@ -107,7 +110,6 @@ class Outcome(msgspec.Struct, frozen=True):
         error: why it is a dead letter; the first reason, if there are several.
         failures: rules that failed on one of its events.
         documents: events it held. 1 for a record that was skipped unread.
-        records: records it stands for: more than one for a batch that could not be read.
         future_capped: matches whose event time was too far in the future and was capped.
         untimed: for each match whose event has no usable time of its own, the reason (of
             `pipeline.errors.TimestampError`); the record's time counted.
@@ -121,7 +123,6 @@ class Outcome(msgspec.Struct, frozen=True):
     error: RecordError | None = None
     failures: tuple[RuleFailure, ...] = ()
     documents: int = 1
-    records: int = 1
     future_capped: int = 0
     untimed: tuple[str, ...] = ()
     without_tuple: int = 0

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Final
 
-from pipeline.engine.anchors import Sightings, choose_anchors
+from pipeline.engine.anchors import NeedleCounts, choose_anchors
 from pipeline.engine.spelling import (
     ESCAPE_MARK,
     FOLDED_MARKS,
@@ -79,7 +79,7 @@ class Prefilter:
         self._clauses = _Clauses(self._requirements)
         self._anchored: tuple[TextSearch, ...] = ()
         self._places: tuple[Callable[[Data], list[Place]], ...] = ()
-        self._sightings = Sightings()
+        self._counts = NeedleCounts()
         self._sampled = 0
         self._pause = _FIRST_PAUSE_BYTES
 
@@ -154,7 +154,7 @@ class Prefilter:
             self._sample(data)
 
     def _sample(self, data: Data) -> None:
-        self._clauses.count(data, self._sightings)
+        self._clauses.count(data, self._counts)
         self._sampled += len(data)
         if self._sampled >= _SAMPLE_BYTES or not self._anchored:
             self._review()
@@ -162,14 +162,14 @@ class Prefilter:
             self._sampled = 0
             self._until_sample = self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE_BYTES)
-            self._sightings.fade()
+            self._counts.fade()
 
     def _review(self) -> None:
         """Choose the anchors anew; keep the present ones if they are nearly as good."""
-        best, price = choose_anchors(self._requirements, self._sightings), self._sightings.price
+        best, price = choose_anchors(self._requirements, self._counts), self._counts.price
         if not self._anchored or price(self.anchors) > price(best) + _WORTH_IT:
             self.anchors = best
-            texts = (*_anchor_texts(best, self._sightings), *self._clauses.marks)
+            texts = (*_anchor_texts(best, self._counts), *self._clauses.marks)
             self._anchored = text_searches(texts)
             caseless = any(folded for _, folded in texts)
             self._texts = () if caseless else tuple(text for text, _ in texts)
@@ -217,17 +217,17 @@ class _Clauses:
             self._verdicts[answers] = verdict
         return verdict
 
-    def count(self, data: Data, sightings: Sightings) -> None:
+    def count(self, data: Data, counts: NeedleCounts) -> None:
         """Count the needles in `data`."""
 
         def found(number: int, _start: int, end: int, *_: object) -> None:
             if number < len(self._needles):
                 needle = self._needles[number]
                 is_key = needle.ends and not is_value(data, end)
-                (sightings.keys if is_key else sightings.values)[needle] += 1
+                (counts.keys if is_key else counts.values)[needle] += 1
 
         self._database.scan(data, match_event_handler=found)
-        sightings.bytes += len(data)
+        counts.bytes += len(data)
 
     def _search(self, data: Data) -> int:
         self._answers, self._marked = 0, False
@@ -241,7 +241,7 @@ class _Clauses:
             self._answers |= self._bits[number]
 
 
-def _anchor_texts(anchors: Iterable[Needle], sightings: Sightings) -> Iterator[tuple[bytes, bool]]:
+def _anchor_texts(anchors: Iterable[Needle], counts: NeedleCounts) -> Iterator[tuple[bytes, bool]]:
     """Yield what to search to find these needles, each with whether its case does not count.
 
     Texts that are no needle may be found as well: what is found is searched again.
@@ -252,7 +252,7 @@ def _anchor_texts(anchors: Iterable[Needle], sightings: Sightings) -> Iterator[t
         for needle in anchors:
             if needle.caseless is not caseless:
                 continue
-            if needle.ends and sightings.keys[needle]:
+            if needle.ends and counts.keys[needle]:
                 texts.update(closed_spellings(needle))
                 continue
             text = spelling(needle)

@@ -53,10 +53,10 @@ class SeenAgain:
         )
         return count
 
-    def learn(self, observation: Observation) -> None:
+    def note_opening(self, observation: Observation) -> None:
         """Note how observations of a rule begin, if that was why the last one was left."""
         if not self._is_unknown:
             return
         rule, history, window_ms = observation.rule, observation.history, observation.window_ms
         opening = observation_opening(rule, history, window_ms)
-        self._native.learn(opening, bytes.fromhex(history), window_ms)
+        self._native.note_opening(opening, bytes.fromhex(history), window_ms)

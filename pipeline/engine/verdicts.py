@@ -38,28 +38,30 @@ _MAX_EVENT_BYTES: Final = 65_536
 """Of larger events nothing is remembered: their size limits what rules may take for them."""
 
 _MAX_SIGHTINGS: Final = 16
-"""Nor of events with more term tuples, or that more rules match: such a verdict weighs a lot, and
-the event's size would limit what each of the rules may take."""
+"""Of events with more term tuples, or that more rules match, nothing is remembered: such a verdict
+weighs a lot, and the event's size would limit what each of the rules may take."""
 
 _MAX_TERM_BYTES: Final = 1_024
-"""Nor of events whose terms are longer together, but for those that are told apart."""
+"""Of events whose terms are longer together nothing is remembered; those that are told apart do not
+count."""
 
 _MAX_VERDICTS: Final = 32_768
-"""So many verdicts are kept; those not used for longest go first."""
+"""Verdicts that are kept; those not used for longest go first."""
 
 _MAX_OUTCOMES: Final = 1_024
 """Verdicts that say the same share it, as long as there are no more different ones."""
 
 _MAX_TEXTS: Final = 65_536
+"""Texts of each field that are kept with what the rules say of them."""
 _MAX_TEXT_BYTES: Final = 32 << 20
-"""So many texts of each field are kept with what the rules say of them, and so many bytes of all;
-none has more than 256, since longer ones are not told apart."""
+"""Bytes of all those texts; none has more than 256, since longer ones are not told apart."""
 
 _ROUND: Final = 2 * _MAX_VERDICTS
+"""Events after which it is asked whether the memory is of use: more than it takes to fill it."""
 _RARE: Final = 16
+"""It is of use where at least one of so many events of a round is known."""
 _REST: Final = 4 * _ROUND
-"""Where for a round less than one of sixteen events is known, the next ones are not looked up. A
-round is longer than it takes to get to know all that can be remembered."""
+"""Events that are not looked up where it is of no use, until the next round."""
 
 
 class Limits(NamedTuple):
@@ -67,15 +69,15 @@ class Limits(NamedTuple):
 
     Attributes:
         verdicts: how many are kept.
-        texts: how many texts of each field that is told apart, and
-        text_bytes: how many bytes of all of them.
+        texts: how many texts are kept of each field that is told apart.
+        text_bytes: how many bytes of all those texts.
         event_bytes: larger events are left to the match stage.
-        value_bytes: so are those of which something larger would be sent, and
-        term_bytes: those with longer terms, but for those that are told apart.
+        value_bytes: events of which something larger would be sent are left to the match stage.
+        term_bytes: events with longer terms are left to it; those told apart do not count.
         future_ms: how far after its arrival an event may be dated.
-        round: where of so many events
-        rare: less than one of so many is known,
-        rest: so many are not looked up.
+        round: events after which it is asked whether the memory is of use.
+        rare: it is where at least one of so many events of a round is known.
+        rest: events that are not looked up where it is not.
     """
 
     verdicts: int = _MAX_VERDICTS
@@ -176,7 +178,7 @@ class Verdicts:
         """
         return Known(*self._native.judge(records, start, topic, partition, read_ms))
 
-    def learn(self, event: bytes | None, outcome: Outcome) -> None:
+    def remember(self, event: bytes | None, outcome: Outcome) -> None:
         """Remember what was said of a record's value, if it holds for all that read alike."""
         if (
             event is None
@@ -192,7 +194,7 @@ class Verdicts:
             (self._numbers[seen.match.rule.id], [spelled(term) for term in seen.terms])
             for seen in outcome.seen
         ]
-        self._native.learn(event, self._shared(outcome), bool(outcome.matches), sighted)
+        self._native.remember(event, self._shared(outcome), bool(outcome.matches), sighted)
 
     def digest(self, event: bytes) -> bytes | None:
         """Return what is the same for events that read alike; None where nothing is remembered."""

@@ -223,8 +223,8 @@ class Other(Predicate):
 
     Attributes:
         fits: the test.
-        cost: nanoseconds that it takes for a value, and
-        cost_of_character: for each character of one.
+        cost: nanoseconds that it takes for a value.
+        cost_of_character: nanoseconds that it takes besides for each character of one.
     """
 
     fits: Fits = field(repr=False)

@@ -55,7 +55,7 @@ class Agents:
         self._declare("match", self._topics.inputs, self.match.handle)
         self._declare("first-seen", (self._topics.observations,), self.first_seen.handle)
         self._declare("quota", (self._topics.new_terms,), self.quota.handle)
-        self._app.task(self.quota.release_outputs)
+        self._app.task(self.quota.send_outputs)
         if self._backfills is not None:
             self._app.task(self._backfills.run)
         self._app.timer(1.0, name="close-windows")(self.quota.close_windows)

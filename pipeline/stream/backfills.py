@@ -121,6 +121,8 @@ class Backfills:
                 self._wake.clear()
                 for compiled in self._rules:
                     await self._turn(compiled)
+        except Exception as error:  # noqa: BLE001 - damaged state, or a bug: rules would stay silent
+            self._app.fail(error)
         finally:
             self._ours = frozenset()  # so that a thread that reads the log ends
 
@@ -132,14 +134,9 @@ class Backfills:
         home = partition_of(history, partitions)
         if home not in self._ours or self._is_done(compiled, home):
             return
+        known, held = self._is_known(home, history), self._is_held(home, history)
         try:
-            result = await asyncio.to_thread(
-                self._backfill,
-                compiled,
-                home,
-                known=self._is_known(home, history),
-                held=self._is_held(home, history),
-            )
+            result = await asyncio.to_thread(self._backfill, compiled, home, known=known, held=held)
         except FirstseenError as error:
             log.warning(
                 "a backfill failed and is tried again",
@@ -148,8 +145,6 @@ class Backfills:
                 error=error,
             )
             asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._wake.set)
-        except Exception as error:  # noqa: BLE001 - a bug: the rule would stay silent, so say it
-            self._app.fail(error)
         else:
             self._note(result, home)
 

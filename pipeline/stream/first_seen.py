@@ -130,7 +130,7 @@ class FirstSeenAgent:
             self._change(partition, envelope, record.offset, committed)
             return None
         if self._seen_again is not None:
-            self._seen_again.learn(envelope)
+            self._seen_again.note_opening(envelope)
         key = envelope.key()
         await self.sweeper.settled(key)
         sighting = partition.first_seen.observe(envelope, record.offset, committed, key)

@@ -145,7 +145,7 @@ class Judge:
         if outcome is None:
             outcome = self._stage.process(record)
             if self._verdicts is not None:
-                self._verdicts.learn(record.value, outcome)
+                self._verdicts.remember(record.value, outcome)
         return self._counted(record, outcome, answers)
 
     def _counted(
@@ -173,7 +173,7 @@ class Judge:
             records=len(records),
         )
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Leave nothing out because of what was judged so far: it may be lost on its way."""
         self._forwarded.clear()
 

@@ -100,8 +100,8 @@ class MatchFilter:
         self._counts.export()
         self._judge.counts.export()
 
-    def forget(self) -> None:
-        self._judge.forget()
+    def clear(self) -> None:
+        self._judge.clear()
 
     def _drop(self, topic: str, disposition: Disposition, records: int) -> None:
         self.dropped += records

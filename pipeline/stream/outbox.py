@@ -129,8 +129,8 @@ class Outbox:
     Args:
         producer: returns the started producer (Faust makes it late).
         linger_seconds: how long records for a partition are gathered.
-        max_records: how many unacknowledged records make `send` wait, and
-        max_bytes: how many bytes of them: what bounds the memory.
+        max_records: how many unacknowledged records make `send` wait.
+        max_bytes: how many bytes of them do: what bounds the memory.
         on_failure: called once with the error of the first delivery that failed.
     """
 

@@ -17,8 +17,8 @@ from pipeline.errors import DecodeError
 from pipeline.rules.timestamp import is_usable
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
+from pipeline.stream.pending_outputs import PendingOutputs, PendingQueue
 from pipeline.stream.records import now_ms, record_of_consumer
-from pipeline.stream.releases import Release, Releases
 from pipeline.stream.tables import PartitionTable, StateTable
 from pipeline.stream.transport import Delivered
 from pipeline.telemetry.logging import get_logger
@@ -33,7 +33,7 @@ class QuotaAgent:
 
     The verdict depends on the clock, so a replay could decide otherwise: therefore *state first*.
     The decision's rows are acknowledged by the changelog, then the outputs are sent, then the
-    record is acknowledged. The agent goes on deciding meanwhile; `release_outputs` follows in
+    record is acknowledged. The agent goes on deciding meanwhile; `send_outputs` follows in
     order, so a round trip is paid per batch and not per alert.
     """
 
@@ -55,7 +55,7 @@ class QuotaAgent:
         self._table = table
         self._open: dict[int, tuple[PartitionTable, Quota]] = {}
         self._closing: set[tuple[int, str, int]] = set()
-        self._releases = Releases(settings.stream.max_waiting_bytes)
+        self._pending = PendingQueue(settings.stream.max_waiting_bytes)
         table.on_recover(self._recovered)
 
     async def _recovered(self) -> None:
@@ -77,7 +77,7 @@ class QuotaAgent:
             await self._decide(message, records)
 
     async def _decide(self, message: Any, records: Sequence[Any]) -> None:
-        """Decide a bundle, then write its rows; `release_outputs` sends the outputs."""
+        """Decide a bundle, then write its rows; `send_outputs` sends the outputs."""
         table, quota = self._open[message.partition]
         committed = self._app.consumer.committed(TP(message.topic, message.partition))
         candidates = await self._decoded(records)
@@ -95,7 +95,7 @@ class QuotaAgent:
                     self._metrics.alerts_duplicate.inc()
             outputs += decision.outputs
         changelog = await table.send_changes(self._app.outbox)
-        await self._releases.put(Release(changelog, outputs, message))
+        await self._pending.put(PendingOutputs(changelog, outputs, message))
 
     async def _decoded(self, records: Sequence[Any]) -> list[tuple[int, NewTerm | CloseWindow]]:
         """Return candidates with their offsets; what is none becomes a dead letter."""
@@ -109,7 +109,7 @@ class QuotaAgent:
                 )
         return candidates
 
-    async def release_outputs(self) -> None:
+    async def send_outputs(self) -> None:
         """Send outputs in order, each after the rows it rests on; runs as long as the app.
 
         Where others have the partition by now, they decide again, with a clock of their own. If
@@ -117,29 +117,29 @@ class QuotaAgent:
         """
         try:
             while True:
-                release = await self._releases.get()
-                if release.changelog:
-                    await asyncio.gather(*release.changelog)
-                if await self._app.consumer.holds(release.message):
-                    await self._send(release.outputs)
-                    self._app.consumer.acknowledge(release.message)
+                pending = await self._pending.get()
+                if pending.changelog:
+                    await asyncio.gather(*pending.changelog)
+                if await self._app.consumer.holds(pending.message):
+                    await self._send(pending.outputs)
+                    self._app.consumer.acknowledge(pending.message)
                 else:
-                    self._abandon(release)
-                self._releases.sent(release)
+                    self._abandon(pending)
+                self._pending.sent(pending)
         except asyncio.CancelledError:
             raise
         except Exception as exc:  # noqa: BLE001 - an unacknowledged row or output: stop, replay
             self._app.fail(exc)
 
-    def _abandon(self, release: Release) -> None:
-        message = release.message
+    def _abandon(self, pending: PendingOutputs) -> None:
+        message = pending.message
         log.warning(
             "others have the partition: what was decided does not leave",
             action="decisions_dropped",
             topic=message.topic,
             partition=message.partition,
             offset=message.offset,
-            outputs=len(release.outputs),
+            outputs=len(pending.outputs),
         )
         self._app.consumer.abandon(message)
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.engine import prefilter as prefilter_module
-from pipeline.engine.anchors import Sightings, choose_anchors
+from pipeline.engine.anchors import NeedleCounts, choose_anchors
 from pipeline.engine.decode import DecodeLimits, decode
 from pipeline.engine.match import MatchStage
 from pipeline.engine.prefilter import Prefilter
@@ -187,15 +187,15 @@ requirements = st.lists(clauses, min_size=1, max_size=3).map(tuple)
 def test_anchors_hold_a_clause_of_each_rule_at_no_more_than_the_first_ones_price(
     rules, values, size
 ) -> None:
-    sightings = Sightings()
-    sightings.values.update(values)
-    sightings.bytes = size
+    counts = NeedleCounts()
+    counts.values.update(values)
+    counts.bytes = size
 
-    anchors = choose_anchors(rules, sightings)
+    anchors = choose_anchors(rules, counts)
 
     assert all(any(clause <= anchors for clause in clauses) for clauses in rules)
     first = frozenset(needle for clauses in rules for needle in clauses[0])
-    assert sightings.price(anchors) <= sightings.price(first)
+    assert counts.price(anchors) <= counts.price(first)
 
 
 _TEXTS = ["a", "A", "ab", "true", "1", "İ", "i", "\u212a", "k", "a" * 1100]

@@ -134,7 +134,7 @@ class Worker:
             return str(error)
         if isinstance(envelope, Observation):
             if self.again is not None:
-                self.again.learn(envelope)
+                self.again.note_opening(envelope)
             try:
                 sighting = self.first_seen.observe(envelope, one.offset, committed)
             except StateError:

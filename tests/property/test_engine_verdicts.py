@@ -141,7 +141,7 @@ def test_what_was_said_of_an_event_holds_for_all_that_read_alike(
     values = [json.dumps(each).encode() for each in (event, noisy(event, seed))]
     stage = MatchStage(ruleset)
     assume(verdicts.digest(values[0]) is not None)
-    verdicts.learn(values[0], stage.process(record(values[0])))
+    verdicts.remember(values[0], stage.process(record(values[0])))
 
     known = verdicts.judge([fetched(values[1])], 0, "t", 0, NOW_MS)
 

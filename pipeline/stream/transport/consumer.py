@@ -200,7 +200,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         answer = await consumer._coordinator.fetch_committed_offsets(asked)  # noqa: SLF001
         committed: dict[TP, Any] = {}
         if self.transport.reading.record_filter is not None:
-            self.transport.reading.record_filter.forget()
+            self.transport.reading.record_filter.clear()
         for tp in asked:
             if not consumer._subscription.is_assigned(tp):  # noqa: SLF001
                 continue

@@ -72,7 +72,7 @@ class RecordFilter(Protocol):
     def texts(self) -> tuple[bytes, ...]:
         """Texts whose case counts: at each of the `positions` one of them ends.
 
-        None where positions cannot be told so. They may be others later.
+        Empty where positions cannot be told so. They may be others later.
         """
 
     @property
@@ -116,5 +116,5 @@ class RecordFilter(Protocol):
             timestamp_ms: of the latest record of the fetch, read or not (-1: none).
         """
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Rely on nothing that was let through: it may not have reached its agent."""

@@ -306,7 +306,7 @@ def look(verdicts: Verdicts, *values: bytes | None, start: int = 0) -> Known:
 
 def learned(verdicts: Verdicts, *events: bytes) -> None:
     for event in events:
-        verdicts.learn(event, outcome(RULES, json.loads(event)))
+        verdicts.remember(event, outcome(RULES, json.loads(event)))
 
 
 def known(verdicts: Verdicts, *events: bytes) -> list[bool]:
@@ -380,7 +380,7 @@ def test_no_more_than_a_megabyte_is_sent_at_once() -> None:
 def test_what_is_said_of_one_event_alone_or_is_large_is_not_remembered(outcome: Outcome) -> None:
     verdicts = verdicts_of(RULES)
 
-    verdicts.learn(numbered(1), outcome)
+    verdicts.remember(numbered(1), outcome)
 
     assert len(verdicts) == 0
 
@@ -406,7 +406,7 @@ def test_verdicts_that_say_the_same_share_it_and_different_ones_are_bounded(
 
     assert len(found.outcomes) == 1
     for number in range(5):
-        verdicts.learn(numbered(1), Outcome(Disposition.MATCHED, matches=(("r", number),)))
+        verdicts.remember(numbered(1), Outcome(Disposition.MATCHED, matches=(("r", number),)))
     assert len(verdicts._outcomes) <= 2
 
 
@@ -447,6 +447,6 @@ def test_verdicts_with_long_terms_are_not_remembered() -> None:
     verdicts = verdicts_of(ruleset)
     for length in (1022, 1023):
         event = {"o": {"n": 1, "p": {"w": "x" * length}}}
-        verdicts.learn(encoded(event), outcome(ruleset, event))
+        verdicts.remember(encoded(event), outcome(ruleset, event))
 
     assert len(verdicts) == 1

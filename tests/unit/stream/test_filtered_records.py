@@ -102,7 +102,7 @@ class NeedleFilter:
     def passed_over(self, tp, records, timestamp_ms) -> None:
         self.unread += records
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         pass
 
 

@@ -172,7 +172,7 @@ def test_what_is_too_large_to_be_sent_is_a_dead_letter_and_covers_nothing(
     monkeypatch.setattr(KafkaSettings, "max_value_bytes", 2_000)
     judge = judge_of()
     judged(judge, event(), 0)  # so that a verdict is known, where one is remembered
-    judge.forget()
+    judge.clear()
     large = event(message="x" * 2_000)
 
     refused = judged(judge, large, 1)
@@ -252,7 +252,7 @@ def test_what_failed_on_its_way_covers_nothing(scan: str, monkeypatch: pytest.Mo
     judge = Judge(settings, match_stage(settings, rule_set()), Metrics(), verdicts)
     judged(judge, event("b.exe"), 0)
     judged(judge, event("a.exe"), 1)
-    judge.forget()
+    judge.clear()
     unusual = event("a.exe", **{"@timestamp": "2026-03-02T08:00:00Z"})
     failing.append(1)
     with pytest.raises(MemoryError):

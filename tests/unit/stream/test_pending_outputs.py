@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 
 from pipeline.engine.quota import Output
-from pipeline.stream.releases import Release, Releases
+from pipeline.stream.pending_outputs import PendingOutputs, PendingQueue
 
 
-def _release(name: str, size: int) -> Release:
+def _release(name: str, size: int) -> PendingOutputs:
     output = Output("alerts", b"id", b"x" * size, "rule", summary=False, source_timestamp_ms=None)
-    return Release([], [output], name)
+    return PendingOutputs([], [output], name)
 
 
 def test_releases_come_in_order() -> None:
     async def names() -> list[str]:
-        releases = Releases(1 << 20)
+        releases = PendingQueue(1 << 20)
         for name in "abc":
             await releases.put(_release(name, 10))
         return [(await releases.get()).message for _ in range(3)]
@@ -25,7 +25,7 @@ def test_releases_come_in_order() -> None:
 
 def test_a_release_beyond_the_bound_waits_until_others_are_sent() -> None:
     async def scenario() -> list[bool]:
-        releases = Releases(100_000)
+        releases = PendingQueue(100_000)
         await releases.put(_release("a", 60_000))
         second = asyncio.create_task(releases.put(_release("b", 60_000)))
         waits = []
@@ -44,7 +44,7 @@ def test_a_release_beyond_the_bound_waits_until_others_are_sent() -> None:
 
 def test_a_release_larger_than_the_bound_goes_alone() -> None:
     async def scenario() -> str:
-        releases = Releases(1_000)
+        releases = PendingQueue(1_000)
         await asyncio.wait_for(releases.put(_release("large", 5_000)), 10)
         message: str = (await releases.get()).message
         return message

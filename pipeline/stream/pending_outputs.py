@@ -13,7 +13,7 @@ _OVERHEAD_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class PendingOutputs:
     """Decisions of a bundle whose outputs wait for the changelog records they rest on."""
 
     changelog: list[asyncio.Future[Any]]
@@ -25,8 +25,8 @@ class Release:
         return _OVERHEAD_BYTES + sum(len(output.value) for output in self.outputs)
 
 
-class Releases:
-    """What is decided and not sent yet, in order: so many bytes, or one release that is larger.
+class PendingQueue:
+    """What is decided and not sent yet, in order: so many bytes, or one of them that is larger.
 
     All agents wait for room in the outbox alike, so outputs leave it no faster than others fill it.
     Without this bound the decisions of a flood gathered here, a gigabyte in a minute.
@@ -35,20 +35,20 @@ class Releases:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._queue: asyncio.Queue[Release] = asyncio.Queue()
+        self._queue: asyncio.Queue[PendingOutputs] = asyncio.Queue()
         self._room = asyncio.Event()
 
-    async def put(self, release: Release) -> None:
-        while self._bytes and self._bytes + release.size > self._max_bytes:
+    async def put(self, pending: PendingOutputs) -> None:
+        while self._bytes and self._bytes + pending.size > self._max_bytes:
             self._room.clear()
             await self._room.wait()
-        self._bytes += release.size
-        self._queue.put_nowait(release)
+        self._bytes += pending.size
+        self._queue.put_nowait(pending)
 
-    async def get(self) -> Release:
+    async def get(self) -> PendingOutputs:
         return await self._queue.get()
 
-    def sent(self, release: Release) -> None:
+    def sent(self, pending: PendingOutputs) -> None:
         """Make room: the outbox holds the outputs now."""
-        self._bytes -= release.size
+        self._bytes -= pending.size
         self._room.set()
