@@ -5,11 +5,12 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import TopicPartition
 
 from pipeline.config import Settings
 from pipeline.errors import BrokerError, TopologyError
 from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, consumer
+from pipeline.kafka.reading import is_passing, topic_metadata
 
 
 class TopicReader:
@@ -37,9 +38,8 @@ class TopicReader:
             raise
 
     def _starts(self, *, from_beginning: bool) -> list[TopicPartition]:
-        # All topics are asked for, never one by name: that could create it.
-        found = self._consumer.list_topics(timeout=CONNECT_TIMEOUT).topics.get(self._topic)
-        if found is None or found.error is not None:
+        found = topic_metadata(self._consumer, self._topic)
+        if found is None:
             raise TopologyError(f"topic {self._topic} does not exist; run: firstseen topics apply")
         starts = [TopicPartition(self._topic, number) for number in found.partitions]
         for start in starts:
@@ -62,8 +62,7 @@ class TopicReader:
         if error is None:
             value: bytes | None = message.value()
             return value
-        # What librdkafka retries by itself is no reason to end.
-        if error.retriable() or error.code() in _PASSING:
+        if is_passing(error):
             return None
         raise BrokerError(f"reading {self._topic}: {error.str()}")
 
@@ -81,13 +80,3 @@ class TopicReader:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-_PASSING = frozenset(
-    {
-        KafkaError._PARTITION_EOF,  # noqa: SLF001
-        KafkaError._TRANSPORT,  # noqa: SLF001
-        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
-        KafkaError._TIMED_OUT,  # noqa: SLF001
-    }
-)

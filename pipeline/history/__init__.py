@@ -7,7 +7,7 @@ topic, so a change has a place in the order of sightings, and works while worker
 
 from __future__ import annotations
 
-from pipeline.history.backfill import Backfill, Backfilled, Progress, prepare_backfills
+from pipeline.history.backfill import Backfill, Backfilled, Progress, begin_backfills
 from pipeline.history.changelog import read_history
 from pipeline.history.records import HistoryRow, decode_history_row
 from pipeline.history.sender import Sender
@@ -21,7 +21,7 @@ __all__ = [
     "PastReader",
     "Progress",
     "Sender",
+    "begin_backfills",
     "decode_history_row",
-    "prepare_backfills",
     "read_history",
 ]

@@ -143,7 +143,7 @@ class Begun(NamedTuple):
     left: int
 
 
-def prepare_backfills(settings: Settings, ruleset: RuleSet) -> Iterator[Begun]:
+def begin_backfills(settings: Settings, ruleset: RuleSet) -> Iterator[Begun]:
     """Begin the backfill of each rule that runs and for which it was not; one after the other.
 
     Raises like `Backfill.run`. What was begun stays so, and is passed over the next time.
@@ -158,7 +158,7 @@ def prepare_backfills(settings: Settings, ruleset: RuleSet) -> Iterator[Begun]:
     begun = groups_that_hold(settings, by_group, inputs)
     new = [compiled for group, compiled in by_group.items() if group not in begun]
     for left, compiled in zip(range(len(new) - 1, -1, -1), new, strict=True):
-        Backfill(settings, compiled).prepare()
+        Backfill(settings, compiled).begin()
         yield Begun(compiled.rule.rule_id, left)
 
 
@@ -200,7 +200,7 @@ class Backfill:
             compiled.rule.rule_id, compiled.history_id, skipped=self._judge.skipped
         )
 
-    def prepare(self) -> None:
+    def begin(self) -> None:
         """Begin, if nothing was begun: note the hand-over and hold the history.
 
         From then on none of its sightings counts until `run` is through. Raises like `run`.
@@ -235,14 +235,14 @@ class Backfill:
         with closing(client), Sender(self._settings) as sender:
             log = InputLog(self._settings, client)
             store = CheckpointStore(self._settings, client)
-            checkpoint = self._begin(log, store)
+            checkpoint = self._checkpoint(log, store)
             begin = LogBegin(log, checkpoint)
             steps = _Steps(checkpoint, client, store, sender, begin)
             self._go_on(steps, until)
             self._result.log_begins_ms = begin.time_ms
             self._result.sent_to = dict(sender.acknowledged)
 
-    def _begin(self, log: InputLog, store: CheckpointStore) -> Checkpoint:
+    def _checkpoint(self, log: InputLog, store: CheckpointStore) -> Checkpoint:
         """Return the checkpoint to go on from, a new one if need be."""
         found = store.load(log.inputs)
         if found is None or self._again:
@@ -294,6 +294,7 @@ class Backfill:
                 case Phase.RELEASE:
                     sender.release(rule_id, history)
                     sender.flush()
+                    # Of the topics as they are now: one may have got more partitions meanwhile.
                     InputLog(self._settings, steps.client).note_ends(checkpoint)
                     checkpoint.phase = Phase.TELL
                 case _:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 
 from pipeline.config import Settings
 from pipeline.engine.first_seen import decode_row
 from pipeline.engine.forgotten import MARKS_KEY, read_marks
 from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES
-from pipeline.errors import BrokerError, TopologyError
+from pipeline.errors import TopologyError
 from pipeline.history.records import HistoryRow
-from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, consumer
+from pipeline.kafka.clients import broker_errors, consumer
+from pipeline.kafka.reading import topic_metadata, until_end
 
 _PROGRESS_RECORDS: Final = 1_000
-_SILENCE_SECONDS: Final = 30.0
 
 Rows = dict[bytes, bytes]
 
@@ -47,8 +47,8 @@ def read_history(
     reader = consumer(settings, enable_partition_eof=True)
     try:
         with broker_errors(settings, f"reading {topic}"):
-            found = reader.list_topics(timeout=CONNECT_TIMEOUT).topics.get(topic)
-            if found is None or found.error is not None:
+            found = topic_metadata(reader, topic)
+            if found is None:
                 raise TopologyError(
                     f"topic {topic} does not exist: is kafka.group_id "
                     f"({settings.kafka.group_id}) that of the workers?"
@@ -56,7 +56,8 @@ def read_history(
             read = 0
             for done, number in enumerate(sorted(found.partitions), 1):
                 latest: Rows = {}
-                for message in _to_end(reader, topic, number):
+                reader.assign([TopicPartition(topic, number, OFFSET_BEGINNING)])
+                for message in until_end(reader, topic, [number]):
                     _keep(latest, message)
                     read += 1
                     if read % _PROGRESS_RECORDS == 0:
@@ -64,28 +65,6 @@ def read_history(
                 yield from _remembered(latest, rule_id)
     finally:
         reader.close()
-
-
-def _to_end(reader: Consumer, topic: str, partition: int) -> Iterator[Message]:
-    """Yield the records of a partition from its beginning to its end.
-
-    The end is where the broker says so: a compacted topic's last offsets may hold no record.
-
-    Raises:
-        BrokerError: the broker refuses, or says nothing for half a minute.
-    """
-    reader.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
-    while True:
-        message = reader.poll(_SILENCE_SECONDS)
-        if message is None:
-            raise BrokerError(f"reading {topic}: no answer for {_SILENCE_SECONDS:.0f} s")
-        error = message.error()
-        if error is None:
-            yield message
-        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-            return
-        elif not error.retriable():
-            raise BrokerError(f"reading {topic}: {error.str()}")
 
 
 def _keep(latest: Rows, message: Message) -> None:

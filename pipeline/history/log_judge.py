@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
+from pipeline.assembly.match_stage import match_stage
 from pipeline.config import Settings
-from pipeline.config.match_stage import match_stage
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.seen import Seen
 from pipeline.record import Position, Record

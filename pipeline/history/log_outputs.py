@@ -7,8 +7,8 @@ from typing import Protocol
 
 from confluent_kafka import Message
 
+from pipeline.assembly.match_stage import forwarded_cache
 from pipeline.config import Settings
-from pipeline.config.match_stage import forwarded_cache
 from pipeline.engine.wire import Learn, encode
 from pipeline.history.log_judge import LogJudge
 from pipeline.history.sender import Sender

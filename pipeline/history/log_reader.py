@@ -12,11 +12,11 @@ from pipeline.config import Settings
 from pipeline.errors import BrokerError
 from pipeline.history.checkpoint import Input
 from pipeline.kafka.clients import broker_errors
+from pipeline.kafka.reading import SILENCE_SECONDS, is_passing
 
 _BATCH_RECORDS: Final = 500
 _POLL_SECONDS: Final = 1.0
 _STEP_SECONDS: Final = 0.05
-_SILENCE_SECONDS: Final = 30.0
 _UNREADABLE: Final = frozenset(
     {
         KafkaError._BAD_COMPRESSION,  # noqa: SLF001
@@ -75,8 +75,8 @@ class LogReader:
                 answers = self._client.consume(self._batch(), seconds)
             if answers:
                 heard = time.monotonic()
-            elif time.monotonic() - heard > _SILENCE_SECONDS:
-                raise BrokerError(f"reading the inputs: no answer for {_SILENCE_SECONDS:.0f} s")
+            elif time.monotonic() - heard > SILENCE_SECONDS:
+                raise BrokerError(f"reading the inputs: no answer for {SILENCE_SECONDS:.0f} s")
             batch = [message for message in answers if self._is_wanted(message, ends)]
             read += len(batch)
             self._step_over(ends)
@@ -98,7 +98,7 @@ class LogReader:
             self._unreadable.add(place)
             return False
         if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
-            if error.retriable():
+            if is_passing(error):
                 return False
             raise BrokerError(f"reading {place[0]}: {error.str()}")
         end = ends.get(place)

@@ -11,7 +11,8 @@ from pipeline.config import Settings
 from pipeline.engine.partition import partition_of
 from pipeline.engine.wire import Change, Forget, Hold, Learn, Release, encode
 from pipeline.errors import DeliveryError, TopologyError
-from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, producer
+from pipeline.kafka.clients import broker_errors, producer
+from pipeline.kafka.reading import topic_metadata
 
 # librdkafka gives a record up at the delivery timeout and says so a moment later.
 _FLUSH_SECONDS: Final = 5.0
@@ -38,8 +39,8 @@ class Sender:
         self._refused: KafkaError | None = None
         self.acknowledged: dict[int, int] = {}
         with broker_errors(settings, f"writing to {self._topic}"):
-            found = self._producer.list_topics(timeout=CONNECT_TIMEOUT).topics.get(self._topic)
-        if found is None or found.error is not None:
+            found = topic_metadata(self._producer, self._topic)
+        if found is None:
             raise TopologyError(f"topic {self._topic} does not exist; run: firstseen topics apply")
         self.partitions = len(found.partitions)
 

@@ -27,8 +27,8 @@ from typing import Any, Final
 
 import orjson
 
+from pipeline.assembly.match_stage import match_stage
 from pipeline.config import Settings
-from pipeline.config.match_stage import match_stage
 from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.identity import portable
 from pipeline.engine.paths import leaves

@@ -28,7 +28,7 @@ from confluent_kafka import (
 
 from pipeline.config import Settings
 from pipeline.engine.partition import partition_of
-from pipeline.errors import BrokerError, DecodeError, DeliveryError, TopologyError
+from pipeline.errors import DecodeError, DeliveryError, TopologyError
 from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, consumer, producer
 from pipeline.kafka.headers import (
     DeadLetter,
@@ -37,10 +37,8 @@ from pipeline.kafka.headers import (
     requeued_headers,
     requeued_place,
 )
+from pipeline.kafka.reading import topic_metadata, until_end
 from pipeline.record import Headers
-
-SILENCE_SECONDS = 30.0
-"""A broker that sends neither a record nor the end of a partition for so long does not answer."""
 
 _BATCH_RECORDS = 500
 _BATCH_BYTES = 16 << 20
@@ -324,7 +322,8 @@ def _records(
             if not assigned:
                 return
             client.assign(assigned)
-        yield from _until_end(client, topic, {each.partition for each in assigned})
+        for message in until_end(client, topic, [each.partition for each in assigned]):
+            yield Place(message.partition(), message.offset()), message
     finally:
         client.close()
 
@@ -332,9 +331,8 @@ def _records(
 def _assignment(
     client: Consumer, topic: str, starts: Mapping[int, int] | None
 ) -> list[TopicPartition]:
-    # All topics are asked for, never one by name: that could create it.
-    found = client.list_topics(timeout=CONNECT_TIMEOUT).topics.get(topic)
-    if found is None or found.error is not None:
+    found = topic_metadata(client, topic)
+    if found is None:
         raise TopologyError(f"topic {topic} does not exist; run: firstseen topics apply")
     if starts is None:
         return [TopicPartition(topic, number, OFFSET_BEGINNING) for number in found.partitions]
@@ -343,23 +341,6 @@ def _assignment(
         for number, offset in starts.items()
         if number in found.partitions
     ]
-
-
-def _until_end(
-    client: Consumer, topic: str, unfinished: set[int]
-) -> Iterator[tuple[Place, Message]]:
-    # The end is what a fetch meets: a listed end is behind it in a topic with transactions.
-    while unfinished:
-        message = client.poll(SILENCE_SECONDS)
-        if message is None:
-            raise BrokerError(f"reading {topic}: no answer for {SILENCE_SECONDS:.0f} s")
-        error = message.error()
-        if error is None:
-            yield Place(message.partition(), message.offset()), message
-        elif error.code() in _ENDS:
-            unfinished.discard(message.partition())
-        elif not error.retriable() and error.code() not in _PASSING:
-            raise BrokerError(f"reading {topic}: {error.str()}")
 
 
 def _read_by_workers(settings: Settings) -> frozenset[str]:
@@ -380,17 +361,3 @@ def _headers(message: Message) -> Headers:
 # of a header is no UTF-8. Python 3.11 does not look for that when it calls a method that it has
 # called often, and the error comes up somewhere else; methodcaller always looks.
 _get_headers = methodcaller("headers")
-
-_ENDS = frozenset(
-    {
-        KafkaError._PARTITION_EOF,  # noqa: SLF001
-        KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001
-    }
-)
-_PASSING = frozenset(
-    {
-        KafkaError._TRANSPORT,  # noqa: SLF001
-        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
-        KafkaError._TIMED_OUT,  # noqa: SLF001
-    }
-)

@@ -15,8 +15,8 @@ from faust.types.auth import CredentialsT
 from mode import CrashingSupervisor
 from yarl import URL
 
+from pipeline.assembly.native import uses_native
 from pipeline.config import Settings
-from pipeline.config.native import uses_native
 from pipeline.kafka.security import Sasl, sasl, ssl_context
 from pipeline.rules import RuleSet
 from pipeline.stream.agents import Agents

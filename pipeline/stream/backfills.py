@@ -1,7 +1,7 @@
 """Backfills that a worker runs by itself, where `state.backfill` is `auto`.
 
 Before a worker joins the group it begins the backfill of each rule that has none
-(`prepare_backfills`): from then on the rule is held, so it tells nothing before it has learned. The
+(`begin_backfills`): from then on the rule is held, so it tells nothing before it has learned. The
 rest is done by the worker that owns the rule's *home*, one partition of the observations: in a
 thread of its own, one rule after the other, while the stages go on. Where partitions move, the new
 owner goes on at the checkpoint. Should two run for a moment, both do the same, which does no harm.
@@ -25,7 +25,7 @@ from pipeline.config import Settings
 from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES
 from pipeline.engine.partition import partition_of
 from pipeline.errors import BrokerUnreachableError, FirstseenError
-from pipeline.history import Backfill, Backfilled, Progress, prepare_backfills
+from pipeline.history import Backfill, Backfilled, Progress, begin_backfills
 from pipeline.kafka.groups import SILENCE_SECONDS
 from pipeline.rules import CompiledRule, RuleSet
 from pipeline.stream.context import Context
@@ -42,7 +42,7 @@ _COMMIT_ANEW_SECONDS: Final = 86_400.0
 log = get_logger(__name__)
 
 
-def begin_backfills(settings: Settings, ruleset: RuleSet) -> None:
+def begin_with_retries(settings: Settings, ruleset: RuleSet) -> None:
     """Hold the rules that are new to this group, before any sighting of theirs is sent.
 
     The brokers have answered before. If they are slow now it is tried again, and only those rules
@@ -56,7 +56,7 @@ def begin_backfills(settings: Settings, ruleset: RuleSet) -> None:
     heard = told = monotonic()
     while True:
         try:
-            for begun in prepare_backfills(settings, ruleset):
+            for begun in begin_backfills(settings, ruleset):
                 rules.append(begun.rule_id)
                 heard = monotonic()
                 if begun.left == 0 or heard - told > _PROGRESS_SECONDS:

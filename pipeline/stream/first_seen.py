@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from faust.types import TP
 
-from pipeline.config.native import uses_native
+from pipeline.assembly.native import uses_native
 from pipeline.engine.alert import build_alert
 from pipeline.engine.first_seen import Sighting
 from pipeline.engine.seen_again import SeenAgain

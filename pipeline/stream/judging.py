@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from pipeline.assembly.match_stage import forwarded_cache
 from pipeline.config import Settings
-from pipeline.config.match_stage import forwarded_cache
 from pipeline.engine.forwarded import Forwarded
 from pipeline.engine.match import NO_MATCH, SKIPPED, Disposition, MatchStage, Outcome
 from pipeline.engine.seen import Seen

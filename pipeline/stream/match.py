@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
-from pipeline.config.match_stage import match_stage
+from pipeline.assembly.match_stage import match_stage
 from pipeline.engine.prefilter import Prefilter
 from pipeline.stream.context import Context
 from pipeline.stream.counts import RecordCounts

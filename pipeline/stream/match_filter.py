@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from pipeline.assembly.match_stage import match_stage, verdicts_of
 from pipeline.config import Settings
-from pipeline.config.match_stage import match_stage, verdicts_of
 from pipeline.engine.match import Disposition
 from pipeline.engine.prefilter import Prefilter
 from pipeline.errors import DecodeError

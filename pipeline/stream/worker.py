@@ -15,13 +15,13 @@ from pathlib import Path
 
 from faust.types import TP
 
+from pipeline.assembly.native import uses_native
 from pipeline.config import Settings
-from pipeline.config.native import uses_native
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, ConfigError, FirstseenError, StopError
 from pipeline.kafka.topics import check_topology
 from pipeline.rules import RuleSet
 from pipeline.stream.app import App, build_app
-from pipeline.stream.backfills import begin_backfills
+from pipeline.stream.backfills import begin_with_retries
 from pipeline.stream.health import Health, HealthServer
 from pipeline.stream.transport import Transport
 from pipeline.telemetry.logging import get_logger
@@ -120,7 +120,7 @@ class Worker:
             await server.start()
         self._describe(server.port)
         try:
-            if not await self._done_before_a_stop(self._prepare_backfills):
+            if not await self._done_before_a_stop(self._begin_backfills):
                 return self._exit_code
             _calm_collector()
             sys.setswitchinterval(_SWITCH_SECONDS)
@@ -145,10 +145,10 @@ class Worker:
         doing.result()
         return True
 
-    def _prepare_backfills(self) -> None:
+    def _begin_backfills(self) -> None:
         """Hold the rules that are new to this group, before any sighting of theirs is sent."""
         if self._settings.state.backfill == "auto":
-            begin_backfills(self._settings, self._ruleset)
+            begin_with_retries(self._settings, self._ruleset)
 
     async def _run(self, app: App, health: Health) -> int:
         starting = asyncio.create_task(app.start())

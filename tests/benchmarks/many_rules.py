@@ -22,8 +22,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
+from pipeline.assembly.native import uses_native
 from pipeline.config import Settings
-from pipeline.config.native import uses_native
 from pipeline.kql import FieldTable
 from pipeline.record import Position
 from pipeline.rules import RuleSet, builtin_path, load_rules

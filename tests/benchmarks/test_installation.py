@@ -12,8 +12,8 @@ from typing import cast
 
 import pytest
 
+from pipeline.assembly.native import uses_native
 from pipeline.config import Settings
-from pipeline.config.native import uses_native
 from pipeline.errors import ConfigError
 from tests.benchmarks.__main__ import Run
 from tests.benchmarks.cases import QUICK
@@ -108,7 +108,7 @@ def test_whoever_asks_for_python_alone_gets_it(running: Installation) -> None:
 def test_a_worker_that_cannot_do_what_the_results_say_does_not_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.config.native.find_spec", lambda _: None)
+    monkeypatch.setattr("pipeline.assembly.native.find_spec", lambda _: None)
 
     with pytest.raises(ConfigError):
         uses_native(Settings.load(environ=WITH.settings))
@@ -117,7 +117,7 @@ def test_a_worker_that_cannot_do_what_the_results_say_does_not_start(
 def test_a_worker_that_is_measured_without_native_code_does_not_use_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.config.native.find_spec", lambda _: object())
+    monkeypatch.setattr("pipeline.assembly.native.find_spec", lambda _: object())
 
     assert not uses_native(Settings.load(environ=WITHOUT.settings))
 

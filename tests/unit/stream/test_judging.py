@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 import pytest
 from aiokafka.structs import TopicPartition
 
+from pipeline.assembly.match_stage import match_stage, verdicts_of
 from pipeline.config import Settings
 from pipeline.config.kafka import KafkaSettings
-from pipeline.config.match_stage import match_stage, verdicts_of
 from pipeline.engine import verdicts as verdicts_module
 from pipeline.engine.match import Disposition
 from pipeline.engine.wire import decode_sighting

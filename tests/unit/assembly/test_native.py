@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.assembly.native import uses_native
 from pipeline.config import Settings, native
-from pipeline.config.native import uses_native
 from pipeline.errors import ConfigError
 
 

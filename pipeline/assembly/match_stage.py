@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.config.native import uses_native
+from pipeline.assembly.native import uses_native
 from pipeline.config.settings import Settings
 from pipeline.config.values import milliseconds
 from pipeline.engine.alike import native_reader

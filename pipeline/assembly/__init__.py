@@ -1,0 +1,1 @@
+"""Parts of the engine, put together as the settings ask for them."""

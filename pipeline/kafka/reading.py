@@ -1,0 +1,71 @@
+"""Reading a topic without a consumer group: where it ends, and which errors end it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, Message, Producer
+from confluent_kafka.admin import TopicMetadata
+
+from pipeline.errors import BrokerError
+from pipeline.kafka.clients import CONNECT_TIMEOUT
+
+SILENCE_SECONDS: Final = 30.0
+"""A broker that sends neither a record nor the end of a partition for so long does not answer."""
+
+
+def topic_metadata(client: Consumer | Producer, topic: str) -> TopicMetadata | None:
+    """Return what the brokers say of a topic, None if there is none.
+
+    All topics are asked for, never one by name: that could create it.
+
+    Raises:
+        KafkaException: no broker answers; see `pipeline.kafka.clients.broker_errors`.
+    """
+    found = client.list_topics(timeout=CONNECT_TIMEOUT).topics.get(topic)
+    return None if found is None or found.error is not None else found
+
+
+def until_end(client: Consumer, topic: str, partitions: Iterable[int]) -> Iterator[Message]:
+    """Yield the records of assigned partitions up to the present end of each.
+
+    The end is what a fetch meets (``enable.partition.eof``): a listed end is behind it in a topic
+    with transactions, and a compacted topic's last offsets may hold no record.
+
+    Raises:
+        BrokerError: a broker refuses, or is silent for `SILENCE_SECONDS`.
+    """
+    unfinished = set(partitions)
+    while unfinished:
+        message = client.poll(SILENCE_SECONDS)
+        if message is None:
+            raise BrokerError(f"reading {topic}: no answer for {SILENCE_SECONDS:.0f} s")
+        error = message.error()
+        if error is None:
+            yield message
+        elif error.code() in _ENDS:
+            unfinished.discard(message.partition())
+        elif not is_passing(error):
+            raise BrokerError(f"reading {topic}: {error.str()}")
+
+
+def is_passing(error: KafkaError) -> bool:
+    """Whether a consumer goes on by itself after an error; the end of a partition is no error."""
+    return error.retriable() or error.code() in _PASSING
+
+
+_ENDS = frozenset(
+    {
+        KafkaError._PARTITION_EOF,  # noqa: SLF001
+        KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001
+    }
+)
+_PASSING = frozenset(
+    {
+        KafkaError._PARTITION_EOF,  # noqa: SLF001
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+    }
+)
