@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -78,12 +78,14 @@ def compile_rule(rule: Rule, fields: FieldTable, searches: Searches | None = Non
         result.issues.append(_query_issue(rule, error))
         return result
     try:
-        filters = compile_filters(rule.filters, fields, searches)
+        unmapped: dict[str, Place] = {}
+        filters = compile_filters(rule.filters, fields, searches, unmapped)
     except UnsupportedFilterError as error:
         place: Place = ("rule", "filters", *error.place)
         result.issues.append(_issue(rule, error.code, "error", _line(rule, place), error.message))
         return result
     result.issues.extend(_unmapped(rule, node, fields))
+    result.issues.extend(_unmapped_in_filters(rule, unmapped, fields))
     terms = _terms(rule, fields, result)
     if terms is None:
         return result
@@ -178,14 +180,26 @@ def _near(name: str, fields: FieldTable) -> str | None:
 def _unmapped(rule: Rule, node: Node, fields: FieldTable) -> Iterator[Issue]:
     for name in sorted(field_names(node)):
         if "*" not in name and fields.get(name) is None:
-            yield _issue(
-                rule,
-                "unmapped_field",
-                "warning",
-                _line_in_query(rule, max(0, (rule.query or "").find(name))),
-                f"field {name} is not mapped: no event satisfies a clause on it",
-                hint=_near(name, fields) or "add its type with rules.fields",
-            )
+            line = _line_in_query(rule, max(0, (rule.query or "").find(name)))
+            yield _unmapped_field(rule, name, line, fields)
+
+
+def _unmapped_in_filters(
+    rule: Rule, unmapped: Mapping[str, Place], fields: FieldTable
+) -> Iterator[Issue]:
+    for name, place in unmapped.items():
+        yield _unmapped_field(rule, name, _line(rule, ("rule", "filters", *place)), fields)
+
+
+def _unmapped_field(rule: Rule, name: str, line: int | None, fields: FieldTable) -> Issue:
+    return _issue(
+        rule,
+        "unmapped_field",
+        "warning",
+        line,
+        f"field {name} is not mapped: no event satisfies a clause on it",
+        hint=_near(name, fields) or "add its type with rules.fields",
+    )
 
 
 def _no_literal(rule: Rule) -> Issue:

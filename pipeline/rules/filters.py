@@ -26,13 +26,16 @@ from pipeline.kql.matching import Leaf, leaf_part
 from pipeline.kql.nodes import LONE_STAR, Is, Node, Operator, Or, Text
 from pipeline.kql.predicates import Interval, Other, Predicate
 from pipeline.kql.several import Searches
-from pipeline.kql.values import KeywordType, Operand, ValueRefused
+from pipeline.kql.values import KeywordType, Operand, TextType, ValueRefused
+from pipeline.kql.values.folding import words
 from pipeline.rules.locate import Place
 from pipeline.rules.schema import dotted, shown
 from pipeline.rules.wildcard import WildcardRefused, compile_wildcard
 from pipeline.types import Event
 
 _RANGE_OPERATORS: dict[str, Operator] = {"gte": ">=", "gt": ">", "lte": "<=", "lt": "<"}
+_DATE_FORMATS = ("strict_date_optional_time", "strict_date_optional_time||epoch_millis")
+"""What Kibana writes beside the bounds of a date: dates are read so anyway."""
 _META_KEYS = frozenset({"meta", "$state"})
 _MAX_DEPTH = 16
 _PATTERN_CLAUSES = frozenset({"wildcard", "prefix"})
@@ -43,10 +46,14 @@ _WORD_NS = 20
 
 
 class _Context(NamedTuple):
-    """What clauses are compiled against: the field types, and the searches they share."""
+    """What clauses are compiled against: the field types, and the searches they share.
+
+    `unmapped` gathers the fields that have no type, and where each stands first.
+    """
 
     table: FieldTable
     searches: Searches
+    unmapped: dict[str, Place]
 
 
 class UnsupportedFilterError(FirstseenError):
@@ -66,9 +73,18 @@ class UnsupportedFilterError(FirstseenError):
 
 
 def compile_filters(
-    filters: Sequence[Mapping[str, Any]], table: FieldTable, searches: Searches | None = None
+    filters: Sequence[Mapping[str, Any]],
+    table: FieldTable,
+    searches: Searches | None = None,
+    unmapped: dict[str, Place] | None = None,
 ) -> MemoMatcher | None:
     """The conjunction of all enabled filters; None if there is none.
+
+    Args:
+        filters: the filters of a rule.
+        table: the field types.
+        searches: the patterns of the rules that it shares memos with.
+        unmapped: gets the fields that have no type, and where each stands first.
 
     Raises:
         UnsupportedFilterError: a filter cannot be evaluated, or a field's type refuses its value.
@@ -79,7 +95,7 @@ def compile_filters(
         if not _meta_flag(entry, "disabled", (index,))
     ]
     _check_size(enabled)
-    context = _Context(table, searches or Searches())
+    context = _Context(table, searches or Searches(), {} if unmapped is None else unmapped)
     matchers = [_compile_filter(entry, (index,), context) for index, entry in enabled]
     return _all(matchers) if matchers else None
 
@@ -167,16 +183,15 @@ def _compile_bool(body: Any, place: Place, context: _Context) -> MemoMatcher:
     required: list[MemoMatcher] = []
     for name in ("must", "filter"):
         required += _compile_list(body, name, place, context)
-    required += [_negated(each) for each in _compile_list(body, "must_not", place, context)]
     should = _compile_list(body, "should", place, context)
     # Without `must` and `filter`, one of `should` has to be true (Elasticsearch's bool query).
-    default = 0 if "must" in body or "filter" in body else 1
-    least = body.get("minimum_should_match", default)
+    least = body.get("minimum_should_match", 1 if should and not required else 0)
+    required += [_negated(each) for each in _compile_list(body, "must_not", place, context)]
     if type(least) is not int or least < 0:
         raise UnsupportedFilterError(
             (*place, "minimum_should_match"), f"{shown(least)} is no count of clauses"
         )
-    if should and least:
+    if least:
         required.append(_at_least(least, should))
     return _all(required)
 
@@ -209,25 +224,29 @@ def _compile_exists(body: Any, place: Place, context: _Context) -> MemoMatcher:
     name = _only(body, {"field"}, place).get("field")
     if not isinstance(name, str):
         raise UnsupportedFilterError(place, f"{shown(name)} is no field name")
+    if "*" in name:
+        raise UnsupportedFilterError((*place, "field"), f"{shown(name)} names several fields")
+    _look_up(name, (*place, "field"), context)
     return _compile_node(Is(name, LONE_STAR), place, context)
 
 
 def _compile_phrase(body: Any, place: Place, context: _Context) -> MemoMatcher:
-    name, spec = _field_of(body, {"query", "value"}, place)
+    name, spec = _field_of(body, {"query", "value"}, place, context)
     return _is(name, spec.get("query", spec.get("value")), place, context)
 
 
 def _compile_match(body: Any, place: Place, context: _Context) -> MemoMatcher:
     """A match of type phrase, as Kibana 6 wrote its phrase filters."""
-    name, spec = _field_of(body, {"query", "type"}, place)
+    name, spec = _field_of(body, {"query", "type"}, place, context)
     if spec.get("type") != "phrase":
         raise UnsupportedFilterError(place, "only a match of type phrase; use match_phrase")
     return _is(name, spec.get("query"), place, context)
 
 
 def _compile_term(body: Any, place: Place, context: _Context) -> MemoMatcher:
-    name, spec = _field_of(body, {"value", "case_insensitive"}, place)
+    name, spec = _field_of(body, {"value", "case_insensitive"}, place, context)
     value = spec.get("value")
+    _check_word(name, value, place, context)
     if spec.get("case_insensitive") is not True:
         return _is(name, value, place, context)
     if not isinstance(value, str):
@@ -236,20 +255,27 @@ def _compile_term(body: Any, place: Place, context: _Context) -> MemoMatcher:
 
 
 def _compile_terms(body: Any, place: Place, context: _Context) -> MemoMatcher:
-    name, spec = _field_of(body, {"value"}, place)
+    name, spec = _field_of(body, {"value"}, place, context)
     values = spec.get("value")
     if not isinstance(values, list | tuple) or not values:
         raise UnsupportedFilterError(place, f"{shown(values)} is no list of values")
+    for value in values:
+        _check_word(name, value, place, context)
     nodes = tuple(Is(name, _text(value, place)) for value in values)
     return _compile_node(nodes[0] if len(nodes) == 1 else Or(nodes), place, context)
 
 
 def _compile_range(body: Any, place: Place, context: _Context) -> MemoMatcher:
-    name, spec = _field_of(body, set(_RANGE_OPERATORS), place)
+    name, spec = _field_of(body, {*_RANGE_OPERATORS, "format"}, place, context)
     field = context.table.get(name)
     if field is None:
         return _never
-    if not spec.keys() or not spec.keys() <= _RANGE_OPERATORS.keys():
+    if spec.get("format", _DATE_FORMATS[0]) not in _DATE_FORMATS:
+        raise UnsupportedFilterError(
+            (*place, "format"), f"the format {shown(spec['format'])}; dates are read as ISO 8601"
+        )
+    limits = {name: value for name, value in spec.items() if name in _RANGE_OPERATORS}
+    if not limits:
         raise UnsupportedFilterError(place, "a range without a bound")
     if field.nested is not None:
         raise UnsupportedFilterError(
@@ -259,7 +285,7 @@ def _compile_range(body: Any, place: Place, context: _Context) -> MemoMatcher:
         context.table.values(name)  # refuses an object
         bounds = [
             field.values.compares(_RANGE_OPERATORS[bound], Operand(_text(value, place).value))
-            for bound, value in spec.items()
+            for bound, value in limits.items()
         ]
     except (UnmappedFieldError, ValueRefused) as error:
         raise UnsupportedFilterError(place, str(error)) from error
@@ -285,7 +311,7 @@ def _leaf(field: FieldType, predicate: Predicate, context: _Context) -> MemoMatc
 
 
 def _compile_wildcard(body: Any, place: Place, context: _Context) -> MemoMatcher:
-    name, spec = _field_of(body, {"value", "wildcard", "case_insensitive", "boost"}, place)
+    name, spec = _field_of(body, {"value", "wildcard", "case_insensitive", "boost"}, place, context)
     pattern = spec.get("value", spec.get("wildcard"))
     if not isinstance(pattern, str):
         raise UnsupportedFilterError(place, f"{shown(pattern)} is no pattern")
@@ -294,7 +320,7 @@ def _compile_wildcard(body: Any, place: Place, context: _Context) -> MemoMatcher
 
 
 def _compile_prefix(body: Any, place: Place, context: _Context) -> MemoMatcher:
-    name, spec = _field_of(body, {"value", "case_insensitive"}, place)
+    name, spec = _field_of(body, {"value", "case_insensitive"}, place, context)
     prefix = spec.get("value")
     if not isinstance(prefix, str):
         raise UnsupportedFilterError(place, f"{shown(prefix)} is no prefix")
@@ -327,7 +353,9 @@ def _only(body: Any, known: set[str], place: Place) -> Mapping[str, Any]:
     return body
 
 
-def _field_of(body: Any, known: set[str], place: Place) -> tuple[str, Mapping[str, Any]]:
+def _field_of(
+    body: Any, known: set[str], place: Place, context: _Context
+) -> tuple[str, Mapping[str, Any]]:
     """The field of a clause and its parameters.
 
     ``{"process.name": {"value": "x"}}``; a lone value stands for ``{"value": …}`` or
@@ -335,14 +363,37 @@ def _field_of(body: Any, known: set[str], place: Place) -> tuple[str, Mapping[st
     """
     parts: list[str] = []
     while isinstance(body, Mapping) and not (parts and body.keys() <= known):
+        name = ".".join(parts)
+        field = context.table.get(name)
+        if field is not None and not field.is_container:
+            parameter = next((str(each) for each in body if each not in known), "")
+            raise UnsupportedFilterError(place, f"the parameter {shown(parameter)} of {name}")
         if len(body) != 1:
             raise UnsupportedFilterError(place, f"{shown(dict(body))} is not one field")
-        ((name, body),) = body.items()
-        parts.append(str(name))
+        ((part, body),) = body.items()
+        parts.append(str(part))
     if not parts:
         raise UnsupportedFilterError(place, f"{shown(body)} is no table")
+    name = ".".join(parts)
+    _look_up(name, place, context)
     spec = body if isinstance(body, Mapping) else {"value": body, "query": body}
-    return ".".join(parts), spec
+    return name, spec
+
+
+def _look_up(name: str, place: Place, context: _Context) -> None:
+    """Note a field that has no type."""
+    if context.table.get(name) is None:
+        context.unmapped.setdefault(name, place)
+
+
+def _check_word(name: str, value: Any, place: Place, context: _Context) -> None:
+    """Refuse a term of analysed text that is none of its words: it would never be found."""
+    field = context.table.get(name)
+    is_text = field is not None and isinstance(field.values, TextType)
+    if is_text and isinstance(value, str) and words(value) != (value,):
+        raise UnsupportedFilterError(
+            place, f"{name} is split into words, and {shown(value)} is none: use match_phrase"
+        )
 
 
 def _is(name: str, value: Any, place: Place, context: _Context) -> MemoMatcher:

@@ -39,5 +39,5 @@ def _step(pattern: str) -> tuple[bool, Callable[[str], bool]]:
 
 
 def _fits(name: str) -> Callable[[str], bool]:
-    parts = tuple(name.split("*"))
+    parts = tuple(["", ""] if name == "_all" else name.split("*"))
     return compile_pattern(parts) if len(parts) > 1 else name.__eq__

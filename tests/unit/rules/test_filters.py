@@ -132,6 +132,10 @@ A, B, C = ({"term": {"user.name": name}} for name in "abc")
         ({"should": [A, B, C], "minimum_should_match": 2}, ["a", "c"], True),
         ({"should": [A, B, C], "minimum_should_match": 2}, ["a"], False),
         ({"must_not": [], "must": [], "filter": [], "should": []}, [], True),
+        ({"must": [], "filter": [], "must_not": [], "should": [A, B]}, ["c"], False),
+        ({"must": [], "filter": [], "must_not": [], "should": [A, B]}, ["b"], True),
+        ({"must_not": [C], "should": [A, B]}, ["d"], False),
+        ({"must": [C], "should": [], "minimum_should_match": 1}, ["c"], False),
         ({"must": [{"bool": {"must_not": [{"bool": {"should": [A, B]}}]}}]}, ["a"], False),
     ],
 )
@@ -200,6 +204,21 @@ def test_a_clause_beside_meta_is_read_like_one_in_query():
         ({"query": {"range": {"process.pid": {"gte": "many"}}}}, (0, "query", "range")),
         ({"query": {"range": {"user": {"gte": 1}}}}, (0, "query", "range")),
         ({"query": {"range": {"dll.pe.sections.entropy": {"gte": 7}}}}, (0, "query", "range")),
+        ({"query": {"range": {"process.pid": {"from": 7}}}}, (0, "query", "range")),
+        ({"query": {"range": {"process.pid": {"gte": 7, "boost": 2}}}}, (0, "query", "range")),
+        (
+            {"query": {"range": {"@timestamp": {"gte": "2024", "format": "yyyy"}}}},
+            (0, "query", "range", "format"),
+        ),
+        ({"query": {"term": {"process.name": {"vale": "x"}}}}, (0, "query", "term")),
+        (
+            {"query": {"match_phrase": {"process.name": {"qeury": "x"}}}},
+            (0, "query", "match_phrase"),
+        ),
+        ({"query": {"wildcard": {"process.name": {"patern": "x*"}}}}, (0, "query", "wildcard")),
+        ({"query": {"exists": {"field": "process.*"}}}, (0, "query", "exists", "field")),
+        ({"query": {"term": {"message": "Quick Brown"}}}, (0, "query", "term")),
+        ({"query": {"terms": {"message": ["quick", "Brown"]}}}, (0, "query", "terms")),
         ({"query": {"wildcard": {"user.name": 1}}}, (0, "query", "wildcard")),
         ({"query": {"wildcard": {"process.pid": "4*"}}}, (0, "query", "wildcard")),
         (
@@ -223,6 +242,40 @@ def test_what_cannot_be_evaluated_is_refused_at_its_place(entry, place):
         compile_filters([entry], FIELDS)
 
     assert caught.value.place == place
+
+
+def test_a_range_may_say_how_dates_are_read_anyway():
+    clause = {"range": {"@timestamp": {"gte": "2024-05", "format": "strict_date_optional_time"}}}
+
+    assert matches(clause, {"@timestamp": "2024-05-01T00:00:00Z"})
+    assert not matches(clause, {"@timestamp": "2024-04-30T00:00:00Z"})
+
+
+def test_a_term_of_a_text_is_one_of_its_words():
+    assert matches({"term": {"message": "brown"}}, {"message": "The Brown Fox"})
+    assert not matches({"term": {"message": "fo"}}, {"message": "The Brown Fox"})
+
+
+def test_fields_without_a_type_are_named():
+    unmapped: dict[str, tuple[str | int, ...]] = {}
+    nested = {
+        "bool": {"must_not": [{"term": {"proces.name": "x"}}, {"exists": {"field": "acme.a"}}]}
+    }
+    clauses = [
+        A,
+        {"range": {"acme.b": {"gte": 1}}},
+        nested,
+        {"term": {"acme": {"c": {"value": 1}}}},
+    ]
+
+    compile_filters([{"query": clause} for clause in clauses], FIELDS, unmapped=unmapped)
+
+    assert unmapped == {
+        "acme.b": (1, "query", "range"),
+        "proces.name": (2, "query", "bool", "must_not", 0, "term"),
+        "acme.a": (2, "query", "bool", "must_not", 1, "exists", "field"),
+        "acme.c": (3, "query", "term"),
+    }
 
 
 def test_clauses_may_not_be_nested_without_end():
