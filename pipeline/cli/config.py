@@ -8,6 +8,7 @@ from pipeline.cli.lazy import SuggestingGroup
 from pipeline.cli.options import SettingsFlags, json_option, settings_options
 from pipeline.cli.output import table, write_json
 from pipeline.config import Settings
+from pipeline.errors import SettingsError
 
 
 @click.group(cls=SuggestingGroup)
@@ -41,8 +42,15 @@ def show(settings_flags: SettingsFlags, changed: bool, as_json: bool) -> None:
 @config.command()
 @settings_options
 def check(settings_flags: SettingsFlags) -> None:
-    """Check the settings without starting anything; exit 3 when something is wrong."""
-    settings_flags.load()
+    """Check the settings without starting anything; exit 3 when something is wrong.
+
+    Files that they name have to be there; `firstseen rules check` says what is in those of rules.
+    """
+    settings = settings_flags.load()
+    named = [*settings.rules.paths, *filter(None, [settings.rules.fields])]
+    missing = [str(path) for path in named if not path.exists()]
+    if missing:
+        raise SettingsError(f"rules.paths, rules.fields: there is no {', '.join(missing)}")
     click.echo("the settings are fine", err=True)
 
 

@@ -180,6 +180,8 @@ def show(*, settings_flags: SettingsFlags, name: str, raw: bool, as_json: bool) 
         raise click.UsageError("--raw writes what a stranger sent: send it to a file or a pipe")
     settings = settings_flags.load()
     place = Place.parse(name)
+    if place is None and "@" not in name:
+        raise _no_letter(name)
     if place is None:
         place = _place_of(name, survey(settings).letters)
     letter = fetch(settings, place)
@@ -201,11 +203,15 @@ def _place_of(name: str, letters: Sequence[StoredLetter]) -> Place:
     """The place of the latest letter of a record."""
     places = [stored.place for stored in letters if str(stored.letter.position) == name]
     if not places:
-        raise click.UsageError(
-            f"there is no dead letter {name}: give PARTITION@OFFSET or TOPIC[PARTITION]@OFFSET, "
-            "as `firstseen dead-letters list` shows them"
-        )
+        raise _no_letter(name)
     return places[-1]
+
+
+def _no_letter(name: str) -> click.UsageError:
+    return click.UsageError(
+        f"there is no dead letter {name}: give PARTITION@OFFSET or TOPIC[PARTITION]@OFFSET, "
+        "as `firstseen dead-letters list` shows them"
+    )
 
 
 @dead_letters.command("requeue")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -69,7 +70,7 @@ def demo_stack(rule_paths: Sequence[Path]) -> Iterator[DemoStack]:
                 "kafka.heartbeat_interval": "1s",
                 "kafka.rebalance_timeout": "6s",
                 "topics.replication": "1",
-                "rules.paths": ",".join(str(path.resolve()) for path in rule_paths),
+                "rules.paths": json.dumps([str(path.resolve()) for path in rule_paths]),
                 "state.directory": str(directory / "state"),
                 "web.port": str(free_ports(1)[0]),
                 "log.format": "console",

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -36,6 +37,7 @@ class ReportingGroup(LazyGroup):
         **extra: Any,
     ) -> Any:
         """Run, and leave the process unless `standalone_mode` is off."""
+        _open_missing_streams()
         run: Callable[[], Any] = partial(
             super().main, args, prog_name, complete_var, standalone_mode=False, **extra
         )
@@ -52,6 +54,8 @@ class ReportingGroup(LazyGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; say in one line why it could not."""
+        if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+            ctx.color = False
         try:
             code = super().invoke(ctx)
             sys.stdout.flush()
@@ -62,6 +66,11 @@ class ReportingGroup(LazyGroup):
         except BrokenPipeError as error:
             _discard_output()
             raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from error
+        except OSError as error:  # a full disk, or a system that refuses something else
+            say_error(str(error))
+            _trace(ctx)
+            _discard_output()
+            raise click.exceptions.Exit(EXIT_FINDINGS) from error
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except Exception as error:
@@ -92,10 +101,17 @@ def _trace(ctx: click.Context) -> bool:
 
 
 def _discard_output() -> None:
-    """Let the interpreter's last flush go nowhere, else it complains about the pipe again."""
+    """Let the interpreter's last flush go nowhere, else it complains about the output again."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(nowhere, stream.fileno())
+
+
+def _open_missing_streams() -> None:
+    """Give a process whose standard output or error is closed one that goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.backfill import backfill
+from pipeline.cli.exits import say_warning
 from pipeline.cli.lazy import SuggestingGroup
 from pipeline.cli.options import (
     EVENTS_FILE,
@@ -24,6 +25,7 @@ from pipeline.cli.options import (
 from pipeline.cli.output import table, write_json, write_json_line
 from pipeline.cli.status_line import StatusLine
 from pipeline.errors import EXIT_FINDINGS, EXIT_OK, RuleError
+from pipeline.terminal import printable
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
@@ -84,6 +86,8 @@ def list_history(
     else:
         rows = _read(settings, rule_id)
         latest = heapq.nlargest(limit, rows, key=lambda row: row.last_seen)
+        if not latest:
+            click.echo(f"nothing is remembered of a rule {printable(rule_id)}", err=True)
         _show_terms(latest, as_json=as_json)
 
 
@@ -331,6 +335,11 @@ def _report_import(past: Past, *, dry_run: bool, as_json: bool) -> None:
     rows += [(f"Learned by {rule}", f"{n:,}") for rule, n in sorted(past.learned.items())]
     rows += [(f"Skipped: {reason}", f"{n:,}") for reason, n in past.skipped.most_common()]
     table(("DRY RUN" if dry_run else "IMPORT", ""), rows, right=[1])
+    if past.unused:
+        say_warning(
+            f"{past.unused.total():,} of them are of a history that no rule has now: the rule has "
+            "changed (--into-current puts them into the one it has) or is not among these (--rules)"
+        )
 
 
 def _forget_tuple(

@@ -25,10 +25,10 @@ def load_fields(path: Path | None) -> FieldTable:
     if path is None:
         return table
     try:
-        mapping = json.loads(path.read_text(encoding="utf-8"))
+        mapping = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise FieldTypesError(f"cannot read the field types {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FieldTypesError(f"{path}: this is not JSON: {error}") from error
     if not isinstance(mapping, dict):
         raise FieldTypesError(f"{path}: field types are a JSON object of name and type")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from pipeline.cli.exits import say_error
 from pipeline.cli.lazy import SuggestingGroup
 from pipeline.cli.loading import load_fields, report_issues
 from pipeline.cli.options import EXISTING_PATH, fields_option, json_option
@@ -164,13 +165,22 @@ def _issue_document(issue: Issue) -> dict[str, Any]:
 @fields_option
 @json_option
 def test(paths: tuple[Path, ...], fields_file: Path | None, as_json: bool) -> int:
-    """Run the tests that rules carry; exit 1 when one fails or a rule has an error."""
+    """Run the tests that rules carry.
+
+    Exit 1 when one fails or cannot be run, or a rule has an error.
+    """
     loaded = _load(paths, fields_file)
     if not as_json:
         report_issues([issue for issue in loaded.issues if issue.severity == "error"])
     results = [result for compiled in loaded.ruleset.rules for result in run_tests(compiled)]
     untested = [c.rule for c in loaded.ruleset.runnable if not c.rule.tests]
     failed = [result for result in results if not result.passed]
+    judged = {c.rule.rule_id for c in loaded.ruleset.rules}
+    not_run = {
+        rule.rule_id: (len(rule.tests), why)
+        for rule, why in loaded.ruleset.skipped
+        if rule.tests and rule.rule_id not in judged
+    }
     if as_json:
         write_json(
             {
@@ -178,18 +188,21 @@ def test(paths: tuple[Path, ...], fields_file: Path | None, as_json: bool) -> in
                 "failed": len(failed),
                 "errors": loaded.errors,
                 "without_tests": [rule.rule_id for rule in untested],
+                "not_run": {rule_id: why for rule_id, (_, why) in not_run.items()},
                 "tests": [_result_document(result) for result in results],
             }
         )
     else:
         _report_results(failed)
+        for rule_id, (number, why) in not_run.items():
+            say_error(f"{_count(number, 'test')} of {rule_id} not run: the rule {why}")
         without = f"; {_count(len(untested), 'rule')} without tests" if untested else ""
         click.echo(
             f"{_count(len(results), 'test')}: {len(results) - len(failed)} passed, "
             f"{len(failed)} failed{without}",
             err=True,
         )
-    return EXIT_FINDINGS if failed or loaded.errors else EXIT_OK
+    return EXIT_FINDINGS if failed or not_run or loaded.errors else EXIT_OK
 
 
 def _report_results(failed: Iterable[TestResult]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -240,7 +242,7 @@ def _build(given: Mapping[str, Given], problems: list[str]) -> Settings | None:
 
 
 def _plain(value: object, field: FieldInfo) -> object:
-    """Give a value the shape its field needs: ``null``, lists with commas, no truth as number."""
+    """Give a value the shape its field needs: ``null``, lists in a text, no truth as number."""
     arguments = get_args(field.annotation)
     if isinstance(value, bool) and {int, float} & {field.annotation, *arguments}:
         return str(value)  # YAML reads `no` as false, and false would be taken as 0
@@ -248,9 +250,15 @@ def _plain(value: object, field: FieldInfo) -> object:
         return value
     if value == "null" and type(None) in arguments:
         return None
-    if Ellipsis in arguments:
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
+    return _list_of(value) if Ellipsis in arguments else value
+
+
+def _list_of(text: str) -> object:
+    """Read a list: with commas, or as JSON, where a comma may stand in an entry."""
+    if text.lstrip().startswith("["):
+        with suppress(ValueError, RecursionError):
+            return tuple(json.loads(text))
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _explain(detail: ErrorDetails, given: Mapping[str, Given]) -> list[str]:
@@ -266,6 +274,8 @@ def _explain(detail: ErrorDetails, given: Mapping[str, Given]) -> list[str]:
     shown = "the secret" if key in _SECRETS else repr(_shorten(value))
     cause = context.get("error")
     what = str(cause) if cause else detail["msg"].replace("Input should be", "must be", 1)
+    if isinstance(value, bool) and detail["type"] == "string_type":
+        what = "is what YAML makes of this word: put it in quotes"
     return [f"{key}: {shown} {what} (from {entry.source})"]
 
 

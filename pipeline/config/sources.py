@@ -26,7 +26,8 @@ _SERVICE_LINK = re.compile(
 )
 # YAML's messages quote the name of a tag or an alias: a password that begins with ! or * and is not
 # in quotes is read as one. What else they quote is a character or the kind of a token, `<scalar>`.
-_QUOTED = re.compile(r"""'[^'<][^']+'|"[^"<][^"]+\"""")
+_QUOTED = re.compile(r"""['"].*['"]""", re.DOTALL)
+_HARMLESS = re.compile(r"""[^'"]*('(.|<[a-z ]+>)'[^'"]*)*""")
 # What YAML's reader lets through for a text that only looks like a number or a date (2026-13-45).
 _NO_VALUE = (ValueError, KeyError, AttributeError, OverflowError)
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
@@ -137,7 +138,9 @@ def from_file(path: Path, keys: Iterable[str]) -> Layer:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
-        what = _QUOTED.sub("…", getattr(error, "problem", None) or "unreadable")
+        what = getattr(error, "problem", None) or "unreadable"
+        if not _HARMLESS.fullmatch(what):
+            what = _QUOTED.sub("…", what)
         # The cause would print the line with the error, which may hold a password.
         raise SettingsError(f"{place}: this is not YAML: {what}") from None
 
@@ -212,7 +215,7 @@ class _FileReader:
             for index, (name, _, place) in enumerate(entries)
             if name in names[:index]
         ]
-        return entries
+        return [entry for index, entry in enumerate(entries) if entry[0] not in names[:index]]
 
     def _place(self, node: yaml.Node) -> str:
         return f"{self._path}:{node.start_mark.line + 1}"

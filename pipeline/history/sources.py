@@ -57,11 +57,13 @@ class Past:
         read: lines, documents or buckets.
         skipped: those that told nothing, by reason.
         learned: term tuples passed on, by rule id.
+        unused: those of them that go into a history which no rule has now, by rule id.
     """
 
     read: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     learned: Counter[str] = field(default_factory=Counter)
+    unused: Counter[str] = field(default_factory=Counter)
 
     def summary(self) -> dict[str, Any]:
         """Return the counts as plain data, fit for JSON."""
@@ -69,6 +71,7 @@ class Past:
             "read": self.read,
             "learned": self.learned.total(),
             "rules": dict(sorted(self.learned.items())),
+            "unused": dict(sorted(self.unused.items())),
             "skipped": dict(sorted(self.skipped.items())),
         }
 
@@ -133,7 +136,11 @@ class PastReader:
 
     def _pass_on(self, gathered: dict[bytes, Learn]) -> Iterator[Learn]:
         for learned in gathered.values():
-            self.past.learned[learned.rule_id] += 1
+            rule_id = learned.rule_id
+            compiled = self._new_terms_rule(rule_id)
+            self.past.learned[rule_id] += 1
+            if compiled is None or compiled.history_id != learned.history:
+                self.past.unused[rule_id] += 1
             yield learned
         gathered.clear()
 

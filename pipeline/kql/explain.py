@@ -15,6 +15,7 @@ from pipeline.kql.limits import check_depth
 from pipeline.kql.memo import Memo
 from pipeline.kql.nodes import And, Is, Nested, Node, Not, Or, Range, Wildcard
 from pipeline.kql.printer import format_query
+from pipeline.kql.values import KeywordType
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class _Explainer:
         if isinstance(node.field, str):
             found = self._table.get(node.field if nested is None else f"{nested}.{node.field}")
             values = _values(found, event, nested)
-            note = self._note(node.field, found)
+            note = self._note(node.field, found, values)
         elif isinstance(node.field, Wildcard):
             values = self._expanded(node.field, event, nested)
         return Explanation(format_query(node), "clause", test(event, Memo()), values, note)
@@ -105,12 +106,20 @@ class _Explainer:
         read = (_values(found, event, nested) for found in self._table.expand(pattern))
         return tuple(value for values in read for value in values)
 
-    def _note(self, name: str, found: FieldType | None) -> str | None:
+    def _note(self, name: str, found: FieldType | None, values: tuple[Any, ...]) -> str | None:
         if found is None:
             meant = self._table.suggest(name)
             question = f"; did you mean {meant}?" if meant else ""
             return f"not in the field table{question}"
-        return "an object: only `:*` can match" if found.is_container else None
+        if found.is_container:
+            return "an object: only `:*` can match"
+        left_out = sum(found.values.index(value) is None for value in values)
+        if not left_out:
+            return None
+        which = "not indexed" if left_out == len(values) else f"{left_out} of them not indexed"
+        limit = found.values.ignore_above if isinstance(found.values, KeywordType) else None
+        long = f", or longer than {limit}" if limit else ""
+        return f"{which}: no {found.type}{long}"
 
 
 def _values(found: FieldType | None, event: dict[str, Any], nested: str | None) -> tuple[Any, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import sys
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple, Protocol, cast
 
 import zstandard
 
@@ -73,7 +74,9 @@ def read_events(paths: Iterable[str | Path]) -> Iterator[EventLine]:
         number = 0
         try:
             for number, value in enumerate(_lines(_chunks(path)), 1):
-                yield EventLine(path, number, value)
+                # Editors on Windows write a byte order mark, which JSON does not know.
+                line = value.removeprefix(BOM_UTF8) if number == 1 else value
+                yield EventLine(path, number, line)
         except FileNotFoundError as error:
             raise EventsFileError(f"{path}: there is no such file") from error
         except IsADirectoryError as error:
@@ -106,20 +109,27 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _chunks(path: str) -> Iterator[bytes]:
     if path == STDIN:
-        yield from _plain(sys.stdin.buffer)
+        yield from _plain(cast("_Reader", sys.stdin.buffer))
         return
     with Path(path).open("rb") as file:
         if path.endswith(".zst"):
             yield from _zstd(file)
         elif path.endswith(".gz"):
-            with gzip.open(file) as unpacked:
+            with gzip.GzipFile(fileobj=file) as unpacked:
                 yield from _plain(unpacked)
         else:
             yield from _plain(file)
 
 
-def _plain(file: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
-    while chunk := file.read(_CHUNK_BYTES):
+class _Reader(Protocol):
+    """A file that gives what is there."""
+
+    def read1(self, size: int, /) -> bytes: ...
+
+
+def _plain(file: _Reader) -> Iterator[bytes]:
+    # What is there, however little: whoever writes into a pipe line by line is answered so.
+    while chunk := file.read1(_CHUNK_BYTES):
         yield chunk
 
 

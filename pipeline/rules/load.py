@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -66,25 +68,58 @@ def _rule_files(paths: Sequence[Path]) -> Iterator[Path | Issue]:
     """Each rule file once, and an issue for each path that leads to none."""
     seen: set[Path] = set()
     for path in paths:
-        try:
-            files = _files_of(path)
-        except OSError as error:
-            yield Issue("unreadable", "error", f"cannot read: {error.strerror}", path)
-            continue
+        files = list(_files_of(path))
         if not files:
             yield Issue("no_rules", "error", "the folder holds no *.toml file", path)
         for file in files:
-            resolved = file.resolve()
-            if resolved not in seen:
+            if isinstance(file, Issue):
+                yield file
+            elif (resolved := file.resolve()) not in seen:
                 seen.add(resolved)
                 yield file
 
 
-def _files_of(path: Path) -> list[Path]:
-    path.stat()  # raises for what is not there, which globbing passes over
-    if not path.is_dir():
-        return [path]
-    return sorted(file for file in path.rglob("*.toml") if file.is_file())
+def _files_of(path: Path) -> Iterator[Path | Issue]:
+    """A file itself, or what is in a folder; whatever cannot be looked at is an issue."""
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        yield _unreadable(path, error)
+        return
+    if is_folder:
+        yield from _files_in(path, set())
+    else:
+        yield path
+
+
+def _files_in(folder: Path, entered: set[Path]) -> Iterator[Path | Issue]:
+    """The rule files in a folder by name, at any depth; links are followed, each folder once."""
+    real = Path(os.path.realpath(folder))
+    if real in entered:
+        return
+    entered.add(real)
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        yield _unreadable(folder, error)
+        return
+    for entry in entries:
+        # Kubernetes keeps what a volume holds in a folder of such a name, and links to its files.
+        if entry.name.startswith(".."):
+            continue
+        try:
+            mode = entry.stat().st_mode
+        except OSError as error:  # a link that leads nowhere, or round in circles
+            yield _unreadable(entry, error)
+            continue
+        if stat.S_ISDIR(mode):
+            yield from _files_in(entry, entered)
+        elif entry.suffix == ".toml" and stat.S_ISREG(mode):
+            yield entry
+
+
+def _unreadable(path: Path, error: OSError) -> Issue:
+    return Issue("unreadable", "error", f"cannot read: {error.strerror}", path)
 
 
 def _load_file(path: Path) -> tuple[Rule | None, tuple[Issue, ...]]:
@@ -114,7 +149,7 @@ def _read(path: Path) -> str | Issue:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        return Issue("unreadable", "error", f"cannot read: {error.strerror}", path)
+        return _unreadable(path, error)
     if len(data) > MAX_FILE_BYTES:
         return Issue("too_large", "error", f"is larger than {MAX_FILE_BYTES} bytes", path)
     try:

@@ -63,6 +63,21 @@ def test_everything_wrong_is_said_at_once(run, monkeypatch):
     assert "web.port: 'many'" in result.stderr
 
 
+def test_files_that_are_named_have_to_be_there(run, tmp_path):
+    missing = tmp_path / "missing"
+    result = run("config", "check", "--set", f"rules.paths={missing}")
+
+    assert result.exit_code == 3
+    assert f"there is no {missing}" in result.stderr
+
+
+def test_a_list_may_be_json_so_that_its_entries_may_hold_commas(run, tmp_path):
+    folder = tmp_path / "a,b"
+    folder.mkdir()
+
+    assert run("config", "check", "--set", f'rules.paths=["{folder}"]').exit_code == 0
+
+
 def test_every_variable_is_listed(run):
     listed = json.loads(run("config", "env", "--json").stdout)
     text = run("config", "env").stdout

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -142,6 +146,42 @@ def test_a_reader_that_goes_away_is_no_error(start, events):
     _, err = lines.communicate(events.read_bytes() * 2_000)
 
     assert (lines.returncode, err) == (141, b"")
+
+
+def test_a_full_disk_is_no_bug(start, events):
+    with Path("/dev/full").open("wb") as full:
+        process = start("replay", events, stdout=full)
+        _, err = process.communicate()
+
+    assert process.returncode == 1
+    assert b"Error: [Errno 28] No space left on device" in err
+    assert b"bug" not in err
+    assert b"Exception ignored" not in err
+
+
+def test_standard_output_may_be_closed():
+    command = ["sh", "-c", 'exec "$0" -m pipeline rules list >&-', sys.executable]
+    done = subprocess.run(command, stderr=subprocess.PIPE, check=False)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+def test_who_wants_no_colours_gets_none(start, tmp_path, environment, coloured):
+    event = tmp_path / "event.json"
+    event.write_text("{}")
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "TERM": "xterm", **environment}
+    process = start("query", "explain", "host.id:*", event, stdout=theirs, env=env)
+    os.close(theirs)
+    with open(ours, "rb", buffering=0) as terminal:  # noqa: PTH123
+        shown = terminal.read(65_536)
+        process.wait()
+
+    assert (b"\x1b[" in shown) is coloured
 
 
 def test_help_that_nobody_reads_to_its_end_is_no_error(start):

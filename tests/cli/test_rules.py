@@ -140,6 +140,38 @@ def test_a_rule_that_cannot_be_read_fails_the_tests(run, rule_file, tmp_path):
     assert run("rules", "test", tmp_path).exit_code == 1
 
 
+def test_tests_that_cannot_be_run_do_not_pass(run, rule_file):
+    rule_file.write_text(
+        rule_file.read_text()
+        .replace('language = "kuery"', 'language = "eql"')
+        .replace('"query"', '"eql"')
+    )
+    result = run("rules", "test", rule_file)
+
+    assert result.exit_code == 1
+    assert "1 test of ann-1 not run: the rule" in result.stderr
+    assert json.loads(run("rules", "test", "--json", rule_file).stdout)["not_run"].keys() == {
+        "ann-1"
+    }
+
+
+def test_field_types_without_end_are_an_error_that_says_so(run, tmp_path):
+    fields = tmp_path / "fields.json"
+    fields.write_text("[" * 100_000)
+
+    result = run("rules", "check", "--fields", fields)
+
+    assert result.exit_code == 3
+    assert "this is not JSON" in result.stderr
+
+
+def test_field_types_may_begin_with_a_byte_order_mark(run, tmp_path):
+    fields = tmp_path / "fields.json"
+    fields.write_text('\ufeff{"acme.a": "keyword"}')
+
+    assert run("rules", "check", "--fields", fields).exit_code == 0
+
+
 def test_a_rule_is_shown_in_full(run):
     shown = run("rules", "show").stdout
 

@@ -32,7 +32,7 @@ ARGUMENTS = {
     "history backfill": ("--rule", "852c1f19-68e8-43a6-9dce-340771fe1be3", "--since", "1d"),
     "history forget": ("a-rule", "--yes"),
     "dead-letters list": (),
-    "dead-letters show": ("firstseen-dead-letters/0/0",),
+    "dead-letters show": ("0@0",),
     "dead-letters requeue": ("--all", "--yes"),
     "config show": (),
     "config check": (),

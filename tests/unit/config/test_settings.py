@@ -235,6 +235,14 @@ def test_a_problem_names_what_value_source_and_remedy(environ, expected):
         ("web: 3\n", "web: must be a mapping (from {path}:1)"),
         ("- a\n", "the file: must be a mapping (from {path}:1)"),
         ("web: [\n", "{path}:2: this is not YAML: "),
+        (
+            "kafka: {group_id: a",
+            "{path}:1: this is not YAML: expected ',' or '}}', but got '<stream end>'",
+        ),
+        (
+            "kafka:\n  group_id: on\n",
+            "kafka.group_id: True is what YAML makes of this word: put it in quotes (from {path}:2)",
+        ),
         ("web:\n  host: " + "[" * 5_000, "{path}:2: this is not YAML: it is nested too deep"),
         ("web: " + "{a: " * 5_000, "{path}:1: this is not YAML: it is nested too deep"),
         (

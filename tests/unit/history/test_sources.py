@@ -330,3 +330,17 @@ def test_counts_add_up_to_what_a_row_can_hold(ruleset):
     )
 
     assert learned.count == of_bucket.count == 2**62
+
+
+def test_terms_for_a_history_that_no_rule_has_are_told(ruleset: RuleSet) -> None:
+    current = ruleset.get(RULE)
+    assert current is not None
+    of_now = exported(ruleset, current.history_id)
+    others = [exported(ruleset, h) for h in ("ab" * 8, "cd" * 8)]
+    others[1]["rule_id"] = "gone"
+
+    learned, past = read(ruleset, "firstseen", of_now, *others)
+
+    assert len(learned) == 3
+    assert past.unused == {RULE: 1, "gone": 1}
+    assert past.summary()["unused"] == {RULE: 1, "gone": 1}

@@ -52,6 +52,18 @@ def test_a_clause_that_can_never_match_says_why() -> None:
     assert "only `:*` can match" in (_explain("process:x", {"process": {"name": "x"}}).note or "")
 
 
+def test_values_that_are_not_indexed_are_told() -> None:
+    def note(query: str, **values: object) -> str:
+        return _explain(query, values).note or ""
+
+    assert note("user.name:*", user={"name": "x" * 1_025}) == (
+        "not indexed: no keyword, or longer than 1024"
+    )
+    assert note("process.pid:7", process={"pid": "7x"}) == "not indexed: no long"
+    assert note("source.ip:*", source={"ip": ["bad", "::1"]}) == "1 of them not indexed: no ip"
+    assert note("process.pid:7", process={"pid": 7}) == ""
+
+
 def test_a_field_wildcard_shows_all_values_it_read() -> None:
     tree = _explain("process.n*:*", {"process": {"name": "a"}})
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import sys
 import tracemalloc
 from itertools import islice
@@ -68,6 +69,23 @@ def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXT)))
 
     assert [("-", n, value) for n, value in enumerate(LINES, 1)] == list(read_events(["-"]))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    first = write(tmp_path, "a", b"\xef\xbb\xbf" + TEXT)
+    second = write(tmp_path, "b.gz", gzip.compress(b"\xef\xbb\xbf" + TEXT))
+
+    assert values(first, second) == LINES * 2
+
+
+def test_what_is_in_a_pipe_is_read_before_there_is_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with open(reading, encoding="utf-8") as pipe, open(writing, "wb", buffering=0) as writer:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdin", pipe)
+        lines = read_events(["-"])
+        for number in (b"1", b"2", b"3"):
+            writer.write(number + b"\n")
+            assert next(lines).value == number
 
 
 @pytest.mark.parametrize("name", ["e.gz", "e.zst"])

@@ -113,6 +113,50 @@ def test_a_path_that_leads_nowhere_is_an_issue_and_no_exception(tmp_path):
     assert found(result) == [("unreadable", "missing", None), ("no_rules", "empty", None)]
 
 
+def test_what_cannot_be_looked_at_in_a_folder_is_an_issue_and_hides_nothing(tmp_path):
+    write(tmp_path / "a.toml", RULE.format(rule_id="a"))
+    (tmp_path / "dangling.toml").symlink_to(tmp_path / "gone.toml")
+    (tmp_path / "looping").symlink_to(tmp_path / "looping")
+    (tmp_path / "of-another-volume").symlink_to(tmp_path / "not-mounted")
+
+    result = load_rules([tmp_path])
+
+    assert rule_ids(result) == ["a"]
+    assert found(result) == [
+        ("unreadable", "dangling.toml", None),
+        ("unreadable", "looping", None),
+        ("unreadable", "of-another-volume", None),
+    ]
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    elsewhere, rules = tmp_path / "elsewhere", tmp_path / "rules"
+    for folder in (elsewhere, rules):
+        folder.mkdir()
+    write(elsewhere / "b.toml", RULE.format(rule_id="b"))
+    (rules / "linked").symlink_to(elsewhere)
+    (rules / "linked-again").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(rules)
+
+    result = load_rules([rules])
+
+    assert rule_ids(result) == ["b"]
+    assert result.issues == ()
+
+
+def test_a_volume_of_kubernetes_is_read_by_the_names_that_it_gives(tmp_path):
+    """A ConfigMap's files are links into a folder whose name changes with each update."""
+    version = tmp_path / "..2026_03_01_08_00_00.123"
+    version.mkdir()
+    write(version / "a.toml", RULE.format(rule_id="a"))
+    (tmp_path / "..data").symlink_to(version.name)
+    (tmp_path / "a.toml").symlink_to("..data/a.toml")
+
+    result = load_rules([tmp_path])
+
+    assert [rule.path for rule in result.rules] == [tmp_path / "a.toml"]
+
+
 @pytest.mark.parametrize("prefix", ["\ufeff", ""])
 def test_files_of_windows_editors_load(tmp_path, prefix):
     text = prefix + RULE.format(rule_id="w").replace("\n", "\r\n")
