@@ -152,6 +152,7 @@ def list_letters(
                 "pending": pending,
                 "codes": dict(counts.most_common()),
                 "foreign": found.foreign,
+                "repeated": found.repeated,
                 "letters": [letter_dict(stored) for stored in shown],
             }
         )
@@ -160,6 +161,11 @@ def list_letters(
             header = ("LETTER", "FAILED AT", "CODE", "STAGE", "RECORD", "TRY", "BYTES", "NOTE")
             table((*header, "MESSAGE"), map(letter_row, shown), right=(5, 6))
         click.echo(counts_text(counts, shown=len(shown), pending=pending), err=True)
+        if found.repeated:
+            click.echo(
+                f"{found.repeated} more say the same again, from workers that stopped themselves",
+                err=True,
+            )
         if found.foreign:
             say_warning(f"{found.foreign} records of the topic are no dead letters of firstseen")
     return EXIT_FINDINGS if fail and pending else EXIT_OK

@@ -89,7 +89,6 @@ _SHORTER_THAN = (
     # The group coordinator expects several heartbeats in a session, see below for the factor.
     ("kafka.session_timeout", "kafka.request_timeout", "the client refuses to start otherwise"),
     ("kafka.session_timeout", "kafka.max_poll_interval", "a dead loop is found by the latter"),
-    ("kafka.delivery_timeout", "stream.event_deadline", "else that ends it without the cause"),
     ("stream.event_deadline", "kafka.max_poll_interval", "else the group gives up first"),
     ("stream.commit_interval", "kafka.session_timeout", "else a rebalance repeats all its work"),
 )

@@ -141,7 +141,8 @@ class KafkaSettings(Section):
     delivery_timeout: Duration = Field(
         default=60 * _SECOND,
         gt=timedelta(0),
-        description="A record not acknowledged for so long stops the worker; nothing is committed.",
+        description="How long a broker may take for a produce request, and a commit waits for "
+        "outputs to be acknowledged; then nothing is committed, and it is tried again.",
     )
 
     @property

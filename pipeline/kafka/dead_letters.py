@@ -38,7 +38,7 @@ from pipeline.kafka.headers import (
     requeued_place,
 )
 from pipeline.kafka.reading import topic_metadata, until_end
-from pipeline.record import Headers
+from pipeline.record import Headers, Position
 
 _BATCH_RECORDS = 500
 _BATCH_BYTES = 16 << 20
@@ -93,10 +93,18 @@ class StoredLetter:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All letters, oldest failure first, and the number of records that are none of ours."""
+    """What is in the topic.
+
+    Attributes:
+        letters: the letters, oldest failure first; of one failure that was told again, the last.
+        foreign: how many records are none of ours.
+        repeated: how many letters were written again: a worker that stops itself commits nothing,
+            so the next one reads the same records.
+    """
 
     letters: tuple[StoredLetter, ...]
     foreign: int
+    repeated: int = 0
 
 
 @dataclass(slots=True)
@@ -131,8 +139,14 @@ def survey(settings: Settings) -> Survey:
             StoredLetter(place, replace(letter, headers=()), len(message.value() or b""))
         )
     letters.sort(key=lambda stored: (stored.letter.failed_at, stored.place))
-    noted_letters = (replace(stored, requeued=notes[str(stored.place)]) for stored in letters)
-    return Survey(tuple(noted_letters), foreign)
+    latest: dict[tuple[Position, int, str], StoredLetter] = {}
+    for stored in letters:
+        failure = stored.letter.position, stored.letter.attempt, stored.letter.code
+        requeued = notes[str(stored.place)]
+        if (before := latest.pop(failure, None)) is not None:
+            requeued += before.requeued
+        latest[failure] = replace(stored, requeued=requeued)
+    return Survey(tuple(latest.values()), foreign, len(letters) - len(latest))
 
 
 def fetch(settings: Settings, place: Place) -> DeadLetter | None:

@@ -29,6 +29,7 @@ from pipeline.stream.store import SharedMemoryOptions, StoreOptions
 from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import Depth, Reading, Shelf, Transport, TransportOptions
 from pipeline.stream.transport.endless import unexpected_end
+from pipeline.stream.transport.membership import refusal
 from pipeline.telemetry.metrics import Metrics
 
 FIRST_SEEN_TABLE = "first-seen"
@@ -93,7 +94,8 @@ class App(faust.App):
 
     def watch(self) -> None:
         """Fail where something has ended below Faust that must not; called once a second."""
-        error = unexpected_end(self.consumer._thread._consumer, self.producer._producer)  # noqa: SLF001
+        consumer = self.consumer._thread._consumer  # noqa: SLF001
+        error = unexpected_end(consumer, self.producer._producer) or refusal(consumer)  # noqa: SLF001
         if error is not None:
             self.fail(error)
 

@@ -87,6 +87,9 @@ MEMBERS: tuple[Member, ...] = (
     Member(f"{_DRIVER}:Transport.Producer"),
     # transport.membership
     Member("aiokafka.consumer.group_coordinator:GroupCoordinator._send_req", ("self", "request")),
+    Member(
+        "aiokafka.consumer.group_coordinator:GroupCoordinator._push_error_to_user", ("self", "exc")
+    ),
     Member("aiokafka.protocol.group:HeartbeatRequest.API_KEY"),
     Member("aiokafka.protocol.group:SyncGroupRequest.API_KEY"),
     Member("aiokafka.errors:for_code", ("error_code",)),

@@ -86,6 +86,8 @@ class Health:
             yield "rebalancing"
         if not self.answered():
             yield f"no broker answered for {ANSWER_SECONDS:.0f} s"
+        if (waiting := self._app.outbox.waiting_seconds()) > ANSWER_SECONDS:
+            yield f"outputs have waited {waiting:.0f} s for an acknowledgement"
         if self.stalled():
             yield f"records wait, but no commit for {STALL_SECONDS:.0f} s"
 

@@ -97,6 +97,7 @@ class _Parcel:
         records: the records, until all of them are in a batch.
         packed: how many of them are.
         timestamp_ms: when they were handed over.
+        since: the same by the monotonic clock, seconds.
     """
 
     topic: str
@@ -107,6 +108,7 @@ class _Parcel:
     records: Sequence[Outgoing] = ()
     packed: int = 0
     timestamp_ms: int = 0
+    since: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
@@ -242,6 +244,11 @@ class Outbox:
         line.waiting.append(parcel)
         self._ship_soon()
         return parcel.done
+
+    def waiting_seconds(self) -> float:
+        """Return for how long the oldest record has been without acknowledgement; 0 if none is."""
+        oldest = min((parcel.since for parcel in self._pending), default=None)
+        return 0.0 if oldest is None else time.monotonic() - oldest
 
     def _ship_soon(self) -> None:
         if self._timer is None:

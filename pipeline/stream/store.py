@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,12 +54,13 @@ class SharedMemoryOptions(rocksdb.RocksDBOptions):
     def as_options(self) -> rocksdict.Options:
         blocks = rocksdict.BlockBasedOptions()
         blocks.set_block_cache(self._cache)
+        # Some three bytes a row, kept beside the block cache: out of it they threw each other.
         blocks.set_bloom_filter(10, False)
-        blocks.set_cache_index_and_filter_blocks(True)
-        blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
         options = rocksdict.Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_block_based_table_factory(blocks)
+        # Rows are rewritten all the time: by levels, each of them is compacted over and over.
+        options.set_compaction_style(rocksdict.DBCompactionStyle.universal())
         options.set_write_buffer_manager(self._write_buffers)
         options.set_write_buffer_size(
             min(self._options.write_buffer_bytes, _LARGEST_WRITE_BUFFER_BYTES)
@@ -70,15 +72,24 @@ class SharedMemoryOptions(rocksdb.RocksDBOptions):
         return options
 
 
-_NO_DAMAGE = ("lock", "no space left", "quota exceeded", "too many open files")
-"""In what RocksDB says when the folder is all right, but somebody has it, or there is no room."""
+_NO_DAMAGE = (
+    "lock",
+    "no space left",
+    "quota exceeded",
+    "too many open files",
+    "permission denied",
+    "operation not permitted",
+    "read-only file system",
+    "input/output error",
+)
+"""In what RocksDB says when the folder is all right, but this process cannot use it now."""
 
 
 def is_damaged(error: Exception) -> bool:
     """Whether an error of RocksDB at opening means that what is in the folder cannot be used.
 
-    A full disk does not: to set a good state aside there would leave even less room, and make the
-    next start recover all of it from the changelog.
+    A full disk does not, nor a folder of another user: to set a good state aside would only make
+    the next start recover all of it from the changelog.
     """
     text = str(error).lower()
     return "corruption" in text or not any(cause in text for cause in _NO_DAMAGE)
@@ -98,10 +109,15 @@ class Store(rocksdb.Store):
             return self._open_unless_noted(path, note)
         except Exception as exc:
             if not is_damaged(exc):
-                raise
+                raise StateError(
+                    f"cannot open the state at {path}: {exc}. Check who owns the folder, whether "
+                    f"this user may write there, whether there is room, and that nobody else has it"
+                ) from exc
             if not path.exists():
                 raise StateError(f"cannot open the state at {path}: {exc}") from exc
             aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+            for older in path.parent.glob(f"{path.name}.damaged-*"):
+                shutil.rmtree(older, ignore_errors=True)  # one is kept, to be looked at
             path.rename(aside)
             note.unlink(missing_ok=True)
             self.log.exception(

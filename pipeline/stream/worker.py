@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -104,6 +105,7 @@ class Worker:
         if self._settings.log.level != "debug":
             _quieten(logging.WARNING)
         self._loop = asyncio.get_running_loop()
+        threading.excepthook = _thread_failed
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self.stop)
         if not await self._done_before_a_stop(lambda: check_topology(self._settings)):
@@ -239,6 +241,7 @@ class Worker:
         self._metrics.loop_heartbeat.set_to_current_time()
         state = health.state()
         self._metrics.set_worker_state(state)
+        self._metrics.ready.set(health.ready().ok)
         self._metrics.outbox_records.set(len(app.outbox))
         self._sample_recovery(app)
         if state != "running":
@@ -259,6 +262,12 @@ class Worker:
         self._seen_partitions = set(lags)
         for tp, lag in lags.items():
             self._metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(lag)
+            hidden = app.consumer.hidden_by_transactions(tp)
+            self._metrics.open_transaction.labels(tp.topic, str(tp.partition)).set(hidden)
+            latest = self._metrics.last_record_timestamp
+            is_input = tp.topic in self._settings.topics.inputs
+            if is_input and lag and not latest.has(tp.topic, str(tp.partition)):
+                latest.labels(tp.topic, str(tp.partition)).set_to_current_time()
         for topic, count in Counter(tp.topic for tp in lags).items():
             self._metrics.assigned_partitions.labels(topic).set(count)
         for name, table in app.state_tables.items():
@@ -290,6 +299,14 @@ class Worker:
         )
 
 
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    """Have the log tell of an error that nobody in the thread has caught; `App.watch` finds it."""
+    name = "unknown" if args.thread is None else args.thread.name
+    log.error(
+        "a thread ended with an error", action="thread_failed", thread=name, error=args.exc_value
+    )
+
+
 def _make_folder(directory: Path) -> None:
     # Faust makes the last folder only, and the default is one inside another.
     try:
@@ -298,6 +315,14 @@ def _make_folder(directory: Path) -> None:
         raise ConfigError(
             f"cannot make the state folder {directory}: {exc.strerror}; set state.directory to a "
             f"folder that this user may write to"
+        ) from exc
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot write to the state folder {directory}: {exc.strerror}; have it belong to this "
+            f"user (uid {os.getuid()}), or set state.directory to another folder"
         ) from exc
 
 

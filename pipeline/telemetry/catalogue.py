@@ -63,6 +63,7 @@ BUILD_INFO = _gauge("build_info", "1; the running version.", "version", "python"
 WORKER_STATE = _gauge(
     "worker_state", "1 for the state that the worker is in, else 0.", "state", state=WORKER_STATES
 )
+READY = _gauge("ready", "1 while /readyz says so, else 0.")
 LOOP_HEARTBEAT = _gauge("loop_heartbeat_timestamp_seconds", "When the event loop last turned.")
 RULESET_INFO = _gauge("ruleset_info", "1; the digest of the rules that run.", "digest")
 RULES_LOADED = _gauge(
@@ -143,9 +144,13 @@ CONSUMER_LAG = _gauge(
     "consumer_lag_records", "Records between the position and the end; those of a transaction that "
     "is still open are left out.", "topic", "partition",
 )  # fmt: skip
+OPEN_TRANSACTION = _gauge(
+    "consumer_open_transaction_records", "Records behind the first one of a transaction that is "
+    "still open: they cannot be read before it ends.", "topic", "partition",
+)  # fmt: skip
 LAST_RECORD_TIMESTAMP = _gauge(
-    "consumer_last_record_timestamp_seconds", "Timestamp of the last record processed.",
-    "topic", "partition",
+    "consumer_last_record_timestamp_seconds", "Timestamp of the last record processed; before the "
+    "first one, when records were found waiting.", "topic", "partition",
 )  # fmt: skip
 ASSIGNED_PARTITIONS = _gauge("assigned_partitions", "Partitions this worker reads.", "topic")
 REBALANCES = _counter("rebalances_total", "Rebalances this worker took part in.")
@@ -193,14 +198,14 @@ RECOVERY_REMAINING = _gauge(
 )
 
 CATALOGUE: tuple[MetricSpec, ...] = (
-    BUILD_INFO, WORKER_STATE, LOOP_HEARTBEAT, RULESET_INFO, RULES_LOADED,
+    BUILD_INFO, WORKER_STATE, READY, LOOP_HEARTBEAT, RULESET_INFO, RULES_LOADED,
     RECORDS_CONSUMED, RECORDS_PROCESSED, EVENTS_DECODED, EVENT_AGE, EVENTS_FUTURE,
     EVENTS_UNTIMED, EVENTS_WITHOUT_TUPLE, RULE_MATCHES, RULE_ERRORS,
     OBSERVATIONS, SIGHTINGS, SIGHTINGS_HELD, NEW_TERMS,
     ALERTS, ALERTS_BY_SEVERITY, ALERTS_OVERFLOW, ALERTS_DUPLICATE, ALERT_SUMMARIES, ALERT_LATENCY,
     DEAD_LETTERS, ERRORS,
-    CONSUMER_LAG, LAST_RECORD_TIMESTAMP, ASSIGNED_PARTITIONS, REBALANCES, REBALANCE_SECONDS,
-    COMMIT_SECONDS, COMMITS, OUTBOX_RECORDS,
+    CONSUMER_LAG, OPEN_TRANSACTION, LAST_RECORD_TIMESTAMP, ASSIGNED_PARTITIONS, REBALANCES,
+    REBALANCE_SECONDS, COMMIT_SECONDS, COMMITS, OUTBOX_RECORDS,
     STATE_ENTRIES, STATE_RULE_ENTRIES, STATE_REMOVED, HISTORY_RECORDS, HISTORY_HELD,
     BACKFILL_REMAINING, BACKFILL_RECORDS, STATE_REFUSED, RECOVERY_REMAINING,
 )  # fmt: skip

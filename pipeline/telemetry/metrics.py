@@ -57,6 +57,10 @@ class Family(Generic[_M]):
             child = self._children[values] = self._metric.labels(*values)
         return child
 
+    def has(self, *values: str) -> bool:
+        """Whether a child is exported."""
+        return values in self._children
+
     def remove(self, *values: str) -> None:
         """Stop exporting one child: a partition that was revoked, a rule that is gone."""
         if self._children.pop(values, None) is not None:
@@ -121,6 +125,7 @@ class Metrics:
     def _add_worker(self) -> None:
         self.build_info = self._gauges(catalogue.BUILD_INFO)
         self.worker_state = self._gauges(catalogue.WORKER_STATE)
+        self.ready = self._gauge(catalogue.READY)
         self.loop_heartbeat = self._gauge(catalogue.LOOP_HEARTBEAT)
         self.ruleset_info = self._gauges(catalogue.RULESET_INFO)
         self.rules_loaded = self._gauges(catalogue.RULES_LOADED)
@@ -153,6 +158,7 @@ class Metrics:
 
     def _add_kafka(self) -> None:
         self.consumer_lag = self._gauges(catalogue.CONSUMER_LAG)
+        self.open_transaction = self._gauges(catalogue.OPEN_TRANSACTION)
         self.last_record_timestamp = self._gauges(catalogue.LAST_RECORD_TIMESTAMP)
         self.assigned_partitions = self._gauges(catalogue.ASSIGNED_PARTITIONS)
         self.rebalances = self._counter(catalogue.REBALANCES)
@@ -198,8 +204,8 @@ class Metrics:
 
     def forget_partition(self, topic: str, partition: int) -> None:
         """Stop exporting the series of a partition that another worker reads now."""
-        self.consumer_lag.remove(topic, str(partition))
-        self.last_record_timestamp.remove(topic, str(partition))
+        for family in (self.consumer_lag, self.open_transaction, self.last_record_timestamp):
+            family.remove(topic, str(partition))
 
     def render(self) -> bytes:
         """All series in the Prometheus text format; its content type is `CONTENT_TYPE`."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipeline.config import native
+from pipeline.assembly import native
 from tests.benchmarks.command import Say
 from tests.benchmarks.environments import FOLDER, ROOT, environment, install
 from tests.benchmarks.measurement import UnavailableError

@@ -28,7 +28,7 @@ every_alert = pytest.mark.parametrize("name", sorted(ALERTS))
 
 def _labels_by_series() -> dict[str, frozenset[str]]:
     """Each series that can be asked for, with its labels: what a query may name."""
-    series = {"up": TARGET_LABELS}
+    series = {"up": TARGET_LABELS, "process_start_time_seconds": TARGET_LABELS}
     for spec in CATALOGUE:
         series |= dict.fromkeys(_series(spec), TARGET_LABELS | set(spec.labels))
     for spec in CATALOGUE:

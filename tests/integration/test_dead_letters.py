@@ -93,6 +93,24 @@ def test_letters_are_listed_filtered_and_counted_by_reason(deployment: Deploymen
     assert "\x1b" not in table.stdout
 
 
+def test_what_restarts_told_again_is_listed_and_requeued_once(deployment: Deployment):
+    """A worker that stops itself commits nothing: the next one meets the same records."""
+    start = datetime.now(UTC) - timedelta(minutes=5)
+    put(
+        deployment,
+        *(letter_of(deployment, failed_at=start + timedelta(seconds=n)) for n in range(3)),
+        letter_of(deployment, failed_at=start, attempt=3),
+    )
+
+    found = listed(deployment)
+    requeued = command(deployment, "requeue", "--all", "--yes")
+
+    assert [each["letter"] for each in found["letters"]] == ["0@3", "0@2"]
+    assert (found["total"], found["repeated"]) == (2, 2)
+    assert "2 requeued, 0 refused" in requeued.stderr
+    assert listed(deployment)["pending"] == 0
+
+
 def test_a_list_can_fail_a_check_while_letters_wait(deployment: Deployment):
     empty = command(deployment, "list", "--fail")
     put(deployment, letter_of(deployment))
@@ -161,7 +179,7 @@ def test_what_cannot_go_back_stays_and_says_why(deployment: Deployment):
     create_topic(deployment.broker.bootstrap, elsewhere)
     put(
         deployment,
-        letter_of(deployment, truncated=True),
+        letter_of(deployment, truncated=True, position=Position(deployment.input, 1, 41)),
         letter_of(deployment, position=Position(elsewhere, 0, 1)),
         letter_of(deployment),
     )

@@ -265,6 +265,32 @@ def test_control_records_and_aborted_transactions_do_not_stop_the_commit(
     assert sorted(names) == sorted(executables(stack.read("alerts")))
 
 
+def test_records_behind_a_transaction_that_nobody_ends_are_told(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    """They are no lag: nothing can be read behind the transaction's first record."""
+    stack = kafka_deployment(settings=few_partitions(tmp_path / "topics", 1), input_partitions=1)
+    producer = transactional_producer(stack)
+    producer.begin_transaction()
+    producer.produce(stack.input, value=program(0, "hidden.exe"))
+    producer.flush(SECONDS)
+    stack.produce([program(n, f"{n}.exe") for n in range(1, 6)])
+    worker = stack.start_worker()
+    worker.wait_ready()
+
+    def hidden() -> float:
+        return worker.metric("firstseen_consumer_open_transaction_records", topic=stack.input)
+
+    wait_for(lambda: hidden() == 6)
+    assert worker.metric("firstseen_consumer_lag_records", topic=stack.input) == 0
+    assert worker.metric("firstseen_ready") == 1
+    producer.abort_transaction(SECONDS)
+    wait_for(lambda: len(stack.read("alerts")) == 5)
+    wait_for(lambda: hidden() == 0)
+
+    assert worker.stop() == 0
+
+
 def transactional_producer(stack: Deployment) -> Producer:
     config = {**client_config(stack.broker.bootstrap), "transactional.id": f"{stack.prefix}-tx"}
     producer = Producer(config)

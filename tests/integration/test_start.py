@@ -3,9 +3,10 @@
 import subprocess
 
 import pytest
+from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient
 
-from pipeline.embedded.process import free_ports
+from pipeline.embedded.process import free_ports, wait_until
 from tests.clients import client_config, create_topic
 from tests.deployment import Deployment, NewDeployment
 
@@ -71,6 +72,31 @@ def test_rules_that_do_not_load_keep_the_worker_from_starting(
 
     assert done.returncode == 4
     assert "broken.toml" in done.stderr
+
+
+def test_a_group_that_does_not_take_it_ends_a_worker_and_is_named(kafka_deployment: NewDeployment):
+    """Else it would wait for ever, alive and without a word."""
+    stack = kafka_deployment()
+    foreign = Consumer(
+        {
+            **client_config(stack.broker.bootstrap),
+            "group.id": stack.prefix,
+            "partition.assignment.strategy": "range",
+        }
+    )
+    foreign.subscribe([stack.input])
+    assert wait_until(lambda: foreign.poll(0.1) is None and bool(foreign.assignment()), seconds=60)
+    worker = stack.start_worker()
+
+    def ended() -> bool:
+        foreign.poll(0.1)  # so that it stays a member
+        return worker.process.poll() is not None
+
+    assert wait_until(ended, seconds=60)
+    foreign.close()
+
+    assert worker.process.returncode == 4, worker.tail()
+    assert f"the consumer group {stack.prefix} does not take this worker" in worker.tail()
 
 
 def error_lines(done: subprocess.CompletedProcess[str]) -> int:

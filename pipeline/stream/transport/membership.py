@@ -5,11 +5,30 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any, Final
 
-from aiokafka import errors
+from aiokafka import AIOKafkaConsumer, errors
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 
+from pipeline.errors import BrokerError
+
 _LONG_AGO: Final = float("-inf")
+
+
+def refusal(consumer: AIOKafkaConsumer | None) -> BrokerError | None:
+    """Return why a consumer is no member of its group and will not be; None if it may be one.
+
+    Safe to call in any thread.
+    """
+    coordinator = None if consumer is None else consumer._coordinator  # noqa: SLF001
+    if not isinstance(coordinator, MemberCoordinator) or coordinator.refused is None:
+        return None
+    group_id = coordinator.group_id
+    error = BrokerError(
+        f"the consumer group {group_id} does not take this worker: {coordinator.refused}. "
+        f"Check its ACLs, and whether something else uses this kafka.group_id"
+    )
+    error.__cause__ = coordinator.refused
+    return error
 
 
 class MemberCoordinator(GroupCoordinator):
@@ -26,6 +45,9 @@ class MemberCoordinator(GroupCoordinator):
     until that is done.
     """
 
+    refused: BaseException | None = None
+    """Why the group does not take this member. It does not ask again."""
+
     _heard_at: float = _LONG_AGO
     _settled_at: float = _LONG_AGO
 
@@ -41,6 +63,14 @@ class MemberCoordinator(GroupCoordinator):
             now - self._heard_at < self._session_timeout_ms / 1000
             and now - self._settled_at < self._rebalance_timeout_ms / 1000
         )
+
+    def _push_error_to_user(self, exc: BaseException) -> Any:
+        """Note why the group cannot be joined.
+
+        aiokafka waits then until a method that Faust does not call has raised it: for ever.
+        """
+        self.refused = exc
+        return super()._push_error_to_user(exc)
 
     async def _send_req(self, request: Any) -> Any:
         asked_at = monotonic()

@@ -52,10 +52,6 @@ KEY_PASSWORD = {"FIRSTSEEN_KAFKA__SSL_KEY_PASSWORD": "p"}
             "kafka.session_timeout (90s) must be shorter than kafka.request_timeout (90s): the client refuses to start otherwise",
         ),
         (
-            {"stream.event_deadline": "60s"},
-            "kafka.delivery_timeout (1m) must be shorter than stream.event_deadline (1m): else that ends it without the cause",
-        ),
-        (
             {"stream.event_deadline": "5m"},
             "stream.event_deadline (5m) must be shorter than kafka.max_poll_interval (5m): else the group gives up first",
         ),

@@ -24,6 +24,7 @@ class Worker:
         self.clock = Clock()
         self.commit_at = self.answered = self.clock.now
         self.unanswered = 0
+        self.waiting = 0.0
         consumer = SimpleNamespace(
             answered_at=lambda: self.answered, unanswered=lambda: self.unanswered
         )
@@ -32,6 +33,7 @@ class Worker:
             rebalancing=False,
             tables=SimpleNamespace(actives_ready=True),
             consumer=consumer,
+            outbox=SimpleNamespace(waiting_seconds=lambda: self.waiting),
         )
         consumer.last_commit_at = self.commit_at
         self.health = Health(self.app, self.clock)
@@ -66,6 +68,16 @@ def test_a_worker_that_commits_while_records_wait_is_ready(worker: Worker):
 
     assert worker.health.ready().ok
     assert worker.health.stall() is None
+
+
+def test_outputs_that_nobody_acknowledges_are_told_but_no_reason_to_end(worker: Worker):
+    """Reading may have gone on to the end, so that nothing else would say so."""
+    worker.waiting = ANSWER_SECONDS + 1
+    worker.pass_time(2 * GIVE_UP_SECONDS)
+
+    assert worker.health.ready().reason == "outputs have waited 31 s for an acknowledgement"
+    assert worker.health.stall() is None
+    assert worker.health.alive().ok
 
 
 def test_waiting_records_without_a_commit_are_told_and_later_end_the_worker(worker: Worker):

@@ -119,6 +119,24 @@ def test_an_unacknowledged_record_keeps_the_gate_shut(way: str):
     assert run(check) == [False, True]
 
 
+def test_it_says_how_long_the_oldest_record_has_waited():
+    async def check(producer: HeldProducer, outbox: Outbox) -> list[float]:
+        waited = [outbox.waiting_seconds()]
+        await outbox.send_to("t", 0, records(b"1"))
+        await asyncio.sleep(0.05)
+        await outbox.send_to("t", 1, records(b"2"))
+        waited.append(outbox.waiting_seconds())
+        await shipped()
+        for number, offset in ((0, 5), (1, 6)):
+            producer.acknowledge(number, offset)
+        await outbox.settle(1.0)
+        return [*waited, outbox.waiting_seconds()]
+
+    before, waiting, after = run(check)
+    assert (before, after) == (0.0, 0.0)
+    assert waiting >= 0.05
+
+
 def test_what_is_sent_after_the_offsets_were_read_is_not_waited_for():
     async def check(producer: HeldProducer, outbox: Outbox) -> bool:
         await outbox.send_to("t", 0, records(b"before"))

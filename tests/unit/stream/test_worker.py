@@ -13,6 +13,7 @@ from pipeline.config import Settings
 from pipeline.errors import StallError
 from pipeline.rules import RuleSet
 from pipeline.stream import worker as worker_module
+from pipeline.stream.health import Condition
 from pipeline.stream.worker import Worker
 from pipeline.telemetry.metrics import Metrics
 
@@ -39,7 +40,10 @@ class App:
 
 
 def health(**others: Any) -> Any:
-    said = {"hang": None, "state": "running", "stall": None, "observe": None, **others}
+    ready = Condition(ok=True, reason="ready")
+    said = {
+        "hang": None, "state": "running", "ready": ready, "stall": None, "observe": None, **others
+    }  # fmt: skip
     return SimpleNamespace(
         expect_nothing=lambda: None,
         **{name: (lambda *_, value=value: value) for name, value in said.items()},
