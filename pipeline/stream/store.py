@@ -54,13 +54,12 @@ class SharedMemoryOptions(rocksdb.RocksDBOptions):
     def as_options(self) -> rocksdict.Options:
         blocks = rocksdict.BlockBasedOptions()
         blocks.set_block_cache(self._cache)
-        # Some three bytes a row, kept beside the block cache: out of it they threw each other.
         blocks.set_bloom_filter(10, False)
+        blocks.set_cache_index_and_filter_blocks(True)
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
         options = rocksdict.Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_block_based_table_factory(blocks)
-        # Rows are rewritten all the time: by levels, each of them is compacted over and over.
-        options.set_compaction_style(rocksdict.DBCompactionStyle.universal())
         options.set_write_buffer_manager(self._write_buffers)
         options.set_write_buffer_size(
             min(self._options.write_buffer_bytes, _LARGEST_WRITE_BUFFER_BYTES)
