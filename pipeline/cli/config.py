@@ -44,7 +44,7 @@ def show(settings_flags: SettingsFlags, changed: bool, as_json: bool) -> None:
 def check(settings_flags: SettingsFlags) -> None:
     """Check the settings without starting anything; exit 3 when something is wrong.
 
-    Files that they name have to be there; `firstseen rules check` says what is in those of rules.
+    Files of rules and field types have to be there; `firstseen rules check` looks into them.
     """
     settings = settings_flags.load()
     named = [*settings.rules.paths, *filter(None, [settings.rules.fields])]

@@ -79,8 +79,9 @@ class _Filter:
 
 
 def _names_of(stored: StoredLetter) -> frozenset[str]:
-    """The two names of a letter: its place, and the position of the record that failed."""
-    return frozenset({str(stored.place), str(stored.letter.position)})
+    """The names of a letter: its place, those of its repeats, and the position of its record."""
+    places = (stored.place, *stored.repeats)
+    return frozenset({str(stored.letter.position), *map(str, places)})
 
 
 def filter_options(command: _F) -> _F:
@@ -260,7 +261,11 @@ def requeue_letters(
             "say which: --code, --topic, --since, --position, or --all for every one"
         )
     settings = settings_flags.load()
-    found = chosen.apply(survey(settings).letters)
+    surveyed = survey(settings).letters
+    for name in names:
+        if not any(name in _names_of(stored) for stored in surveyed):
+            raise _no_letter(name)
+    found = chosen.apply(surveyed)
     letters = [stored for stored in found if again or not stored.requeued]
     skipped = len(found) - len(letters)
     refused = [(s, reason) for s in letters if (reason := s.refusal(settings)) is not None]

@@ -66,14 +66,15 @@ class ReportingGroup(LazyGroup):
         except BrokenPipeError as error:
             _discard_output()
             raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from error
-        except OSError as error:  # a full disk, or a system that refuses something else
-            say_error(str(error))
-            _trace(ctx)
-            _discard_output()
-            raise click.exceptions.Exit(EXIT_FINDINGS) from error
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                # The system refuses something: a full disk, say. That is no bug.
+                say_error(str(error))
+                _trace(ctx)
+                _discard_output()
+                raise click.exceptions.Exit(EXIT_FINDINGS) from error
             say_error(f"sorry, this is a bug in firstseen: {type(error).__name__}: {error}")
             if not _trace(ctx):
                 click.echo("Please report it with the output of `firstseen --debug ...`.", err=True)

@@ -198,8 +198,8 @@ class StreamSettings(Section):
     event_deadline: Duration = Field(
         default=timedelta(seconds=120),
         gt=timedelta(0),
-        description="Records whose outputs find no room for so long stop the worker; longer than "
-        "`kafka.delivery_timeout`, so that a delivery that fails is told first.",
+        description="Records whose outputs find no room for so long stop the worker. Have it "
+        "longer than `kafka.delivery_timeout`: then a delivery that fails is told first.",
     )
     max_event_bytes: Size = Field(
         default=1 << 20, ge=1024, description="Larger values become dead letters (`too_large`)."

@@ -38,7 +38,7 @@ from pipeline.kafka.headers import (
     requeued_place,
 )
 from pipeline.kafka.reading import topic_metadata, until_end
-from pipeline.record import Headers, Position
+from pipeline.record import Headers
 
 _BATCH_RECORDS = 500
 _BATCH_BYTES = 16 << 20
@@ -71,12 +71,14 @@ class StoredLetter:
         letter: what it says. In a `Survey`, without key, value and headers of the record.
         size: bytes of the record's value.
         requeued: how often it was written back.
+        repeats: places of earlier letters that say the same.
     """
 
     place: Place
     letter: DeadLetter
     size: int
     requeued: int = 0
+    repeats: tuple[Place, ...] = ()
 
     def refusal(self, settings: Settings) -> str | None:
         """Return why it cannot be written back, or None."""
@@ -139,13 +141,17 @@ def survey(settings: Settings) -> Survey:
             StoredLetter(place, replace(letter, headers=()), len(message.value() or b""))
         )
     letters.sort(key=lambda stored: (stored.letter.failed_at, stored.place))
-    latest: dict[tuple[Position, int, str], StoredLetter] = {}
+    latest: dict[tuple[object, ...], StoredLetter] = {}
     for stored in letters:
-        failure = stored.letter.position, stored.letter.attempt, stored.letter.code
-        requeued = notes[str(stored.place)]
-        if (before := latest.pop(failure, None)) is not None:
-            requeued += before.requeued
-        latest[failure] = replace(stored, requeued=requeued)
+        letter = stored.letter
+        # Of a topic that was made anew, another record may have the same position.
+        failure = letter.position, letter.timestamp_ms, stored.size, letter.attempt, letter.code
+        before = latest.pop(failure, None)
+        latest[failure] = replace(
+            stored,
+            requeued=notes[str(stored.place)] + (before.requeued if before else 0),
+            repeats=(*before.repeats, before.place) if before else (),
+        )
     return Survey(tuple(latest.values()), foreign, len(letters) - len(latest))
 
 

@@ -187,11 +187,12 @@ def _compile_bool(body: Any, place: Place, context: _Context) -> MemoMatcher:
     # Without `must` and `filter`, one of `should` has to be true (Elasticsearch's bool query).
     least = body.get("minimum_should_match", 1 if should and not required else 0)
     required += [_negated(each) for each in _compile_list(body, "must_not", place, context)]
+    has_clauses = bool(required or should)  # without any, it matches whatever else it says
     if type(least) is not int or least < 0:
         raise UnsupportedFilterError(
             (*place, "minimum_should_match"), f"{shown(least)} is no count of clauses"
         )
-    if least:
+    if least and has_clauses:
         required.append(_at_least(least, should))
     return _all(required)
 
@@ -246,8 +247,8 @@ def _compile_match(body: Any, place: Place, context: _Context) -> MemoMatcher:
 def _compile_term(body: Any, place: Place, context: _Context) -> MemoMatcher:
     name, spec = _field_of(body, {"value", "case_insensitive"}, place, context)
     value = spec.get("value")
-    _check_word(name, value, place, context)
     if spec.get("case_insensitive") is not True:
+        _check_word(name, value, place, context)
         return _is(name, value, place, context)
     if not isinstance(value, str):
         raise UnsupportedFilterError(place, f"{shown(value)} has no case")
@@ -365,7 +366,8 @@ def _field_of(
     while isinstance(body, Mapping) and not (parts and body.keys() <= known):
         name = ".".join(parts)
         field = context.table.get(name)
-        if field is not None and not field.is_container:
+        is_whole = not any(context.table.get(f"{name}.{part}") for part in body)
+        if field is not None and not field.is_container and is_whole:
             parameter = next((str(each) for each in body if each not in known), "")
             raise UnsupportedFilterError(place, f"the parameter {shown(parameter)} of {name}")
         if len(body) != 1:

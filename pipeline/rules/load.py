@@ -40,8 +40,9 @@ def load_rules(paths: Sequence[Path] | None = None) -> LoadResult:
     """Read rules.
 
     Args:
-        paths: rule files, and folders that are searched for ``*.toml`` at any depth; files are
-            read in the order given, those of a folder by name. None, or no path at all, means the
+        paths: rule files, and folders that are searched for ``*.toml`` at any depth, through
+            links too, but for hidden ones; files are read in the order given, those of a folder
+            by name. None, or no path at all, means the
             rules that come with firstseen.
 
     Returns:
@@ -104,13 +105,15 @@ def _files_in(folder: Path, entered: set[Path]) -> Iterator[Path | Issue]:
         yield _unreadable(folder, error)
         return
     for entry in entries:
-        # Kubernetes keeps what a volume holds in a folder of such a name, and links to its files.
-        if entry.name.startswith(".."):
+        # Hidden: locks of editors, `.git`, and `..data`, in which Kubernetes keeps what the files
+        # of a volume are links to.
+        if entry.name.startswith("."):
             continue
         try:
             mode = entry.stat().st_mode
         except OSError as error:  # a link that leads nowhere, or round in circles
-            yield _unreadable(entry, error)
+            if entry.suffix in {"", ".toml"}:  # it may have led to a folder
+                yield _unreadable(entry, error)
             continue
         if stat.S_ISDIR(mode):
             yield from _files_in(entry, entered)

@@ -24,6 +24,7 @@ from pipeline.rules import RuleSet
 from pipeline.stream.app import App, build_app
 from pipeline.stream.backfills import begin_with_retries
 from pipeline.stream.health import Health, HealthServer
+from pipeline.stream.open_transactions import OpenTransactions
 from pipeline.stream.transport import Transport
 from pipeline.telemetry.logging import get_logger
 from pipeline.telemetry.metrics import Metrics
@@ -85,6 +86,7 @@ class Worker:
         self._exit_code = EXIT_STOPPED
         self._was_ready = False
         self._seen_partitions: set[TP] = set()
+        self._transactions = OpenTransactions()
 
     def stop(self) -> None:
         """Ask for a graceful stop; safe to call more than once."""
@@ -262,8 +264,8 @@ class Worker:
         self._seen_partitions = set(lags)
         for tp, lag in lags.items():
             self._metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(lag)
-            hidden = app.consumer.hidden_by_transactions(tp)
-            self._metrics.open_transaction.labels(tp.topic, str(tp.partition)).set(hidden)
+            waiting = self._transactions.seconds(tp, app.consumer.open_transaction(tp))
+            self._metrics.open_transaction.labels(tp.topic, str(tp.partition)).set(waiting)
             latest = self._metrics.last_record_timestamp
             is_input = tp.topic in self._settings.topics.inputs
             if is_input and lag and not latest.has(tp.topic, str(tp.partition)):
@@ -300,7 +302,7 @@ class Worker:
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:
-    """Have the log tell of an error that nobody in the thread has caught; `App.watch` finds it."""
+    """Have the log tell of an error that nobody in the thread has caught."""
     name = "unknown" if args.thread is None else args.thread.name
     log.error(
         "a thread ended with an error", action="thread_failed", thread=name, error=args.exc_value

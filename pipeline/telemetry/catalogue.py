@@ -145,8 +145,8 @@ CONSUMER_LAG = _gauge(
     "is still open are left out.", "topic", "partition",
 )  # fmt: skip
 OPEN_TRANSACTION = _gauge(
-    "consumer_open_transaction_records", "Records behind the first one of a transaction that is "
-    "still open: they cannot be read before it ends.", "topic", "partition",
+    "consumer_open_transaction_seconds", "For how long nothing more could be read of a partition "
+    "because of the same open transaction; 0 where nothing waits behind one.", "topic", "partition",
 )  # fmt: skip
 LAST_RECORD_TIMESTAMP = _gauge(
     "consumer_last_record_timestamp_seconds", "Timestamp of the last record processed; before the "

@@ -103,9 +103,13 @@ def test_what_restarts_told_again_is_listed_and_requeued_once(deployment: Deploy
     )
 
     found = listed(deployment)
+    by_repeat = command(deployment, "requeue", "--position", "0@0", "--dry-run")
+    unknown = command(deployment, "requeue", "--position", "0@77", "--dry-run")
     requeued = command(deployment, "requeue", "--all", "--yes")
 
     assert [each["letter"] for each in found["letters"]] == ["0@3", "0@2"]
+    assert "1 would be requeued" in by_repeat.stderr
+    assert (unknown.exit_code, "there is no dead letter 0@77" in unknown.stderr) == (2, True)
     assert (found["total"], found["repeated"]) == (2, 2)
     assert "2 requeued, 0 refused" in requeued.stderr
     assert listed(deployment)["pending"] == 0

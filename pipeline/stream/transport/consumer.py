@@ -189,10 +189,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 return int(stable)
         return end
 
-    def hidden_by_transactions(self, tp: TP) -> int:
-        """Return how many records of a partition wait for a transaction that is still open."""
+    def open_transaction(self, tp: TP) -> int | None:
+        """Return where the first open transaction begins behind which records wait, if one does."""
         readable, end = self.readable_end(tp), self._ensure_consumer().highwater(tp)
-        return 0 if readable is None or end is None else max(0, int(end) - readable)
+        return readable if readable is not None and end is not None and end > readable else None
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         return await self.call_thread(self._seek_each_to_committed)
@@ -328,9 +328,9 @@ class Consumer(driver.Consumer):
         """Return when a broker answered a fetch last (`time.monotonic`)."""
         return self._thread.answered_at
 
-    def hidden_by_transactions(self, tp: TP) -> int:
-        """Return how many records of a partition wait for a transaction that is still open."""
-        return self._thread.hidden_by_transactions(tp)
+    def open_transaction(self, tp: TP) -> int | None:
+        """Return where the first open transaction begins behind which records wait, if one does."""
+        return self._thread.open_transaction(tp)
 
     def lags(self) -> dict[TP, int]:
         """Return, by partition an agent reads, how many records are not committable yet."""

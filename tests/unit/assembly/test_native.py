@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.assembly import native
 from pipeline.assembly.native import uses_native
-from pipeline.config import Settings, native
+from pipeline.config import Settings
 from pipeline.errors import ConfigError
 
 

@@ -136,6 +136,8 @@ A, B, C = ({"term": {"user.name": name}} for name in "abc")
         ({"must": [], "filter": [], "must_not": [], "should": [A, B]}, ["b"], True),
         ({"must_not": [C], "should": [A, B]}, ["d"], False),
         ({"must": [C], "should": [], "minimum_should_match": 1}, ["c"], False),
+        ({"must_not": [C], "should": [], "minimum_should_match": 1}, ["a"], False),
+        ({"must": [], "should": [], "minimum_should_match": 1}, ["c"], True),
         ({"must": [{"bool": {"must_not": [{"bool": {"should": [A, B]}}]}}]}, ["a"], False),
     ],
 )
@@ -210,12 +212,12 @@ def test_a_clause_beside_meta_is_read_like_one_in_query():
             {"query": {"range": {"@timestamp": {"gte": "2024", "format": "yyyy"}}}},
             (0, "query", "range", "format"),
         ),
-        ({"query": {"term": {"process.name": {"vale": "x"}}}}, (0, "query", "term")),
+        ({"query": {"term": {"process.name": {"val": "x"}}}}, (0, "query", "term")),
         (
-            {"query": {"match_phrase": {"process.name": {"qeury": "x"}}}},
+            {"query": {"match_phrase": {"process.name": {"phrase": "x"}}}},
             (0, "query", "match_phrase"),
         ),
-        ({"query": {"wildcard": {"process.name": {"patern": "x*"}}}}, (0, "query", "wildcard")),
+        ({"query": {"wildcard": {"process.name": {"glob": "x*"}}}}, (0, "query", "wildcard")),
         ({"query": {"exists": {"field": "process.*"}}}, (0, "query", "exists", "field")),
         ({"query": {"term": {"message": "Quick Brown"}}}, (0, "query", "term")),
         ({"query": {"terms": {"message": ["quick", "Brown"]}}}, (0, "query", "terms")),
@@ -253,7 +255,15 @@ def test_a_range_may_say_how_dates_are_read_anyway():
 
 def test_a_term_of_a_text_is_one_of_its_words():
     assert matches({"term": {"message": "brown"}}, {"message": "The Brown Fox"})
-    assert not matches({"term": {"message": "fo"}}, {"message": "The Brown Fox"})
+    assert not matches({"term": {"message": "brow"}}, {"message": "The Brown Fox"})
+
+
+def test_a_parameter_is_told_from_a_name_that_is_spelled_as_nested_tables():
+    flattened = {"term": {"file": {"pe": {"imports": {"kernel32": "x"}}}}}
+    multi_field = {"match_phrase": {"process": {"name": {"text": "tool"}}}}
+
+    assert matches(flattened, {"file.pe.imports": {"kernel32": "x"}})
+    assert matches(multi_field, {"process.name": "the tool"})
 
 
 def test_fields_without_a_type_are_named():

@@ -11,7 +11,7 @@ from aiokafka import errors
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 
 from pipeline.stream.transport import membership
-from pipeline.stream.transport.membership import MemberCoordinator
+from pipeline.stream.transport.membership import MemberCoordinator, refusal
 
 SESSION, REBALANCE = 10, 30
 HEARTBEAT = HeartbeatRequest("group", 1, "member")
@@ -81,6 +81,26 @@ def test_an_answer_to_a_stranger_confirms_nothing(scene: Scene, answer: type[err
     scene.ask(answer=answer)
 
     assert not scene.is_confirmed(after=0)
+
+
+def test_why_a_group_cannot_be_joined_is_told() -> None:
+    async def refused() -> tuple[object, object]:
+        member = object.__new__(MemberCoordinator)
+        member.group_id = "soc"
+        member._subscription = SimpleNamespace(abort_waiters=lambda _: None)
+        member._closing = asyncio.get_running_loop().create_future()
+        member._closing.set_result(None)
+        consumer: Any = SimpleNamespace(_coordinator=member)
+        before = refusal(consumer)
+        await member._push_error_to_user(errors.GroupAuthorizationFailedError("soc"))
+        return before, refusal(consumer)
+
+    before, after = asyncio.run(refused())
+
+    assert before is None
+    assert refusal(None) is None
+    assert "the consumer group soc does not take this worker" in str(after)
+    assert "GroupAuthorizationFailedError" in str(after)
 
 
 def test_requests_that_keep_no_session_confirm_nothing(scene: Scene):

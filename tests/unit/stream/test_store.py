@@ -2,10 +2,12 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pipeline.stream.store import SharedMemoryOptions, StoreOptions, is_damaged
+from pipeline.errors import StateError
+from pipeline.stream.store import SharedMemoryOptions, Store, StoreOptions, is_damaged
 
 OF_ROCKSDB = {
     "IO error: lock hold by current process, acquire time 1 acquiring thread 2: x/LOCK": False,
@@ -26,6 +28,47 @@ OF_ROCKSDB = {
 @pytest.mark.parametrize(("text", "damaged"), OF_ROCKSDB.items(), ids=lambda value: str(value)[:40])
 def test_a_folder_is_set_aside_for_damage_alone(text: str, damaged: bool):
     assert is_damaged(Exception(text)) is damaged
+
+
+def store_of(folder: Path) -> tuple[Store, list[str]]:
+    """A store of one partition in a folder, and what is told of damage."""
+    damaged: list[str] = []
+    store = Store.__new__(Store)
+    store.rocksdb_options = SharedMemoryOptions(StoreOptions(4 << 20, 4 << 20))
+    store.table_name = "table"
+    store.app = SimpleNamespace(on_damaged_state=damaged.append)
+    store.log = SimpleNamespace(exception=lambda *_: None)
+    store.partition_path = lambda number: folder / f"{number}.db"  # type: ignore[method-assign]
+    return store, damaged
+
+
+def test_state_that_cannot_be_opened_now_stays_where_it_is(tmp_path: Path) -> None:
+    store, damaged = store_of(tmp_path)
+    holder = store._open_for_partition(0)
+    try:
+        with pytest.raises(StateError, match=r"0\.db.*lock.*Check who owns the folder"):
+            store._open_for_partition(0)
+    finally:
+        holder.close()
+
+    assert (damaged, [path.name for path in tmp_path.iterdir()]) == ([], ["0.db"])
+
+
+def test_one_damaged_folder_of_a_partition_is_kept(tmp_path: Path) -> None:
+    store, damaged = store_of(tmp_path)
+    for n in range(2):
+        store._open_for_partition(0).close()
+        (tmp_path / "0.db" / "CURRENT").write_text(f"nonsense {n}")
+    (tmp_path / "1.db.damaged-5").mkdir()
+    store._open_for_partition(0).close()
+    (tmp_path / "0.db" / "CURRENT").write_text("nonsense again")
+    store._open_for_partition(0).close()
+
+    aside = sorted(path.name for path in tmp_path.glob("*.damaged-*"))
+    assert damaged == ["table"] * len(damaged)
+    assert [name.split(".damaged")[0] for name in aside] == ["0.db", "1.db"]
+    (kept,) = tmp_path.glob("0.db.damaged-*")
+    assert (kept / "CURRENT").read_text() == "nonsense again"
 
 
 def test_all_partitions_share_the_room_for_write_buffers(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import structlog
 
 from pipeline.config import Settings
-from pipeline.errors import StallError
+from pipeline.errors import ConfigError, StallError
 from pipeline.rules import RuleSet
 from pipeline.stream import worker as worker_module
 from pipeline.stream.health import Condition
@@ -87,6 +88,20 @@ def test_a_look_that_fails_is_told_and_the_next_one_is_taken(
     assert app.looks > 3
     assert app.failures == []
     assert {line["action"] for line in lines} == {"look_failed"}
+
+
+def test_a_thread_that_ends_with_an_error_is_in_the_log() -> None:
+    with structlog.testing.capture_logs() as lines:
+        worker_module._thread_failed(
+            SimpleNamespace(thread=SimpleNamespace(name="T"), exc_value=ZeroDivisionError("x"))
+        )
+
+    assert [(line["action"], line["thread"]) for line in lines] == [("thread_failed", "T")]
+
+
+def test_a_state_folder_that_cannot_be_written_to_is_told_at_the_start() -> None:
+    with pytest.raises(ConfigError, match="cannot write to the state folder /proc/self"):
+        worker_module._make_folder(Path("/proc/self"))
 
 
 def test_it_is_told_once_that_a_worker_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
