@@ -81,7 +81,7 @@ def test_what_was_imported_is_known_to_running_workers_also_without_their_disks(
     stack.wait_drained()
 
     assert {f"{n}.exe": 1 for n in range(60, 70)} == told(stack)
-    summary = {"read": 60, "learned": 60, "rules": {RULE: 60}, "skipped": {}}
+    summary = {"read": 60, "learned": 60, "rules": {RULE: 60}, "unused": {}, "skipped": {}}
     assert summary | {"dry_run": True} == json.loads(dry.stdout)
     assert summary | {"dry_run": False} == json.loads(done.stdout)
 
