@@ -8,7 +8,6 @@ compiled matchers read with types; this is for the few fields that the engine it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from pipeline.kql.fields import as_dict, scalar_reader
@@ -17,7 +16,7 @@ from pipeline.types import Event
 
 def leaves(event: Event, path: str) -> list[Any]:
     """Return the values at a path; null is none, nor is an object."""
-    found = _reader(path)(as_dict(event))
+    found = scalar_reader(path)(as_dict(event))
     if found is None:
         return []
     return found if type(found) is list else [found]
@@ -25,11 +24,8 @@ def leaves(event: Event, path: str) -> list[Any]:
 
 def text(event: Event, path: str) -> str | None:
     """Return the one text at a path, or None when there is none, another type or several."""
-    value = _reader(path)(as_dict(event))
+    value = scalar_reader(path)(as_dict(event))
     return value if type(value) is str else None
-
-
-_reader = lru_cache(maxsize=1024)(scalar_reader)
 
 
 class ManyLeaves:

@@ -10,6 +10,7 @@ is the dotted path of the query, not the document.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from pipeline.kql.memo import Memo
@@ -66,6 +67,7 @@ def flatten(value: Any) -> Iterator[Any]:
             stack.pop()
 
 
+@lru_cache(maxsize=1024)
 def scalar_reader(path: str) -> Read:
     """A reader of the scalar values at a dotted path."""
     # At each level: the key to follow, and the dotted spellings that would start here instead.

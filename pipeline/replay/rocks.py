@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -48,13 +47,17 @@ class RocksTable:
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set `key` to `value`."""
-        with self._writing():
+        try:
             self._rows[key] = value
+        except Exception as error:
+            raise self._unwritable(error) from error
 
     def delete(self, key: bytes) -> None:
         """Remove `key`; nothing happens when it is not there."""
-        with self._writing():
+        try:
             self._rows.delete(key)
+        except Exception as error:
+            raise self._unwritable(error) from error
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Return every (key, value) in order of the keys.
@@ -70,20 +73,18 @@ class RocksTable:
             "this one to begin with no history"
         )
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # rocksdict raises nothing more special
-            raise StateError(
-                f"{self._folder}: the state cannot be written ({error}): make room on its disk, or "
-                "give another folder"
-            ) from error
+    def _unwritable(self, error: Exception) -> StateError:
+        return StateError(
+            f"{self._folder}: the state cannot be written ({error}): make room on its disk, or "
+            "give another folder"
+        )
 
     def close(self) -> None:
         """Write everything to disk and release the folder."""
-        with self._writing():
+        try:
             self._rows.close()
+        except Exception as error:
+            raise self._unwritable(error) from error
 
     def __enter__(self) -> Self:
         return self

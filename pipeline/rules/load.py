@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 import tomllib
@@ -95,7 +94,7 @@ def _files_of(path: Path) -> Iterator[Path | Issue]:
 
 def _files_in(folder: Path, entered: set[Path]) -> Iterator[Path | Issue]:
     """The rule files in a folder by name, at any depth; links are followed, each folder once."""
-    real = Path(os.path.realpath(folder))
+    real = folder.resolve()
     if real in entered:
         return
     entered.add(real)

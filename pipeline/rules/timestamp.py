@@ -32,7 +32,7 @@ begin to count in the years 1, 1601 and 1970), or seconds that read as milliseco
 TIMESTAMP: Final = "@timestamp"
 _MILLISECOND = timedelta(milliseconds=1)
 _LOOSE_ISO = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?"
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?::(\d\d)([.,]\d{1,9})?)?"
     r"\s?([Zz]|[+-]\d\d(?::?\d\d)?)?",
     re.ASCII,
 )
@@ -50,8 +50,8 @@ def parse_timestamp(value: Any) -> int | None:
     if is_text and (usual := _usual(value)) is not None:
         return usual
     time_ms = epoch_ms(value)
-    if time_ms is None and is_text and (found := _LOOSE_ISO.fullmatch(value)) is not None:
-        time_ms = _from_parts(found)
+    if time_ms is None and is_text:
+        time_ms = _loose(value)
     return time_ms if time_ms is not None and MIN_MS <= time_ms <= MAX_MS else None
 
 
@@ -168,42 +168,17 @@ def _minute_ms(text: str) -> int | None:
     return (since.days * 86_400 + since.seconds) * 1000
 
 
-def _from_parts(found: re.Match[str]) -> int | None:
-    year, month, day, hour, minute, second, fraction, zone = found.groups(default="")
-    leap = second == "60"
-    try:
-        moment = datetime(
-            int(year),
-            int(month),
-            int(day),
-            int(hour),
-            int(minute),
-            59 if leap else int(second or 0),
-            tzinfo=UTC,
-        )
-    except ValueError:  # a day or an hour that does not exist
+def _loose(text: str) -> int | None:
+    """Read a time that is spelled more freely than in Elasticsearch, as its strict spelling."""
+    found = _LOOSE_ISO.fullmatch(text)
+    if found is None:
         return None
-    offset = _zone_minutes(zone)
-    if offset is None:
-        return None
-    time_ms = (moment - EPOCH) // _MILLISECOND - offset * 60_000
-    if leap:
-        return time_ms + 1000
-    return time_ms + int(f"{fraction:0<3}"[:3])
-
-
-def _zone_minutes(zone: str) -> int | None:
-    """Return the minutes east of Greenwich, or None if no zone is that far."""
-    if zone in {"", "Z", "z"}:
-        return 0
-    hours, minutes = int(zone[1:3]), int(zone[3:].lstrip(":") or 0)
-    if hours > 18 or minutes > 59:  # 18 hours: the limit of java.time, which Elasticsearch uses
-        return None
-    return (hours * 60 + minutes) * (-1 if zone[0] == "-" else 1)
+    day, minute, second, fraction, zone = found.groups(default="")
+    if second == "60":  # a leap second
+        before = epoch_ms(f"{day}T{minute}:59{zone.upper()}")
+        return None if before is None else before + 1000
+    return epoch_ms(f"{day}T{minute}:{second or '00'}{fraction}{zone.upper()}")
 
 
 def _values(event: Event, path: str, memo: Memo | None) -> Any:
-    return _reader(path)(as_dict(event), memo)
-
-
-_reader = lru_cache(maxsize=1024)(scalar_reader)
+    return scalar_reader(path)(as_dict(event), memo)

@@ -9,21 +9,18 @@ import struct
 import cramjam
 import pytest
 import zstandard
-from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
-from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.stream.transport import decompression
 from pipeline.stream.transport.batches import UnreadableBatchError, batch_header
-from pipeline.stream.transport.bundles import Shelf
 from pipeline.stream.transport.decompression import Decompressor
 from pipeline.stream.transport.filtered_records import FilteredRecords
 from pipeline.stream.transport.options import Depth
-from pipeline.stream.transport.scanning import batch_scan
 from tests.record_batches import CODECS, RawRecord, batch, bomb, compress, section
 from tests.scans import KINDS
-from tests.unit.stream.test_filtered_records import TP, NeedleFilter, items
+from tests.unit.stream.test_filtered_records import NeedleFilter, items, read_filtered
 
 DEPTHS = [Depth.EVENT, Depth.RECORD, Depth.BATCH]
 NEEDLES = [RawRecord(b"needle %d!" % number) for number in range(12)]
@@ -115,15 +112,15 @@ def test_a_codec_that_kafka_does_not_have_is_refused():
 
 
 def read(data: bytes, depth: Depth, scan: str) -> tuple[FilteredRecords, NeedleFilter]:
-    records = PartitionRecords(TP, MemoryRecords(data), [], 0, None, None, True, READ_COMMITTED)
     needle_filter = NeedleFilter()
-    FilteredRecords.adopt_filtered(
-        records,
-        Shelf(1 << 30),
-        needle_filter,
-        depth,
-        data=memoryview(data),
-        scan=batch_scan(needle_filter, native=scan == "native", check_crcs=True),
+    records = read_filtered(
+        data,
+        [],
+        position=0,
+        isolation=READ_COMMITTED,
+        depth=depth,
+        needle_filter=needle_filter,
+        scan=scan,
     )
     return records, needle_filter
 
