@@ -27,7 +27,7 @@ import msgspec
 
 from pipeline.engine.quota_rows import ROW_FORMAT, StartRow, decode_start, encode_row
 from pipeline.engine.tables import Table
-from pipeline.engine.wire import NewTerm
+from pipeline.engine.wire import NewTerm, is_object
 from pipeline.rules.timestamp import format_timestamp
 
 START: Final = b"l"
@@ -104,11 +104,14 @@ def mark_learning(alert: bytes, until_ms: int) -> bytes:
     Args:
         alert: JSON text of an alert.
         until_ms: when its history begins to tell, epoch milliseconds.
+
+    A ``detection`` that is no object, which firstseen does not write, is replaced.
     """
     document: dict[str, Any] = dict(_document.decode(alert))
     detection: dict[str, Any] = {}
-    if "detection" in document:
-        detection.update(_document.decode(document["detection"]))
+    known = document.get("detection")
+    if known is not None and is_object(known):
+        detection.update(_document.decode(known))
     detection["learning"] = {"until": format_timestamp(until_ms)}
     document["detection"] = detection
     return _encoder.encode(document)

@@ -70,17 +70,15 @@ class _Step(NamedTuple):
 
 def _gather(here: Event, steps: Mapping[str, _Step], found: dict[str, list[Any]]) -> bool:
     """Gather what stands at fields; False if that may not be all of it."""
-    if "." in "".join(here) and any(
-        "." in key and key.split(".", 1)[0] in steps for key in here.keys() - steps.keys()
-    ):
-        return False
-    for key, step in steps.items():
-        value = here.get(key)
-        if value is None:
+    for key, value in here.items():
+        step = steps.get(key)
+        if step is None:
+            if "." in key and key.split(".", 1)[0] in steps:
+                return False
             continue
         kind = type(value)
         if kind is dict:
-            if not _gather(value, step.below, found):
+            if step.below and not _gather(value, step.below, found):
                 return False
         elif kind is list:
             if any(type(each) is dict or type(each) is list for each in value):
@@ -88,6 +86,6 @@ def _gather(here: Event, steps: Mapping[str, _Step], found: dict[str, list[Any]]
             several = [each for each in value if each is not None]
             if several and step.path is not None:
                 found[step.path] = several
-        elif step.path is not None:
+        elif step.path is not None and value is not None:
             found[step.path] = [value]
     return True

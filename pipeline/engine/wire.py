@@ -227,7 +227,6 @@ _CHANGE = b'{"type":'
 _candidates: msgspec.json.Decoder[NewTerm | CloseWindow] = msgspec.json.Decoder(
     NewTerm | CloseWindow
 )
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def encode(envelope: Envelope) -> bytes:
@@ -280,14 +279,23 @@ def decode_candidate(value: bytes) -> NewTerm | CloseWindow:
     Raises:
         DecodeError: with reason ``invalid_envelope``.
     """
+    usable = True
     try:
         candidate = _candidates.decode(value)
         if isinstance(candidate, NewTerm):
             check_terms(candidate.terms)
-            _object.decode(candidate.alert)
+            usable = is_object(candidate.alert)
+            value.decode()  # what is spliced in was read as JSON, but not as UTF-8
     except (ValueError, RecursionError) as error:
         raise DecodeError("invalid_envelope", f"not a new term: {error}") from error
+    if not usable:
+        raise DecodeError("invalid_envelope", "not a new term: its alert is no JSON object")
     return candidate
+
+
+def is_object(text: msgspec.Raw) -> bool:
+    """Whether a JSON text stands for an object."""
+    return bytes(memoryview(text)[:1]) == b"{"
 
 
 def check_terms(terms: tuple[Term, ...]) -> None:

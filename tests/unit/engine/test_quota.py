@@ -536,6 +536,14 @@ def test_the_mark_leaves_the_rest_of_the_document_as_it_is() -> None:
     assert b'"x":[1.50,"\\u00e9"]' in marked
 
 
+@pytest.mark.parametrize("detection", ["5", "null", "[]", '"x"'])
+def test_an_alert_of_another_shape_is_marked_all_the_same(detection: str) -> None:
+    marked = mark_learning(f'{{"a":1,"detection":{detection}}}'.encode(), 0)
+
+    learning = {"until": "1970-01-01T00:00:00.000Z"}
+    assert {"a": 1, "detection": {"learning": learning}} == json.loads(marked)
+
+
 def test_without_a_learning_period_what_comes_late_is_told_too() -> None:
     quota = Quota(MemoryTable())
 

@@ -61,8 +61,11 @@ def test_anything_else_is_no_envelope(value: bytes) -> None:
     assert "invalid_envelope" == caught.value.reason
 
 
-@pytest.mark.parametrize("alert", [b"[1]", b'"x"', b'{"\xff":1}'])
-def test_an_alert_that_is_no_object_with_texts_as_keys_is_no_candidate(alert: bytes) -> None:
+@pytest.mark.parametrize(
+    "alert",
+    [b"[1]", b'"x"', b"null", b'{"\xff":1}', b'{"a":"\xff"}', b'{"detection":{"\xff":1}}'],
+)
+def test_an_alert_that_is_no_object_or_no_text_is_no_candidate(alert: bytes) -> None:
     good = encode(NewTerm("id", RULE, ("x",), 0, 0, msgspec.Raw(b"{}")))
     decode_candidate(good)
 
