@@ -28,6 +28,12 @@ LOG_EVENTS: tuple[LogEvent, ...] = (
     LogEvent("rules_skipped", "info", "Rules of a type that is not run, or not enabled."),
     LogEvent("worker_stopping", "info", "It was told to stop and finishes what it has begun."),
     LogEvent("worker_stopped", "info", "It has stopped; everything it did is committed."),
+    LogEvent(
+        "membership_taken",
+        "warning",
+        "Another worker has joined the group under the same `kafka.group_instance_id`; the two "
+        "throw each other out.",
+    ),
     LogEvent("thread_failed", "error", "A thread of the worker ended with an error."),
     LogEvent(
         "worker_failed",

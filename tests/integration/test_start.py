@@ -99,6 +99,16 @@ def test_a_group_that_does_not_take_it_ends_a_worker_and_is_named(kafka_deployme
     assert f"the consumer group {stack.prefix} does not take this worker" in worker.tail()
 
 
+def test_two_workers_under_one_instance_id_say_so(kafka_deployment: NewDeployment):
+    """Else they would throw each other out for as long as they run, and nobody could see why."""
+    stack = kafka_deployment(settings={"FIRSTSEEN_KAFKA__GROUP_INSTANCE_ID": "worker-0"})
+    first = stack.start_worker("a")
+    first.wait_ready()
+    second = stack.start_worker("b")
+
+    assert wait_until(lambda: "membership_taken" in first.tail(), seconds=60), second.tail()
+
+
 def error_lines(done: subprocess.CompletedProcess[str]) -> int:
     """Return how many lines of standard error are no log lines."""
     return sum(not line.startswith("{") for line in done.stderr.strip().splitlines())

@@ -10,6 +10,9 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 
 from pipeline.errors import BrokerError
+from pipeline.telemetry.logging import get_logger
+
+log = get_logger(__name__)
 
 _LONG_AGO: Final = float("-inf")
 
@@ -81,4 +84,22 @@ class MemberCoordinator(GroupCoordinator):
                 self._heard_at = self._settled_at = asked_at
             elif error is errors.RebalanceInProgressError:
                 self._heard_at = asked_at  # still a member, but the group waits for it
+            elif error is errors.UnknownMemberIdError:
+                self._tell_of_a_double(asked_at)
         return answer
+
+    def _tell_of_a_double(self, asked_at: float) -> None:
+        """Log why a static member can have been thrown out before its session was over.
+
+        The group gives its place to whoever joins under the same id; that one is thrown out when
+        this one joins again, and so on.
+        """
+        instance = self._group_instance_id
+        if instance is not None and asked_at - self._heard_at < self._session_timeout_ms / 1000:
+            log.warning(
+                "another worker has taken the place of this one in the group: give each a "
+                "kafka.group_instance_id of its own",
+                action="membership_taken",
+                group=self.group_id,
+                group_instance_id=instance,
+            )

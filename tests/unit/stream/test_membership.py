@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 from aiokafka import errors
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 
@@ -28,6 +29,8 @@ class Scene:
         self.member._session_timeout_ms = SESSION * 1000
         self.member._rebalance_timeout_ms = REBALANCE * 1000
         self.member.coordinator_id = 0
+        self.member.group_id = "soc"
+        self.member._group_instance_id = None
         self.member._client = SimpleNamespace(send=self._send)
 
     async def _send(self, *_: Any, **__: Any) -> Any:
@@ -81,6 +84,25 @@ def test_an_answer_to_a_stranger_confirms_nothing(scene: Scene, answer: type[err
     scene.ask(answer=answer)
 
     assert not scene.is_confirmed(after=0)
+
+
+@pytest.mark.parametrize(
+    ("instance", "after", "told"),
+    [("worker-0", SESSION - 2, True), ("worker-0", SESSION, False), (None, 1, False)],
+    ids=["static", "its session was over", "not static"],
+)
+def test_a_worker_under_the_id_of_another_is_told(
+    scene: Scene, instance: str | None, after: float, told: bool
+) -> None:
+    scene.member._group_instance_id = instance
+    scene.ask()
+    scene.now += after
+
+    with structlog.testing.capture_logs() as lines:
+        scene.ask(answer=errors.UnknownMemberIdError)
+
+    wanted = [("membership_taken", instance)] if told else []
+    assert wanted == [(line["action"], line["group_instance_id"]) for line in lines]
 
 
 def test_why_a_group_cannot_be_joined_is_told() -> None:
