@@ -10,11 +10,8 @@ import signal
 import sys
 import tempfile
 import threading
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-
-from faust.types import TP
 
 from pipeline.assembly.native import uses_native
 from pipeline.config import Settings
@@ -23,13 +20,12 @@ from pipeline.kafka.topics import check_topology
 from pipeline.rules import RuleSet
 from pipeline.stream.app import App, build_app
 from pipeline.stream.backfills import begin_with_retries
-from pipeline.stream.health import Health, HealthServer
-from pipeline.stream.open_transactions import OpenTransactions
+from pipeline.stream.health import Health
+from pipeline.stream.health_server import HealthServer
+from pipeline.stream.sampler import Sampler
 from pipeline.stream.transport import Transport
 from pipeline.telemetry.logging import get_logger
 from pipeline.telemetry.metrics import Metrics
-
-_SAMPLE_SECONDS = 1.0
 
 # The loop and the consumer's thread hand each other the interpreter whenever one of them
 # decompresses or waits; taking it away in between, every 5 ms, is only a switch more.
@@ -84,9 +80,6 @@ class Worker:
         self._wake = asyncio.Event()
         self._failed = asyncio.Event()
         self._exit_code = EXIT_STOPPED
-        self._was_ready = False
-        self._seen_partitions: set[TP] = set()
-        self._transactions = OpenTransactions()
 
     def stop(self) -> None:
         """Ask for a graceful stop; safe to call more than once."""
@@ -157,7 +150,10 @@ class Worker:
     async def _run(self, app: App, health: Health) -> int:
         starting = asyncio.create_task(app.start())
         starting.add_done_callback(lambda task: _report(task, app))
-        sampler = asyncio.create_task(self._sample(app, health))
+        sampler = Sampler(
+            app, health, self._metrics, self._settings.topics.inputs, on_ready=self._on_ready
+        )
+        sampling = asyncio.create_task(sampler.run())
         await self._wake.wait()
         health.draining = True
         self._metrics.set_worker_state(health.state())
@@ -173,7 +169,7 @@ class Worker:
                 await self._abandon(app, app.failure)
             return self._exit_code
         finally:
-            sampler.cancel()
+            sampling.cancel()
             starting.cancel()
 
     def _end_in_time(self) -> None:
@@ -226,63 +222,6 @@ class Worker:
             done, _ = await asyncio.wait([asyncio.wrap_future(leaving)], timeout=_LEAVE_SECONDS)
             if not done or any(future.cancelled() or future.exception() for future in done):
                 log.warning("could not leave the group", action="leave_failed")
-
-    async def _sample(self, app: App, health: Health) -> None:
-        """Once a second: whether all goes on, and what the metrics say."""
-        while True:
-            try:
-                self._look(app, health)
-            except Exception as exc:  # noqa: BLE001 - else nobody would look any more
-                log.error("could not look at itself", action="look_failed", error=exc)  # noqa: TRY400
-            await asyncio.sleep(_SAMPLE_SECONDS)
-
-    def _look(self, app: App, health: Health) -> None:
-        app.watch()
-        if (hang := health.hang()) is not None:
-            app.fail(hang)
-        self._metrics.loop_heartbeat.set_to_current_time()
-        state = health.state()
-        self._metrics.set_worker_state(state)
-        self._metrics.ready.set(health.ready().ok)
-        self._metrics.outbox_records.set(len(app.outbox))
-        self._sample_recovery(app)
-        if state != "running":
-            health.expect_nothing()
-            return
-        if not self._was_ready and self._on_ready is not None:
-            self._on_ready()
-        self._was_ready = True
-        self._sample_partitions(app, health)
-
-    def _sample_partitions(self, app: App, health: Health) -> None:
-        lags: dict[TP, int] = app.consumer.lags()
-        health.observe(sum(lags.values()), app.consumer.last_commit_at)
-        if (stall := health.stall()) is not None:
-            app.fail(stall)
-        for tp in self._seen_partitions - set(lags):
-            self._metrics.forget_partition(tp.topic, tp.partition)
-        self._seen_partitions = set(lags)
-        for tp, lag in lags.items():
-            self._metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(lag)
-            waiting = self._transactions.seconds(tp, app.consumer.open_transaction(tp))
-            self._metrics.open_transaction.labels(tp.topic, str(tp.partition)).set(waiting)
-            latest = self._metrics.last_record_timestamp
-            is_input = tp.topic in self._settings.topics.inputs
-            if is_input and lag and not latest.has(tp.topic, str(tp.partition)):
-                latest.labels(tp.topic, str(tp.partition)).set_to_current_time()
-        for topic, count in Counter(tp.topic for tp in lags).items():
-            self._metrics.assigned_partitions.labels(topic).set(count)
-        for name, table in app.state_tables.items():
-            self._metrics.state_entries.labels(name).set(table.data.approximate_size())
-
-    def _sample_recovery(self, app: App) -> None:
-        remaining: dict[str, int] = dict.fromkeys(app.state_tables, 0)
-        if app.in_recovery:
-            for tp, records in app.tables.recovery.active_remaining().items():
-                name = app.tables.recovery.tp_to_table[tp].name
-                remaining[name] += max(0, records)
-        for name, records in remaining.items():
-            self._metrics.recovery_remaining.labels(name).set(records)
 
     def _describe(self, port: int | None) -> None:
         metrics, runnable = self._metrics, self._ruleset.runnable

@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from pipeline.config.sections import WebSettings
 from pipeline.errors import ConfigError
-from pipeline.stream.health import MAX_CONNECTIONS, Condition, HealthServer
+from pipeline.stream.health import Condition
+from pipeline.stream.health_server import MAX_CONNECTIONS, HealthServer
 from pipeline.telemetry.metrics import Metrics
 
 P = ParamSpec("P")
