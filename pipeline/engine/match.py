@@ -9,11 +9,13 @@ patterns take the event in. Records that match nothing share two constant outcom
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from itertools import islice, product
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -88,7 +90,7 @@ class RuleFailure(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         rule_id: the rule.
         code: ``evaluation`` (it raised) or ``too_many_tuples``.
-        message: what happened.
+        message: what happened, without content of the event: it is logged.
         index: number of the document in the record.
     """
 
@@ -208,8 +210,14 @@ class _Findings:
                 # A matcher is total and cannot raise anything else; should one do so all the same,
                 # it must take down neither the worker nor the other rules, and it must be seen: the
                 # driver counts and logs each failure.
-                message = f"{type(error).__name__}: {error}"[:500]
-                self.failures.append(RuleFailure(rule_id, "evaluation", message, index))
+                self.failures.append(RuleFailure(rule_id, "evaluation", _raised(error), index))
+
+
+def _raised(error: Exception) -> str:
+    """Name an error and where it was raised; its own text may quote the event."""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    code = frame.f_code
+    return f"{type(error).__name__} in {code.co_name}, {Path(code.co_filename).name}:{line}"
 
 
 class _Judged(msgspec.Struct):

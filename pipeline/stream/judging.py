@@ -13,7 +13,14 @@ import msgspec
 from pipeline.assembly.match_stage import forwarded_cache
 from pipeline.config import Settings
 from pipeline.engine.forwarded import Forwarded
-from pipeline.engine.match import NO_MATCH, SKIPPED, Disposition, MatchStage, Outcome
+from pipeline.engine.match import (
+    NO_MATCH,
+    SKIPPED,
+    Disposition,
+    MatchStage,
+    Outcome,
+    RuleFailure,
+)
 from pipeline.engine.seen import Seen
 from pipeline.engine.verdicts import Known, Verdicts
 from pipeline.engine.wire import encode
@@ -22,7 +29,10 @@ from pipeline.record import Position, Record
 from pipeline.stream.counts import MatchCounts
 from pipeline.stream.outbox import Outgoing, size_of
 from pipeline.stream.records import now_ms, record_of_batch, timestamp_of
+from pipeline.telemetry.logging import get_logger
 from pipeline.telemetry.metrics import Metrics
+
+log = get_logger(__name__)
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -155,6 +165,8 @@ class Judge:
         if answers is not None and not outcome.matches and not answers(record.value or b""):
             outcome = SKIPPED
         self.counts.add(record.position.topic, outcome)
+        for failure in outcome.failures:
+            _log_failure(record.position, failure)
         return self._spelled(record, outcome)
 
     def _told(self, known: Known, tp: Any, records: list[Any]) -> Judged:
@@ -222,3 +234,16 @@ class Judge:
             return None
         text = f"a record of {size} bytes; raise kafka.message_max_bytes"
         return RecordError("output_too_large", text)
+
+
+def _log_failure(position: Position, failure: RuleFailure) -> None:
+    log.error(
+        "a rule did not judge an event, or not all of it",
+        action="rule_failed",
+        rule_id=failure.rule_id,
+        code=failure.code,
+        topic=position.topic,
+        partition=position.partition,
+        offset=position.offset,
+        reason=failure.message,
+    )

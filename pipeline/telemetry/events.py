@@ -25,6 +25,12 @@ LOG_EVENTS: tuple[LogEvent, ...] = (
         "A rule has an error and does not run; the others do. `firstseen rules check` shows it.",
     ),
     LogEvent("rule_doubtful", "warning", "A rule runs, but may not do what it seems to say."),
+    LogEvent(
+        "rule_failed",
+        "error",
+        "A rule did not judge an event, or not all of its term tuples; the other rules did. "
+        "`firstseen.reason` says why, and `kafka.offset` where the event is.",
+    ),
     LogEvent("rules_skipped", "info", "Rules of a type that is not run, or not enabled."),
     LogEvent("worker_stopping", "info", "It was told to stop and finishes what it has begun."),
     LogEvent("worker_stopped", "info", "It has stopped; everything it did is committed."),

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 
 import pytest
+import structlog
 from aiokafka.structs import TopicPartition
 
 from pipeline.assembly.match_stage import match_stage, verdicts_of
@@ -290,6 +291,24 @@ def test_what_came_before_does_not_decide_how_a_record_ends(before: bytes) -> No
         told = [disposition] if kept is None else [kept.disposition]
         assert [disposition] == told
         assert ended == ([] if kept is not None else [disposition])
+
+
+def test_a_rule_that_does_not_judge_an_event_is_named_in_the_log(judge_of: JudgeOf) -> None:
+    many = [str(n) for n in range(150)]
+    value = event(process={"name": "a.exe", "args": many}, host={"id": many})
+    fields = NewTerms(("process.args", "host.id"), 86_400_000, "now-1d")
+    judge = judge_of(dataclasses.replace(SEEN_BEFORE, new_terms=fields))
+
+    with structlog.testing.capture_logs() as logged:
+        judged(judge, value, 7)
+
+    (line,) = logged
+    assert ("rule_failed", "r", "too_many_tuples") == (
+        line["action"],
+        line["rule_id"],
+        line["code"],
+    )
+    assert ("events", 0, 7) == (line["topic"], line["partition"], line["offset"])
 
 
 def test_a_search_comes_first_where_most_records_do_not_answer_and_last_where_most_match() -> None:
