@@ -41,6 +41,8 @@ class _Moment(click.ParamType):
         text = str(value)
         try:
             return datetime.now(UTC) - parse_duration(text)
+        except OverflowError:
+            self.fail(f"{text!r} is longer ago than a date can be", param, ctx)
         except ValueError:
             pass
         try:

@@ -113,6 +113,14 @@ def test_a_typo_is_answered_with_what_was_meant(run, arguments, meant):
     assert meant in result.stderr
 
 
+@pytest.mark.parametrize("when", ["999999d", "yesterday"])
+def test_a_moment_that_is_none_is_a_usage_error(run, when):
+    result = run("dead-letters", "list", "--since", when)
+
+    assert result.exit_code == 2
+    assert f"Invalid value for '--since': '{when}' is" in result.stderr
+
+
 def test_a_name_like_no_other_gets_no_guess(run):
     result = run("xyzzy")
 
