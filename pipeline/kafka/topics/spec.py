@@ -123,6 +123,10 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be a text", key.start_mark
+                )
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{key.value!r} is given twice", key.start_mark
@@ -150,6 +154,9 @@ class _Reader:
             mark = getattr(error, "problem_mark", None)
             place = f":{mark.line + 1}" if mark else ""
             self.problems.append(f"{path}{place}: {getattr(error, 'problem', error)}")
+            return {}
+        except (ValueError, RecursionError) as error:  # 2026-13-45, and thousands of brackets
+            self.problem(path, f"cannot be read: {error}")
             return {}
         if not isinstance(data, dict):
             self.problem(path, "must be a mapping of keys")
@@ -217,6 +224,8 @@ class _Reader:
             for key, value in configs.items()
         ):
             self.problem(path, "configs: must be a mapping of Kafka's topic configs to values")
+        elif not _text(insync := configs.get(_MIN_INSYNC, 1)).isdecimal():
+            self.problem(path, f"configs: {_MIN_INSYNC}: {insync!r} must be a whole number")
         for name in ("produced_by", "consumed_by"):
             value = data.get(name)
             if value and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):

@@ -187,6 +187,10 @@ def test_without_defaults_there_is_one_copy(folder):
         ({"replication": "3"}, "replication: '3' must be a whole number from 1 to 32767"),
         ({"configs": ["a"]}, "configs: must be a mapping of Kafka's topic configs to values"),
         ({"configs": {"a": None}}, "configs: must be a mapping of Kafka's topic configs to values"),
+        (
+            {"configs": {"min.insync.replicas": "two"}},
+            "configs: min.insync.replicas: 'two' must be a whole number",
+        ),
         ({"produced_by": "firstseen"}, "produced_by: must be a list of names"),
         ({"external": True}, "external: must be true for role input, and for no other"),
         ({"role": "overflow"}, "role 'overflow' has a file already"),
@@ -248,6 +252,9 @@ def test_a_role_without_a_file_is_refused(folder):
     [
         (b"a: [", "{path}:1: "),
         (b"role: alerts\nrole: alerts\n", "{path}:2: 'role' is given twice"),
+        (b"? [a, b]\n: c\n", "{path}:1: a key must be a text"),
+        (b"role: 2026-13-45\n", "{path}: cannot be read: month must be in 1..12"),
+        (b"role: " + b"[" * 3000, "{path}: cannot be read: "),
         (b"- a\n", "{path}: must be a mapping of keys"),
         (b"\xff", "{path}: cannot be read: "),
     ],
