@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import click
 import orjson
+from confluent_kafka import KafkaException
 
 from pipeline.cli.alerts import show_alert
 from pipeline.cli.demo_stack import DemoStack, demo_stack
@@ -134,6 +135,12 @@ class _Demo:
                 self._producer.produce(self._stack.settings.topics.inputs[0], value)
             except BufferError:
                 self._producer.poll(_TICK_SECONDS)
+            except KafkaException as error:  # larger than a record may be
+                reason = error.args[0].str()
+                self._status.say(
+                    f"an event of {len(value):,} bytes is not sent: {reason}", err=True
+                )
+                return
             else:
                 self._sent += 1
                 self._producer.poll(0)
