@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.output import table, write_json, write_json_line
 from pipeline.cli.status_line import StatusLine
+from pipeline.clock import now_ms
 from pipeline.errors import EXIT_FINDINGS, EXIT_OK, RuleError
 from pipeline.terminal import printable
 
@@ -167,7 +167,7 @@ def import_history(
     reader = PastReader(
         _ruleset(settings),
         settings,
-        now_ms=time.time_ns() // 1_000_000,
+        now_ms=now_ms(),
         rule_id=rule_id,
         into_current=into_current,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +15,7 @@ from pipeline.cli.options import EVENTS_FILE, fields_option, rules_option
 from pipeline.cli.output import table, write_json_line
 from pipeline.cli.progress import ReadingProgress
 from pipeline.cli.status_line import StatusLine
+from pipeline.clock import now_ms
 from pipeline.engine.tables import MemoryTable
 from pipeline.errors import EXIT_FINDINGS, EXIT_OK
 from pipeline.replay import EventLine, Replay, ReplaySettings, ReplayStats, RocksTable, read_events
@@ -72,9 +72,7 @@ def replay(
       firstseen replay --rules my-rules/ --state ./seen monday.ndjson tuesday.ndjson
     """
     ruleset = load_rules_to_run(rule_paths, load_fields(fields_file))
-    settings = ReplaySettings(
-        match_index=not ignore_index, prefilter=not strict, now_ms=time.time_ns() // 1_000_000
-    )
+    settings = ReplaySettings(match_index=not ignore_index, prefilter=not strict, now_ms=now_ms())
     with RocksTable(state_directory) if state_directory else nullcontext(MemoryTable()) as state:
         run = Replay(ruleset, state, settings)
         with ReadingProgress(events, None if as_json else StatusLine()) as progress:

@@ -44,6 +44,7 @@ from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer
 
+from pipeline.clock import now_ms
 from pipeline.config import Settings
 from pipeline.history.checkpoint import (
     Checkpoint,
@@ -189,7 +190,7 @@ class Backfill:
         self._settings = settings
         if back_ms is None:
             back_ms = compiled.rule.new_terms.history_ms if compiled.rule.new_terms else 0
-        self._since_ms = _now_ms() - back_ms
+        self._since_ms = now_ms() - back_ms
         self._again = again
         self._max_rate = max_rate
         self._on_progress = on_progress
@@ -303,7 +304,7 @@ class Backfill:
                     if not _is_read(checkpoint):
                         return
                     checkpoint.phase = Phase.DONE
-                    checkpoint.ended_ms = _now_ms()
+                    checkpoint.ended_ms = now_ms()
             steps.store.save(checkpoint)
             self._result.phase = checkpoint.phase
 
@@ -378,7 +379,3 @@ def _range(phase: Phase, part: Part) -> tuple[int, int]:
     if phase is Phase.LEARN:
         return part.start, part.handover
     return part.handover, part.handover if part.until is None else part.until
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +14,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from pipeline.clock import now_ms
 from pipeline.config import Settings
 from pipeline.errors import TopologyError
 from pipeline.history.checkpoint import Checkpoint, Input, Part, Phase
@@ -62,7 +62,7 @@ class InputLog:
             handover = max(begin, min(handover, end))
             start = min(max(begin, start) if start >= 0 else end, handover)
             parts[place] = Part(start, handover, start)
-        return Checkpoint(Phase.HOLD, since_ms, time.time_ns() // 1_000_000, parts)
+        return Checkpoint(Phase.HOLD, since_ms, now_ms(), parts)
 
     def begins(self) -> dict[Input, int]:
         """Return the first offset of each partition that is retained."""

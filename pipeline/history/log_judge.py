@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
 from pipeline.assembly.match_stage import match_stage
+from pipeline.clock import now_ms
 from pipeline.config import Settings
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.seen import Seen
@@ -52,7 +52,7 @@ def _record(message: Message) -> Record:
     """Return the record of a message; its arrival as `pipeline.stream.records` has it."""
     kind, timestamp_ms = message.timestamp()
     stamped = kind == TIMESTAMP_LOG_APPEND_TIME
-    read_ms = time.time_ns() // 1_000_000
+    read_ms = now_ms()
     return Record(
         position=Position(message.topic(), message.partition(), message.offset()),
         key=message.key(),

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from pipeline.assembly.match_stage import forwarded_cache
+from pipeline.clock import now_ms
 from pipeline.config import Settings
 from pipeline.engine.forwarded import Forwarded
 from pipeline.engine.match import (
@@ -28,7 +29,7 @@ from pipeline.errors import RecordError
 from pipeline.record import Position, Record
 from pipeline.stream.counts import MatchCounts
 from pipeline.stream.outbox import Outgoing, size_of
-from pipeline.stream.records import now_ms, record_of_batch, timestamp_of
+from pipeline.stream.records import record_of_batch, timestamp_of
 from pipeline.telemetry.logging import get_logger
 from pipeline.telemetry.metrics import Metrics
 

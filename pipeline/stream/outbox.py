@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from pipeline.clock import now_ms
 from pipeline.engine.partition import partition_of
 from pipeline.errors import DeliveryError
 
@@ -236,7 +237,7 @@ class Outbox:
         """
         await self._wait_for_room()
         parcel = self._remember(topic, len(records), size_of(records), on_acknowledged)
-        parcel.timestamp_ms = time.time_ns() // 1_000_000
+        parcel.timestamp_ms = now_ms()
         parcel.records = records
         line = self._lines.get((topic, partition))
         if line is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from faust.types import TP
 
+from pipeline.clock import now_ms
 from pipeline.config.values import milliseconds
 from pipeline.engine.learning import LearningPeriods
 from pipeline.engine.quota import Output, Quota, Verdict
@@ -18,7 +19,7 @@ from pipeline.rules.timestamp import is_usable
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
 from pipeline.stream.pending_outputs import PendingOutputs, PendingQueue
-from pipeline.stream.records import now_ms, record_of_consumer
+from pipeline.stream.records import record_of_consumer
 from pipeline.stream.tables import PartitionTable, StateTable
 from pipeline.stream.transport import Delivered
 from pipeline.telemetry.logging import get_logger

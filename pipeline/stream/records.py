@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import Any
 
+from pipeline.clock import now_ms
 from pipeline.record import NO_TIMESTAMP, Headers, Position, Record
 
 LOG_APPEND_TIME = 1
 """Kafka's timestamp type of a topic whose broker stamps the arrival."""
-
-
-def now_ms() -> int:
-    """Return the wall clock in epoch milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def _headers(headers: Iterable[tuple[str, bytes | None]] | None) -> Headers:

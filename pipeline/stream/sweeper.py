@@ -15,12 +15,12 @@ from time import perf_counter
 
 from faust.types import TP
 
+from pipeline.clock import now_ms
 from pipeline.config.values import milliseconds
 from pipeline.engine.entries import Entries
 from pipeline.engine.first_seen import FirstSeen
 from pipeline.engine.sweep import Removal, Sweep, SweepSettings
 from pipeline.stream.context import Context
-from pipeline.stream.records import now_ms
 from pipeline.stream.tables import PartitionTable, StateTable
 from pipeline.telemetry.logging import get_logger
 
