@@ -72,9 +72,9 @@ from pipeline.stream.quota import QuotaAgent
 from pipeline.stream.store import Store
 from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import (
+    BundleBuffer,
     Consumer,
     Delivered,
-    Shelf,
     bundled_records,
     bundles,
     filtered_records,
@@ -436,7 +436,7 @@ def _note_revocations(file: Path) -> None:
 
     async def wrapped(self: Consumer, revoked: Any) -> None:
         with file.open("a") as lines:
-            lines.write(f"{len(self.transport.reading.shelf._bundles)}\n")
+            lines.write(f"{len(self.transport.reading.bundle_buffer._bundles)}\n")
         await original(self, revoked)
 
     Consumer.on_partitions_revoked = wrapped
@@ -480,21 +480,21 @@ def _hold_rows(file: Path) -> None:
 
 
 def _note_waiting(file: Path) -> None:
-    original = Shelf.put
+    original = BundleBuffer.put
 
-    def wrapped(self: Shelf, position: Any, bundle: Any) -> None:
+    def wrapped(self: BundleBuffer, position: Any, bundle: Any) -> None:
         original(self, position, bundle)
         with file.open("a") as lines:
             lines.write(f"{position.topic} {self._bytes[position.topic]}\n")
 
-    Shelf.put = wrapped
+    BundleBuffer.put = wrapped
 
 
 def _prolong_fetches(seconds: float) -> None:
     original = ConsumerThread._fetch_records
 
     async def wrapped(self: ConsumerThread, consumer: Any, active: Any, **options: Any) -> Any:
-        if any(self.transport.reading.shelf.is_full(tp.topic) for tp in active):
+        if any(self.transport.reading.bundle_buffer.is_full(tp.topic) for tp in active):
             options["timeout"] = seconds
         return await original(self, consumer, active, **options)
 

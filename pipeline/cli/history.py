@@ -29,7 +29,7 @@ from pipeline.terminal import printable
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
-    from pipeline.history import HistoryRow, Past
+    from pipeline.history import HistoryRow, ImportCounts
     from pipeline.rules import RuleSet
 
 FORMATS = ("firstseen", "alerts", "aggregation", "events")
@@ -158,13 +158,13 @@ def import_history(
     """
     if kind == "aggregation" and rule_id is None:
         raise click.UsageError("--format aggregation needs --rule: an aggregation names no rule")
-    from pipeline.history import PastReader  # noqa: PLC0415  (confluent-kafka is slow to import)
+    from pipeline.history import HistoryReader  # noqa: PLC0415  (confluent-kafka is slow to import)
     from pipeline.replay import read_events  # noqa: PLC0415
 
     settings = settings_flags.load(
         rules__paths=rule_paths or None, rules__match_index=False if ignore_index else None
     )
-    reader = PastReader(
+    reader = HistoryReader(
         _ruleset(settings),
         settings,
         now_ms=now_ms(),
@@ -177,8 +177,8 @@ def import_history(
             pass
     else:
         _send(settings, learned)
-    _report_import(reader.past, dry_run=dry_run, as_json=as_json)
-    return EXIT_OK if reader.past.learned else EXIT_FINDINGS
+    _report_import(reader.counts, dry_run=dry_run, as_json=as_json)
+    return EXIT_OK if reader.counts.learned else EXIT_FINDINGS
 
 
 @history.command()
@@ -326,19 +326,20 @@ def _send(settings: Settings, learned: Iterable[Any]) -> None:
     status.clear()
 
 
-def _report_import(past: Past, *, dry_run: bool, as_json: bool) -> None:
-    summary = {**past.summary(), "dry_run": dry_run}
+def _report_import(counts: ImportCounts, *, dry_run: bool, as_json: bool) -> None:
+    summary = {**counts.summary(), "dry_run": dry_run}
     if as_json:
         write_json(summary)
         return
-    rows = [("Read", f"{past.read:,}")]
-    rows += [(f"Learned by {rule}", f"{n:,}") for rule, n in sorted(past.learned.items())]
-    rows += [(f"Skipped: {reason}", f"{n:,}") for reason, n in past.skipped.most_common()]
+    rows = [("Read", f"{counts.read:,}")]
+    rows += [(f"Learned by {rule}", f"{n:,}") for rule, n in sorted(counts.learned.items())]
+    rows += [(f"Skipped: {reason}", f"{n:,}") for reason, n in counts.skipped.most_common()]
     table(("DRY RUN" if dry_run else "IMPORT", ""), rows, right=[1])
-    if past.unused:
+    if counts.unused:
         say_warning(
-            f"{past.unused.total():,} of them are of a history that no rule has now: the rule has "
-            "changed (--into-current puts them into the one it has) or is not among these (--rules)"
+            f"{counts.unused.total():,} of them are of a history that no rule has now: the rule "
+            "has changed (--into-current puts them into the one it has) or is not among these "
+            "(--rules)"
         )
 
 

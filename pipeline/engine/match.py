@@ -220,7 +220,7 @@ def _raised(error: Exception) -> str:
     return f"{type(error).__name__} in {code.co_name}, {Path(code.co_filename).name}:{line}"
 
 
-class _Judged(msgspec.Struct):
+class _Matched(msgspec.Struct):
     """An event that rules match.
 
     Attributes:
@@ -301,7 +301,7 @@ class MatchStage:
                 findings.failed(rule.ref.id, document.index, error)
         if not matched:
             return
-        judged = _Judged(document, record, memo, len(matched))
+        judged = _Matched(document, record, memo, len(matched))
         for rule in matched:
             if findings.exhausted:
                 findings.allow()
@@ -315,7 +315,7 @@ class MatchStage:
         index = index_of(document.event) if self._match_index else None
         return self._rules.candidates(document.event, index, memo)
 
-    def _match(self, matched: _Runnable, judged: _Judged, findings: _Findings) -> None:
+    def _match(self, matched: _Runnable, judged: _Matched, findings: _Findings) -> None:
         """Turn a match into observations, or into an alert of a `query` rule.
 
         Raises:
@@ -348,7 +348,7 @@ class MatchStage:
             match, matched.compiled.values(judged.document.event, judged.memo), judged, findings
         )
 
-    def _time(self, rule: Rule, judged: _Judged, findings: _Findings) -> EffectiveTime:
+    def _time(self, rule: Rule, judged: _Matched, findings: _Findings) -> EffectiveTime:
         """Return an event's effective time: its own, else its record's.
 
         A sighting whose date is about right is worth more than none: a shipper that spells dates
@@ -373,7 +373,7 @@ class MatchStage:
         self,
         match: RuleMatch,
         values: Sequence[tuple[Term, ...]],
-        judged: _Judged,
+        judged: _Matched,
         findings: _Findings,
     ) -> None:
         """Add the tuples of a match: the cartesian product of what its fields hold."""
@@ -395,7 +395,7 @@ class MatchStage:
                 RuleFailure(match.rule.id, "too_many_tuples", message, judged.document.index)
             )
 
-    def _alert(self, matched: _Runnable, observation: Observation, judged: _Judged) -> NewTerm:
+    def _alert(self, matched: _Runnable, observation: Observation, judged: _Matched) -> NewTerm:
         """Return the alert of a `query` rule, dated by its record so that a replay agrees."""
         recorded_ms = observation.source.timestamp_ms
         carried = judged.memo.get(_CARRIED)

@@ -11,14 +11,14 @@ from pipeline.history.backfill import Backfill, Backfilled, Progress, begin_back
 from pipeline.history.changelog import read_history
 from pipeline.history.records import HistoryRow, decode_history_row
 from pipeline.history.sender import Sender
-from pipeline.history.sources import Past, PastReader
+from pipeline.history.sources import HistoryReader, ImportCounts
 
 __all__ = [
     "Backfill",
     "Backfilled",
+    "HistoryReader",
     "HistoryRow",
-    "Past",
-    "PastReader",
+    "ImportCounts",
     "Progress",
     "Sender",
     "begin_backfills",

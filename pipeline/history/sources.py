@@ -50,7 +50,7 @@ _MAX_COUNT: Final = 2**62
 
 
 @dataclass(slots=True)
-class Past:
+class ImportCounts:
     """What was read, and what could not be used.
 
     Attributes:
@@ -76,7 +76,7 @@ class Past:
         }
 
 
-class PastReader:
+class HistoryReader:
     """Turns lines of one kind into `Learn` records.
 
     Args:
@@ -88,7 +88,7 @@ class PastReader:
             go into the one it has now.
 
     Attributes:
-        past: what was counted so far.
+        counts: what was counted so far.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class PastReader:
         rule_id: str | None = None,
         into_current: bool = False,
     ) -> None:
-        self.past = Past()
+        self.counts = ImportCounts()
         self._ruleset = ruleset
         self._settings = settings
         self._now_ms = now_ms
@@ -126,7 +126,7 @@ class PastReader:
         gathered: dict[bytes, Learn] = {}
         for learned in readers[kind](lines):
             if self._rule_id not in {None, learned.rule_id}:
-                self.past.skipped["another_rule"] += 1
+                self.counts.skipped["another_rule"] += 1
                 continue
             key = learned.key()
             gathered[key] = together(gathered.get(key), self._bounded(learned))
@@ -138,9 +138,9 @@ class PastReader:
         for learned in gathered.values():
             rule_id = learned.rule_id
             compiled = self._new_terms_rule(rule_id)
-            self.past.learned[rule_id] += 1
+            self.counts.learned[rule_id] += 1
             if compiled is None or compiled.history_id != learned.history:
-                self.past.unused[rule_id] += 1
+                self.counts.unused[rule_id] += 1
             yield learned
         gathered.clear()
 
@@ -155,28 +155,28 @@ class PastReader:
 
     def _rows(self, lines: Iterable[EventLine]) -> Iterator[Learn]:
         for line in _filled(lines):
-            self.past.read += 1
+            self.counts.read += 1
             if len(line.value) > _MAX_ROW_BYTES:
-                self.past.skipped["too_large"] += 1
+                self.counts.skipped["too_large"] += 1
                 continue
             try:
                 row = decode_history_row(line.value)
                 learned = row.to_learn()
             except (ValueError, DecodeError):
-                self.past.skipped["invalid_row"] += 1
+                self.counts.skipped["invalid_row"] += 1
             else:
                 yield from self._current(row, learned) if self._into_current else (learned,)
 
     def _current(self, row: HistoryRow, learned: Learn) -> Iterator[Learn]:
         compiled = self._new_terms_rule(row.rule_id)
         if compiled is None:
-            self.past.skipped["unknown_rule"] += 1
+            self.counts.skipped["unknown_rule"] += 1
         elif row.history == compiled.history_id:
             yield learned
         elif row.row:
-            self.past.skipped["cut_term"] += 1
+            self.counts.skipped["cut_term"] += 1
         elif len(row.terms) != len(compiled.terms):
-            self.past.skipped["other_fields"] += 1
+            self.counts.skipped["other_fields"] += 1
         else:
             yield _learn(compiled, row.terms, learned.first_ms, learned.last_ms, row.count)
 
@@ -185,10 +185,10 @@ class PastReader:
     def _alerts(self, lines: Iterable[EventLine]) -> Iterator[Learn]:
         for line in _filled(lines):
             for alert in _documents(_json(line)):
-                self.past.read += 1
+                self.counts.read += 1
                 learned = self._alert(alert)
                 if isinstance(learned, str):
-                    self.past.skipped[learned] += 1
+                    self.counts.skipped[learned] += 1
                 else:
                     yield learned
 
@@ -218,10 +218,10 @@ class PastReader:
             raise EventsFileError(f"there is no new_terms rule {self._rule_id!r} among the rules")
         for answer in _answers(lines):
             for bucket in _bucket_lists(answer):
-                self.past.read += 1
+                self.counts.read += 1
                 learned = _bucket(compiled, bucket)
                 if isinstance(learned, str):
-                    self.past.skipped[learned] += 1
+                    self.counts.skipped[learned] += 1
                 else:
                     yield learned
 
@@ -231,13 +231,13 @@ class PastReader:
         prefilter = Prefilter.from_ruleset(self._ruleset)
         stage = match_stage(self._settings, self._ruleset, prefilter)
         for line in _filled(lines):
-            record = record_of_line(line, self.past.read, min(self._now_ms, MAX_MS))
+            record = record_of_line(line, self.counts.read, min(self._now_ms, MAX_MS))
             outcome = stage.process(record)
-            self.past.read += 1
+            self.counts.read += 1
             if outcome.error is not None:
-                self.past.skipped[outcome.error.reason] += 1
+                self.counts.skipped[outcome.error.reason] += 1
             elif not outcome.observations:
-                self.past.skipped["no_match"] += 1
+                self.counts.skipped["no_match"] += 1
             for seen in outcome.observations:
                 yield Learn(
                     rule_id=seen.rule.id,

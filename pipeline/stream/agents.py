@@ -38,7 +38,7 @@ class Agents:
         quota: StateTable,
     ) -> None:
         self._app = context.app
-        self._shelf = context.app.reading.shelf
+        self._bundle_buffer = context.app.reading.bundle_buffer
         self._topics = context.settings.topics
         self._deadline = context.settings.stream.event_deadline.total_seconds()
         self.match = MatchAgent(context, match_filter)
@@ -117,4 +117,4 @@ class Agents:
         """Return what the agent has to handle, portion by portion."""
         if not self._app.reading.bundles(message.topic):
             return ([Delivered(message, (record_of(message),))],)
-        return self._shelf.portions((message, *message.others))
+        return self._bundle_buffer.portions((message, *message.others))

@@ -27,7 +27,7 @@ from pipeline.stream.outbox import Outbox
 from pipeline.stream.recovery import SafeTableManager
 from pipeline.stream.store import SharedMemoryOptions, StoreOptions
 from pipeline.stream.tables import StateTable
-from pipeline.stream.transport import Depth, Reading, Shelf, Transport, TransportOptions
+from pipeline.stream.transport import BundleBuffer, Depth, Reading, Transport, TransportOptions
 from pipeline.stream.transport.endless import unexpected_end
 from pipeline.stream.transport.membership import refusal
 from pipeline.telemetry.metrics import Metrics
@@ -148,7 +148,7 @@ def build_app(
     app = App(
         settings.kafka.group_id,
         reading=Reading(
-            shelf=Shelf(settings.stream.max_waiting_bytes),
+            bundle_buffer=BundleBuffer(settings.stream.max_waiting_bytes),
             bundled=frozenset({settings.topics.observations, settings.topics.new_terms}),
             changelogs=frozenset({settings.first_seen_changelog, settings.quota_changelog}),
             record_filter=match_filter if depth > Depth.AGENT else None,

@@ -109,7 +109,7 @@ class FirstSeenAgent:
         self, partition: Partition, records: list[Any], start: int, committed: int
     ) -> int:
         """Observe sightings of tuples that are known, and return how many they were."""
-        if self._seen_again is None or not self.sweeper.is_settled:
+        if self._seen_again is None or not self.sweeper.has_no_removals:
             return 0
         first_seen, table = partition.first_seen, partition.table
         return self._seen_again.observe(first_seen, table, records, start, committed)
@@ -126,13 +126,13 @@ class FirstSeenAgent:
             )
             return None
         if not isinstance(envelope, Observation):
-            await self.sweeper.settled(record.key)
+            await self.sweeper.wait_for_removal(record.key)
             self._change(partition, envelope, record.offset, committed)
             return None
         if self._seen_again is not None:
             self._seen_again.note_opening(envelope)
         key = envelope.key()
-        await self.sweeper.settled(key)
+        await self.sweeper.wait_for_removal(key)
         sighting = partition.first_seen.observe(envelope, record.offset, committed, key)
         results[_result(sighting)] += 1
         if not sighting.remembered:

@@ -88,7 +88,7 @@ OnAcknowledged = Callable[[Delivery], None]
 
 
 @dataclass(slots=True, eq=False)
-class _Parcel:
+class _RecordGroup:
     """Records that were handed over together, for one partition.
 
     Attributes:
@@ -113,12 +113,12 @@ class _Parcel:
 
 
 @dataclass(slots=True)
-class _Line:
+class _PartitionQueue:
     """What waits to go to one partition, in order; only one batch is on its way at a time."""
 
     topic: str
     partition: int
-    waiting: deque[_Parcel] = field(default_factory=deque)
+    waiting: deque[_RecordGroup] = field(default_factory=deque)
     on_its_way: bool = False
 
     @property
@@ -151,8 +151,8 @@ class Outbox:
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._on_failure = on_failure
-        self._lines: dict[tuple[str, int], _Line] = {}
-        self._pending: set[_Parcel] = set()
+        self._queues: dict[tuple[str, int], _PartitionQueue] = {}
+        self._pending: set[_RecordGroup] = set()
         self._records = 0
         self._bytes = 0
         self._room = asyncio.Event()
@@ -191,9 +191,9 @@ class Outbox:
         except Exception as exc:
             raise self._fail(topic, exc) from exc
         size = len(key or b"") + len(value or b"")
-        parcel = self._remember(topic, 1, size, on_acknowledged)
-        sent.add_done_callback(partial(self._arrived, None, [(parcel, 0)]))
-        return parcel.done
+        group = self._remember(topic, 1, size, on_acknowledged)
+        sent.add_done_callback(partial(self._arrived, None, [(group, 0)]))
+        return group.done
 
     async def send_keyed(
         self,
@@ -227,7 +227,7 @@ class Outbox:
         records: Sequence[Outgoing],
         on_acknowledged: OnAcknowledged | None = None,
     ) -> asyncio.Future[Delivery]:
-        """Put one or more records in line for a partition; their order is kept.
+        """Queue one or more records for a partition; their order is kept.
 
         Returns:
             What ends when the broker has acknowledged all of them.
@@ -236,19 +236,19 @@ class Outbox:
             DeliveryError: an earlier delivery failed.
         """
         await self._wait_for_room()
-        parcel = self._remember(topic, len(records), size_of(records), on_acknowledged)
-        parcel.timestamp_ms = now_ms()
-        parcel.records = records
-        line = self._lines.get((topic, partition))
-        if line is None:
-            line = self._lines[topic, partition] = _Line(topic, partition)
-        line.waiting.append(parcel)
+        group = self._remember(topic, len(records), size_of(records), on_acknowledged)
+        group.timestamp_ms = now_ms()
+        group.records = records
+        queue = self._queues.get((topic, partition))
+        if queue is None:
+            queue = self._queues[topic, partition] = _PartitionQueue(topic, partition)
+        queue.waiting.append(group)
         self._ship_soon()
-        return parcel.done
+        return group.done
 
     def waiting_seconds(self) -> float:
         """Return for how long the oldest record has been without acknowledgement; 0 if none is."""
-        oldest = min((parcel.since for parcel in self._pending), default=None)
+        oldest = min((group.since for group in self._pending), default=None)
         return 0.0 if oldest is None else time.monotonic() - oldest
 
     def _ship_soon(self) -> None:
@@ -259,48 +259,51 @@ class Outbox:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self.failure is None and any(line.is_ready for line in self._lines.values()):
+        if self.failure is None and any(queue.is_ready for queue in self._queues.values()):
             task = asyncio.get_running_loop().create_task(self._ship())
             self._shipping.add(task)
             task.add_done_callback(self._shipping.discard)
 
     async def _ship(self) -> None:
         """Send a batch to each partition that something waits for and nothing is on its way to."""
-        for line in list(self._lines.values()):
-            if line.is_ready:
-                line.on_its_way = True
+        for queue in list(self._queues.values()):
+            if queue.is_ready:
+                queue.on_its_way = True
                 try:
-                    await self._send_batch(line)
+                    await self._send_batch(queue)
                 except Exception as exc:  # noqa: BLE001 - whatever it is, these are not sent
-                    self._fail(line.topic, exc)
+                    self._fail(queue.topic, exc)
                     return
 
-    async def _send_batch(self, line: _Line) -> None:
+    async def _send_batch(self, queue: _PartitionQueue) -> None:
         producer = self._producer()
         batch = producer.create_batch()
-        packed = _pack(batch, line.waiting)
-        sent = await producer.send_batch(batch, line.topic, partition=line.partition)
-        sent.add_done_callback(partial(self._arrived, line, packed))
+        packed = _pack(batch, queue.waiting)
+        sent = await producer.send_batch(batch, queue.topic, partition=queue.partition)
+        sent.add_done_callback(partial(self._arrived, queue, packed))
 
     def _arrived(
-        self, line: _Line | None, packed: list[tuple[_Parcel, int]], sent: asyncio.Future[Any]
+        self,
+        queue: _PartitionQueue | None,
+        packed: list[tuple[_RecordGroup, int]],
+        sent: asyncio.Future[Any],
     ) -> None:
         """Note that a batch arrived, or did not; `packed` is what `_pack` returned."""
         error = asyncio.CancelledError() if sent.cancelled() else sent.exception()
         if error is not None:
-            self._fail(line.topic if line is not None else packed[0][0].topic, error)
+            self._fail(queue.topic if queue is not None else packed[0][0].topic, error)
             return
         first = sent.result()
-        for parcel, place in packed:
-            self._forget(parcel)
+        for group, place in packed:
+            self._forget(group)
             delivery = Delivery(first.topic, first.partition, first.offset + place)
-            if parcel.on_acknowledged is not None:
-                parcel.on_acknowledged(delivery)
-            if not parcel.done.done():
-                parcel.done.set_result(delivery)
-        if line is not None:
-            line.on_its_way = False
-            if line.waiting:
+            if group.on_acknowledged is not None:
+                group.on_acknowledged(delivery)
+            if not group.done.done():
+                group.done.set_result(delivery)
+        if queue is not None:
+            queue.on_its_way = False
+            if queue.waiting:
                 self._ship_soon()
 
     async def _wait_for_room(self) -> None:
@@ -311,19 +314,19 @@ class Outbox:
 
     def _remember(
         self, topic: str, count: int, size: int, on_acknowledged: OnAcknowledged | None
-    ) -> _Parcel:
+    ) -> _RecordGroup:
         done = asyncio.get_running_loop().create_future()
-        parcel = _Parcel(topic, count, size, on_acknowledged, done)
-        self._pending.add(parcel)
+        group = _RecordGroup(topic, count, size, on_acknowledged, done)
+        self._pending.add(group)
         self._records += count
         self._bytes += size
         self._measure_room()
-        return parcel
+        return group
 
-    def _forget(self, parcel: _Parcel) -> None:
-        self._pending.discard(parcel)
-        self._records -= parcel.count
-        self._bytes -= parcel.size
+    def _forget(self, group: _RecordGroup) -> None:
+        self._pending.discard(group)
+        self._records -= group.count
+        self._bytes -= group.size
         self._measure_room()
 
     def _measure_room(self) -> None:
@@ -342,10 +345,10 @@ class Outbox:
             )
             self.failure.__cause__ = cause
             self._room.set()
-            for parcel in self._pending:
-                if not parcel.done.done():
-                    parcel.done.set_exception(self.failure)
-                    parcel.done.exception()  # nobody has to ask for it: the worker stops anyway
+            for group in self._pending:
+                if not group.done.done():
+                    group.done.set_exception(self.failure)
+                    group.done.exception()  # nobody has to ask for it: the worker stops anyway
             if self._on_failure is not None:
                 self._on_failure(self.failure)
         return self.failure
@@ -362,32 +365,32 @@ class Outbox:
         pending = list(self._pending)
         if pending and self.failure is None:
             self._ship_now()
-            await asyncio.wait([parcel.done for parcel in pending], timeout=seconds)
+            await asyncio.wait([group.done for group in pending], timeout=seconds)
         if self.failure is not None:
             raise self.failure
         return self._pending.isdisjoint(pending)
 
 
-def _pack(batch: Batch, waiting: deque[_Parcel]) -> list[tuple[_Parcel, int]]:
+def _pack(batch: Batch, waiting: deque[_RecordGroup]) -> list[tuple[_RecordGroup, int]]:
     """Move records into a batch until it is full.
 
     Returns:
-        The parcels whose last record is in it, each with the place of that record.
+        The groups whose last record is in it, each with the place of that record.
     """
     whole = []
     count = 0
     while waiting:
-        parcel = waiting[0]
-        added = batch.extend(parcel.records, parcel.packed, parcel.timestamp_ms)
-        parcel.packed += added
+        group = waiting[0]
+        added = batch.extend(group.records, group.packed, group.timestamp_ms)
+        group.packed += added
         count += added
-        if parcel.packed < parcel.count:
+        if group.packed < group.count:
             if not count:
-                size = parcel.records[parcel.packed].size
+                size = group.records[group.packed].size
                 raise ValueError(f"a record of {size} bytes fits no batch")
             break
         waiting.popleft()
-        parcel.records = ()
-        whole.append((parcel, count - 1))
+        group.records = ()
+        whole.append((group, count - 1))
     batch.close()
     return whole

@@ -121,7 +121,7 @@ class QuotaAgent:
                 pending = await self._pending.get()
                 if pending.changelog:
                     await asyncio.gather(*pending.changelog)
-                if await self._app.consumer.holds(pending.message):
+                if await self._app.consumer.still_owns(pending.message):
                     await self._send(pending.outputs)
                     self._app.consumer.acknowledge(pending.message)
                 else:

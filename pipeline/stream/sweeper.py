@@ -102,11 +102,11 @@ class Sweeper:
         return math.ceil(self._limit / partitions)
 
     @property
-    def is_settled(self) -> bool:
+    def has_no_removals(self) -> bool:
         """Whether no removal is on its way."""
         return not self._leaving
 
-    async def settled(self, key: bytes) -> None:
+    async def wait_for_removal(self, key: bytes) -> None:
         """Wait until the removal of a row, if there is one on its way, is acknowledged."""
         while (leaving := self._leaving.get(key)) is not None:
             await leaving

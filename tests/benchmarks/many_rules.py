@@ -29,7 +29,7 @@ from pipeline.record import Position
 from pipeline.rules import RuleSet, builtin_path, load_rules
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.transport import batches
-from pipeline.stream.transport.bundles import Shelf
+from pipeline.stream.transport.bundles import BundleBuffer
 from pipeline.stream.transport.decompression import Decompressor
 from pipeline.stream.transport.filtered_records import FilteredRecords
 from pipeline.stream.transport.options import Depth
@@ -84,18 +84,18 @@ def passed(
 
     What was forwarded of a partition and is read again is forwarded again: see `ForwardedCache`.
     """
-    shelf = Shelf(_MATCHED)
+    bundle_buffer = BundleBuffer(_MATCHED)
     tp = TopicPartition(_TOPIC, partition)
     records = PartitionRecords(tp, MemoryRecords(data), [], 0, None, None, True, READ_UNCOMMITTED)
     FilteredRecords.adopt_filtered(
         records,
-        shelf,
+        bundle_buffer,
         record_filter,
         depth,
         data=memoryview(data),
         scan=batch_scan(record_filter, native=native, check_crcs=True),
     )
-    bundles = (shelf.take(Position(*tp, first.offset)) for first in iter(records))
+    bundles = (bundle_buffer.take(Position(*tp, first.offset)) for first in iter(records))
     return sum(item.records for bundle in bundles for item in bundle.items)
 
 

@@ -9,7 +9,7 @@ docs/adr/0006-filter-below-faust.md.
 
 from __future__ import annotations
 
-from pipeline.stream.transport.bundles import Bundle, Delivered, Shelf
+from pipeline.stream.transport.bundles import Bundle, BundleBuffer, Delivered
 from pipeline.stream.transport.consumer import Consumer, ConsumerThread
 from pipeline.stream.transport.driver import Transport
 from pipeline.stream.transport.fetcher import Reading
@@ -18,13 +18,13 @@ from pipeline.stream.transport.record_filter import RecordFilter
 
 __all__ = [
     "Bundle",
+    "BundleBuffer",
     "Consumer",
     "ConsumerThread",
     "Delivered",
     "Depth",
     "Reading",
     "RecordFilter",
-    "Shelf",
     "Transport",
     "TransportOptions",
 ]

@@ -21,16 +21,16 @@ from pipeline.stream.transport.bundles import (
     MAX_BUNDLE_RECORDS,
     MAX_BUNDLE_SECONDS,
     Bundle,
+    BundleBuffer,
     FetchedRecord,
-    Shelf,
 )
 from pipeline.stream.transport.record_filter import Item
 
 
 class BundledRecords(PartitionRecords):
-    """Yields the first record of each bundle and puts the bundle on the shelf."""
+    """Yields the first record of each bundle and puts the bundle into the buffer."""
 
-    shelf: Shelf
+    bundle_buffer: BundleBuffer
     next_fetch_offset: int
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> FetchedRecord:
@@ -78,19 +78,21 @@ class BundledRecords(PartitionRecords):
         bundle: Bundle,
     ) -> FetchedRecord:
         """Put a bundle where its reader finds it; return the record that Faust carries."""
-        self.shelf.put(Position(first.topic, first.partition, first.offset), bundle)
+        self.bundle_buffer.put(Position(first.topic, first.partition, first.offset), bundle)
         return first
 
-    def _put_on(self, shelf: Shelf) -> None:
-        self.shelf = shelf
+    def _deliver_to(self, bundle_buffer: BundleBuffer) -> None:
+        self.bundle_buffer = bundle_buffer
         # Where a fetch ended with an error, aiokafka delivers nothing of it, and it is read again.
-        shelf.forget_from(Position(self._tp.topic, self._tp.partition, self.next_fetch_offset))
+        bundle_buffer.forget_from(
+            Position(self._tp.topic, self._tp.partition, self.next_fetch_offset)
+        )
 
     @classmethod
-    def adopt(cls, records: PartitionRecords, shelf: Shelf) -> None:
+    def adopt(cls, records: PartitionRecords, bundle_buffer: BundleBuffer) -> None:
         """Turn the iterator of aiokafka, which nobody has read from yet, into one of ours."""
         records.__class__ = cls
-        records._put_on(shelf)  # noqa: SLF001
+        records._deliver_to(bundle_buffer)  # noqa: SLF001
         unpacked = records._unpack_records()  # noqa: SLF001
         records._records_iterator = records._bundle((r, r) for r in unpacked)  # noqa: SLF001
 
@@ -110,5 +112,5 @@ class ChangelogRecords(BundledRecords):
         last: FetchedRecord,
         bundle: Bundle,
     ) -> FetchedRecord:
-        self.shelf.count(last.topic, bundle)
+        self.bundle_buffer.count(last.topic, bundle)
         return BundleRecord(**msgspec.structs.asdict(last), bundle=bundle)

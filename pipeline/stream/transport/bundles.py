@@ -2,8 +2,8 @@
 
 Faust spends a tenth of a millisecond on each event. So the fetcher puts what it read from a
 partition into *bundles*: Faust carries only the first record of each, and the agent takes the whole
-bundle from the shelf. For the offsets a bundle is one delivered record: nothing behind its first
-offset is committed until the bundle is acknowledged.
+bundle from the `BundleBuffer`. For the offsets a bundle is one delivered record: nothing behind its
+first offset is committed until the bundle is acknowledged.
 
 What was fetched of a topic is handed over at once: the message of the first bundle carries those of
 the `others` (`carried`), and the agent handles them together. Faust waits for the first one only,
@@ -115,7 +115,7 @@ def carried(messages: Iterable[Any], is_bundled: Callable[[str], bool]) -> list[
     return handed_over
 
 
-class Shelf:
+class BundleBuffer:
     """Bundles between the fetcher, in the consumer's thread, and the agents.
 
     Args:

@@ -109,8 +109,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         max_records: int | None = None,
     ) -> Mapping[TP, list[Any]]:
         # Where the agents are behind, reading pauses: memory holds what they have not taken yet.
-        shelf = self.transport.reading.shelf
-        wanted = {tp for tp in active_partitions if not shelf.is_full(tp.topic)}
+        bundle_buffer = self.transport.reading.bundle_buffer
+        wanted = {tp for tp in active_partitions if not bundle_buffer.is_full(tp.topic)}
         if not wanted:
             await asyncio.sleep(_FULL_SECONDS)
             return {}
@@ -147,7 +147,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 break
             for tp, bundles in records.items():
                 waiting.setdefault(tp, []).extend(bundles)
-            ours = {tp for tp in ours if not reading.shelf.is_full(tp.topic)}
+            ours = {tp for tp in ours if not reading.bundle_buffer.is_full(tp.topic)}
         return waiting
 
     def _positions(self, consumer: AIOKafkaConsumer) -> dict[TP, int]:
@@ -213,7 +213,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             offset = None if found is None or found.offset < 0 else found.offset
             committed[ensure_TP(tp)] = offset
             base = self.tracker.forget(ensure_TP(tp))
-            self.transport.reading.shelf.forget([(tp.topic, tp.partition)])
+            self.transport.reading.bundle_buffer.forget([(tp.topic, tp.partition)])
             # Without a commit aiokafka leaves the position where it is, and what was fetched but
             # not processed would be skipped: go back to where reading began.
             target = offset if offset is not None else base
@@ -291,7 +291,7 @@ class Consumer(driver.Consumer):
             self.tracker.acknowledge(message.tp, (message.offset,))
         notify(self._waiting_for_ack)
 
-    async def holds(self, message: Any) -> bool:
+    async def still_owns(self, message: Any) -> bool:
         """Return whether the partition of a record is still ours; wait until that is sure.
 
         A worker that was frozen for longer than a session, or could not finish in time when the
@@ -420,7 +420,7 @@ class Consumer(driver.Consumer):
         self._holds_until = 0.0
         for tp in revoked:
             self.tracker.forget(ensure_TP(tp))
-        self.transport.reading.shelf.forget((tp.topic, tp.partition) for tp in revoked)
+        self.transport.reading.bundle_buffer.forget((tp.topic, tp.partition) for tp in revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self._holds_until = _NEVER

@@ -9,7 +9,7 @@ from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
 from aiokafka.structs import TopicPartition
 
 from pipeline.stream.transport.bundled_records import BundledRecords, ChangelogRecords
-from pipeline.stream.transport.bundles import Shelf
+from pipeline.stream.transport.bundles import BundleBuffer
 from pipeline.stream.transport.connections import FetchClient
 from pipeline.stream.transport.filtered_records import FilteredRecords
 from pipeline.stream.transport.options import Depth
@@ -22,7 +22,7 @@ class Reading:
     """How the records of each topic are read; a topic that is not named is left as it is.
 
     Attributes:
-        shelf: where bundles wait for their agents.
+        bundle_buffer: where bundles wait for their agents.
         bundled: topics whose records are bundled whole.
         changelogs: topics whose records are bundled for their tables.
         record_filter: the filter of the input topics, None to leave them as they are.
@@ -30,7 +30,7 @@ class Reading:
         native: whether `firstseen-native` passes over batches in which nothing stands.
     """
 
-    shelf: Shelf
+    bundle_buffer: BundleBuffer
     bundled: frozenset[str]
     changelogs: frozenset[str]
     record_filter: RecordFilter | None
@@ -93,13 +93,13 @@ class FilteringFetcher(Fetcher):
             return  # waits from an earlier fetch, and is ours already
         reading = self.reading
         if tp.topic in reading.bundled:
-            BundledRecords.adopt(records, reading.shelf)
+            BundledRecords.adopt(records, reading.bundle_buffer)
         elif tp.topic in reading.changelogs:
-            ChangelogRecords.adopt(records, reading.shelf)
+            ChangelogRecords.adopt(records, reading.bundle_buffer)
         elif reading.record_filter is not None and data is not None:
             FilteredRecords.adopt_filtered(
                 records,
-                reading.shelf,
+                reading.bundle_buffer,
                 reading.record_filter,
                 reading.depth,
                 data=data,

@@ -25,8 +25,8 @@ from pipeline.stream.transport.bundled_records import BundledRecords
 from pipeline.stream.transport.bundles import (
     MAX_BUNDLE_RECORDS,
     MAX_BUNDLE_SECONDS,
+    BundleBuffer,
     FetchedRecord,
-    Shelf,
 )
 from pipeline.stream.transport.options import Depth
 from pipeline.stream.transport.record_filter import BatchRecord, Examined, Item, RecordFilter
@@ -63,7 +63,7 @@ class FilteredRecords(BundledRecords):
     def adopt_filtered(
         cls,
         records: PartitionRecords,
-        shelf: Shelf,
+        bundle_buffer: BundleBuffer,
         record_filter: RecordFilter,
         depth: Depth,
         *,
@@ -74,14 +74,14 @@ class FilteredRecords(BundledRecords):
 
         Args:
             records: aiokafka's iterator; it needs to hold no more than the first batch.
-            shelf: where bundles are put.
+            bundle_buffer: where bundles are put.
             record_filter: decides.
             depth: where.
             data: what was fetched of the partition.
             scan: passes over batches; of the thread that reads.
         """
         records.__class__ = cls
-        records._put_on(shelf)  # noqa: SLF001
+        records._deliver_to(bundle_buffer)  # noqa: SLF001
         records.record_filter = record_filter
         records.depth = depth
         records.data = data

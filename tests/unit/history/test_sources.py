@@ -10,7 +10,7 @@ from pipeline.cli.history import FORMATS as OFFERED
 from pipeline.config import Settings
 from pipeline.engine.wire import Learn
 from pipeline.errors import EventsFileError
-from pipeline.history import PastReader
+from pipeline.history import HistoryReader
 from pipeline.history.sources import FORMATS
 from pipeline.kql import FieldTable
 from pipeline.replay import EventLine
@@ -35,8 +35,8 @@ def lines(*values: Any) -> list[EventLine]:
 
 def read(ruleset: RuleSet, kind: str, *values: Any, **options: Any) -> tuple[list[Learn], Any]:
     settings = Settings.load(overrides=options.pop("overrides", None), environ={})
-    reader = PastReader(ruleset, settings, now_ms=NOW_MS, **options)
-    return list(reader.read(kind, lines(*values))), reader.past
+    reader = HistoryReader(ruleset, settings, now_ms=NOW_MS, **options)
+    return list(reader.read(kind, lines(*values))), reader.counts
 
 
 def alert(*terms: str, time: str | None = TOLD, rule: str = RULE) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def test_the_command_offers_every_kind_of_file() -> None:
 def test_an_alert_of_kibana_teaches_its_tuple_at_the_time_of_its_event(ruleset: RuleSet) -> None:
     terms = tuple_of(ruleset)
 
-    learned, past = read(ruleset, "alerts", alert(*terms))
+    learned, counts = read(ruleset, "alerts", alert(*terms))
 
     compiled = ruleset.get(RULE)
     assert compiled is not None
@@ -76,7 +76,7 @@ def test_an_alert_of_kibana_teaches_its_tuple_at_the_time_of_its_event(ruleset: 
         (each.rule_id, each.history, each.terms, each.first_ms, each.last_ms, each.count)
         for each in learned
     ]
-    assert {} == past.skipped
+    assert {} == counts.skipped
 
 
 def test_alerts_are_found_in_hits_and_answers_of_a_search_and_as_nested_objects(
@@ -93,7 +93,7 @@ def test_alerts_are_found_in_hits_and_answers_of_a_search_and_as_nested_objects(
         }
     }
 
-    learned, past = read(
+    learned, counts = read(
         ruleset,
         "alerts",
         {"_index": "i", "_source": alert(*a)},
@@ -101,13 +101,13 @@ def test_alerts_are_found_in_hits_and_answers_of_a_search_and_as_nested_objects(
     )
 
     assert {a, b, c} == {each.terms for each in learned}
-    assert 3 == past.read
+    assert 3 == counts.read
 
 
 def test_what_teaches_nothing_is_counted_with_its_reason(ruleset: RuleSet) -> None:
     terms = tuple_of(ruleset)
 
-    learned, past = read(
+    learned, counts = read(
         ruleset,
         "alerts",
         {"rule": "none of ours"},
@@ -122,19 +122,19 @@ def test_what_teaches_nothing_is_counted_with_its_reason(ruleset: RuleSet) -> No
         "unknown_rule": 1,
         "no_time": 1,
         "other_fields": 1,
-    } == past.skipped
+    } == counts.skipped
 
 
 def test_several_alerts_of_one_tuple_are_one_term_with_both_ends_of_time(ruleset: RuleSet) -> None:
     terms = tuple_of(ruleset)
     later = "2026-03-20T10:00:00.000Z"
 
-    learned, past = read(ruleset, "alerts", alert(*terms, time=later), alert(*terms))
+    learned, counts = read(ruleset, "alerts", alert(*terms, time=later), alert(*terms))
 
     assert [(parse_timestamp(TOLD), parse_timestamp(later), 2)] == [
         (each.first_ms, each.last_ms, each.count) for each in learned
     ]
-    assert {RULE: 1} == past.learned
+    assert {RULE: 1} == counts.learned
 
 
 def test_nothing_is_learned_to_be_seen_after_now(ruleset: RuleSet) -> None:
@@ -191,9 +191,9 @@ def test_a_bucket_without_a_last_time_or_with_other_fields_is_skipped(ruleset: R
         }
     }
 
-    _, past = read(ruleset, "aggregation", answer, rule_id=RULE)
+    _, counts = read(ruleset, "aggregation", answer, rule_id=RULE)
 
-    assert {"no_time": 1, "other_fields": 1} == past.skipped
+    assert {"no_time": 1, "other_fields": 1} == counts.skipped
 
 
 def test_a_file_of_another_kind_is_said_to_be_one(ruleset: RuleSet) -> None:
@@ -214,9 +214,9 @@ def test_terms_are_read_through_the_field_types_of_the_rule() -> None:
     )
     ruleset, _ = RuleSet.compile([changed], FieldTable.builtin())
 
-    learned, past = read(ruleset, "alerts", alert("2001:DB8:0::1", "Tool.EXE", "42"))
+    learned, counts = read(ruleset, "alerts", alert("2001:DB8:0::1", "Tool.EXE", "42"))
 
-    assert {} == past.skipped
+    assert {} == counts.skipped
     assert [("2001:db8::1", "tool.exe", 42)] == [each.terms for each in learned]
 
 
@@ -224,19 +224,19 @@ def test_events_teach_what_the_rules_match(ruleset: RuleSet) -> None:
     match = encode(library_event(executable="tool.exe"))
     other = encode(library_event(dll="other.dll"))
 
-    learned, past = read(ruleset, "events", match, match, other, b"{")
+    learned, counts = read(ruleset, "events", match, match, other, b"{")
 
     assert [(RULE, 2)] == [(each.rule_id, each.count) for each in learned]
-    assert {"no_match": 2} == past.skipped
+    assert {"no_match": 2} == counts.skipped
 
 
 def test_events_are_judged_under_the_settings_of_the_worker(ruleset: RuleSet) -> None:
     large = encode({**library_event(executable="tool.exe"), "labels": {"note": "x" * 5_000}})
 
-    learned, past = read(ruleset, "events", large, overrides={"stream.max_event_bytes": "4KiB"})
+    learned, counts = read(ruleset, "events", large, overrides={"stream.max_event_bytes": "4KiB"})
 
-    assert ([], {"too_large": 1}) == (learned, past.skipped)
-    learned, past = read(ruleset, "events", large, overrides={"stream.max_event_bytes": "8KiB"})
+    assert ([], {"too_large": 1}) == (learned, counts.skipped)
+    learned, counts = read(ruleset, "events", large, overrides={"stream.max_event_bytes": "8KiB"})
     assert [RULE] == [each.rule_id for each in learned]
 
 
@@ -270,16 +270,16 @@ def test_what_was_exported_keeps_its_history_unless_told_otherwise(ruleset: Rule
     [{"history": "xyz"}, {"history": "00"}, {"last_seen": "soon"}, {"count": "many"}, {"row": "0"}],
 )
 def test_a_damaged_line_of_an_export_is_skipped(ruleset: RuleSet, damage: dict[str, Any]) -> None:
-    learned, past = read(ruleset, "firstseen", exported(ruleset, "00" * 8) | damage)
+    learned, counts = read(ruleset, "firstseen", exported(ruleset, "00" * 8) | damage)
 
     assert [] == learned
-    assert {"invalid_row": 1} == past.skipped
+    assert {"invalid_row": 1} == counts.skipped
 
 
 def test_only_the_rule_that_was_asked_for_learns(ruleset: RuleSet) -> None:
-    _, past = read(ruleset, "firstseen", exported(ruleset, "00" * 8), rule_id="another")
+    _, counts = read(ruleset, "firstseen", exported(ruleset, "00" * 8), rule_id="another")
 
-    assert {"another_rule": 1} == past.skipped
+    assert {"another_rule": 1} == counts.skipped
 
 
 @pytest.mark.parametrize(
@@ -304,11 +304,11 @@ def test_a_row_that_no_worker_could_keep_is_not_sent_to_one(ruleset, changes, re
     }
 
     kept, _ = read(ruleset, "firstseen", row)
-    learned, past = read(ruleset, "firstseen", {**row, **changes})
+    learned, counts = read(ruleset, "firstseen", {**row, **changes})
 
     assert len(kept) == 1
     assert learned == []
-    assert past.skipped == {reason: 1}
+    assert counts.skipped == {reason: 1}
 
 
 def test_counts_add_up_to_what_a_row_can_hold(ruleset):
@@ -339,8 +339,8 @@ def test_terms_for_a_history_that_no_rule_has_are_told(ruleset: RuleSet) -> None
     others = [exported(ruleset, h) for h in ("ab" * 8, "cd" * 8)]
     others[1]["rule_id"] = "gone"
 
-    learned, past = read(ruleset, "firstseen", of_now, *others)
+    learned, counts = read(ruleset, "firstseen", of_now, *others)
 
     assert len(learned) == 3
-    assert past.unused == {RULE: 1, "gone": 1}
-    assert past.summary()["unused"] == {RULE: 1, "gone": 1}
+    assert counts.unused == {RULE: 1, "gone": 1}
+    assert counts.summary()["unused"] == {RULE: 1, "gone": 1}

@@ -21,7 +21,7 @@ def test_records_that_find_no_room_for_long_stop_the_worker_and_are_named() -> N
         outbox=["an output"] * 3,
     )
     message = SimpleNamespace(topic="events", partition=4, offset=17, others=())
-    agents._shelf = SimpleNamespace(portions=lambda _: [[SimpleNamespace(message=message)]])
+    agents._bundle_buffer = SimpleNamespace(portions=lambda _: [[SimpleNamespace(message=message)]])
 
     async def no_room(_: Any) -> None:
         await asyncio.Event().wait()

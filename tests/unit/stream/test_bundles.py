@@ -10,7 +10,7 @@ from pipeline.stream.transport.bundles import (
     MAX_BUNDLE_BYTES,
     MAX_BUNDLE_RECORDS,
     Bundle,
-    Shelf,
+    BundleBuffer,
     carried,
 )
 
@@ -38,64 +38,70 @@ def test_messages_of_topics_without_bundles_are_handed_over_one_by_one() -> None
     assert messages == carried(messages, lambda topic: topic == OURS)
 
 
-def put(shelf: Shelf, each: Any, records: int, size: int = 1) -> None:
+def put(bundle_buffer: BundleBuffer, each: Any, records: int, size: int = 1) -> None:
     bundle = Bundle(tuple(f"{each.partition}/{each.offset}" for _ in range(records)), size, records)
-    shelf.put(Position(each.topic, each.partition, each.offset), bundle)
+    bundle_buffer.put(Position(each.topic, each.partition, each.offset), bundle)
 
 
-def portions(shelf: Shelf, messages: list[Any]) -> list[list[Any]]:
+def portions(bundle_buffer: BundleBuffer, messages: list[Any]) -> list[list[Any]]:
     """Return the messages of each portion that an agent handles."""
-    return [[bundle.message for bundle in portion] for portion in shelf.portions(messages)]
+    return [[bundle.message for bundle in portion] for portion in bundle_buffer.portions(messages)]
 
 
 def test_small_bundles_are_handled_together() -> None:
-    shelf, messages = Shelf(1 << 20), [message(1), message(1, partition=1), message(7)]
+    bundle_buffer, messages = (
+        BundleBuffer(1 << 20),
+        [message(1), message(1, partition=1), message(7)],
+    )
     for each in messages:
-        put(shelf, each, 2)
+        put(bundle_buffer, each, 2)
 
-    assert [messages] == portions(shelf, messages)
+    assert [messages] == portions(bundle_buffer, messages)
 
 
 def test_a_portion_ends_with_the_bundle_that_fills_it() -> None:
-    shelf, messages = Shelf(1 << 20), [message(offset) for offset in range(4)]
+    bundle_buffer, messages = BundleBuffer(1 << 20), [message(offset) for offset in range(4)]
     for each, records in zip(
         messages, (1, MAX_BUNDLE_RECORDS - 1, MAX_BUNDLE_RECORDS, 1), strict=True
     ):
-        put(shelf, each, records)
+        put(bundle_buffer, each, records)
 
-    assert [messages[:2], messages[2:3], messages[3:]] == portions(shelf, messages)
+    assert [messages[:2], messages[2:3], messages[3:]] == portions(bundle_buffer, messages)
 
 
 def test_a_portion_ends_where_its_bytes_do() -> None:
-    shelf, messages = Shelf(1 << 30), [message(offset) for offset in range(3)]
+    bundle_buffer, messages = BundleBuffer(1 << 30), [message(offset) for offset in range(3)]
     for each in messages:
-        put(shelf, each, 1, size=MAX_BUNDLE_BYTES // 2)
+        put(bundle_buffer, each, 1, size=MAX_BUNDLE_BYTES // 2)
 
-    assert [messages[:2], messages[2:]] == portions(shelf, messages)
+    assert [messages[:2], messages[2:]] == portions(bundle_buffer, messages)
 
 
 def test_bundles_that_were_forgotten_are_left_out() -> None:
-    shelf, messages = Shelf(1 << 20), [message(1), message(1, partition=1), message(7)]
+    bundle_buffer, messages = (
+        BundleBuffer(1 << 20),
+        [message(1), message(1, partition=1), message(7)],
+    )
     for each in messages:
-        put(shelf, each, 1)
-    shelf.forget([(OURS, 0)])
+        put(bundle_buffer, each, 1)
+    bundle_buffer.forget([(OURS, 0)])
 
-    assert [[messages[1]]] == portions(shelf, messages)
+    assert [[messages[1]]] == portions(bundle_buffer, messages)
 
 
 def test_nothing_is_handled_where_all_bundles_were_forgotten() -> None:
-    shelf, messages = Shelf(1 << 20), [message(1), message(2)]
+    bundle_buffer, messages = BundleBuffer(1 << 20), [message(1), message(2)]
 
-    assert [] == portions(shelf, messages)
+    assert [] == portions(bundle_buffer, messages)
 
 
 def test_bundles_that_are_forgotten_while_others_are_handled_are_left_out() -> None:
     """A rebalance may come between two portions."""
-    shelf, messages = Shelf(1 << 20), [message(1), message(1, partition=1)]
+    bundle_buffer, messages = BundleBuffer(1 << 20), [message(1), message(1, partition=1)]
     for each in messages:
-        put(shelf, each, MAX_BUNDLE_RECORDS)
-    portions_left = shelf.portions(messages)
+        put(bundle_buffer, each, MAX_BUNDLE_RECORDS)
+    portions_left = bundle_buffer.portions(messages)
 
     assert [messages[0]] == [bundle.message for bundle in next(portions_left)]
-    shelf.forget([(OURS, 1)])
+    bundle_buffer.forget([(OURS, 1)])
     assert [] == list(portions_left)

@@ -21,7 +21,7 @@ from pipeline.record import Position
 from pipeline.stream.transport import batches, filtered_records, scanning
 from pipeline.stream.transport.batches import UnreadableBatchError
 from pipeline.stream.transport.bundled_records import BundledRecords, ChangelogRecords
-from pipeline.stream.transport.bundles import MAX_BUNDLE_RECORDS, FetchedRecord, Shelf
+from pipeline.stream.transport.bundles import MAX_BUNDLE_RECORDS, BundleBuffer, FetchedRecord
 from pipeline.stream.transport.filtered_records import FilteredRecords
 from pipeline.stream.transport.options import Depth
 from pipeline.stream.transport.record_filter import Examined
@@ -182,7 +182,7 @@ def read_filtered(data, aborted, *, position, isolation, depth, needle_filter, s
     )
     FilteredRecords.adopt_filtered(
         records,
-        Shelf(1 << 30),
+        BundleBuffer(1 << 30),
         needle_filter,
         depth,
         data=memoryview(data),
@@ -201,7 +201,9 @@ def fields(record) -> tuple:
 def items(records) -> list:
     """Return what the bundles hold, all together."""
     return [
-        item for first in records for item in records.shelf.take(Position(*TP, first.offset)).items
+        item
+        for first in records
+        for item in records.bundle_buffer.take(Position(*TP, first.offset)).items
     ]
 
 
@@ -411,7 +413,7 @@ def test_a_bundle_is_delivered_as_its_first_record_and_positions_go_past_its_las
     count = MAX_BUNDLE_RECORDS + 10
     data, _ = encode([Batch(tuple(b"%d" % n for n in range(count)), tail_gap=5)])
     records = read(data, [], position=0, isolation=READ_COMMITTED)
-    BundledRecords.adopt(records, Shelf(1 << 30))
+    BundledRecords.adopt(records, BundleBuffer(1 << 30))
 
     first = next(records)
     between = records.next_fetch_offset
@@ -420,8 +422,10 @@ def test_a_bundle_is_delivered_as_its_first_record_and_positions_go_past_its_las
     assert (first.offset, between, second.offset) == (0, MAX_BUNDLE_RECORDS, MAX_BUNDLE_RECORDS)
     assert list(records) == []
     assert records.next_fetch_offset == count + 5
-    shelf = records.shelf
-    sizes = [len(shelf.take(Position(*TP, offset)).items) for offset in (0, MAX_BUNDLE_RECORDS)]
+    bundle_buffer = records.bundle_buffer
+    sizes = [
+        len(bundle_buffer.take(Position(*TP, offset)).items) for offset in (0, MAX_BUNDLE_RECORDS)
+    ]
     assert sizes == [MAX_BUNDLE_RECORDS, 10]
 
 
@@ -455,7 +459,7 @@ def test_one_item_may_stand_for_several_records_and_counts_as_so_many():
 
     bundles = []
     for first in records:
-        bundle = records.shelf.take(Position(*TP, first.offset))
+        bundle = records.bundle_buffer.take(Position(*TP, first.offset))
         # Nothing that a bundle holds lies before its first record, or behind the position.
         offsets = [item.record.offset for item in bundle.items]
         last = bundle.items[-1]
@@ -475,29 +479,29 @@ def test_one_item_may_stand_for_several_records_and_counts_as_so_many():
     assert records.next_fetch_offset == count
 
 
-def test_a_shelf_knows_how_full_it_is_and_forgets_what_is_let_go():
+def test_a_buffer_knows_how_full_it_is_and_forgets_what_is_let_go():
     data, _ = encode([Batch((b"x" * 600, b"y" * 600))])
     records = read(data, [], position=0, isolation=READ_COMMITTED)
-    shelf = Shelf(1000)
-    BundledRecords.adopt(records, shelf)
+    bundle_buffer = BundleBuffer(1000)
+    BundledRecords.adopt(records, bundle_buffer)
 
-    assert not shelf.is_full("events")
+    assert not bundle_buffer.is_full("events")
     list(records)
-    assert shelf.is_full("events")
-    assert not shelf.is_full("other")
-    shelf.forget([("other", 3)])
-    assert shelf.is_full("events")
-    shelf.forget([tuple(TP)])
-    assert not shelf.is_full("events")
-    assert shelf.take(Position(*TP, 0)) is None
+    assert bundle_buffer.is_full("events")
+    assert not bundle_buffer.is_full("other")
+    bundle_buffer.forget([("other", 3)])
+    assert bundle_buffer.is_full("events")
+    bundle_buffer.forget([tuple(TP)])
+    assert not bundle_buffer.is_full("events")
+    assert bundle_buffer.take(Position(*TP, 0)) is None
 
 
 def test_a_bundle_of_a_changelog_is_delivered_as_its_last_record_and_goes_with_it():
     count = MAX_BUNDLE_RECORDS + 10
     data, _ = encode([Batch(tuple(b"%d" % n for n in range(count)))])
     records = read(data, [], position=0, isolation=READ_COMMITTED)
-    shelf = Shelf(1)
-    ChangelogRecords.adopt(records, shelf)
+    bundle_buffer = BundleBuffer(1)
+    ChangelogRecords.adopt(records, bundle_buffer)
 
     delivered = list(records)
 
@@ -505,6 +509,6 @@ def test_a_bundle_of_a_changelog_is_delivered_as_its_last_record_and_goes_with_i
     rows = [row.value for record in delivered for row in record.bundle.items]
     assert rows == [b"%d" % n for n in range(count)]
     assert records.next_fetch_offset == count
-    assert shelf.is_full("events")
+    assert bundle_buffer.is_full("events")
     delivered.clear()
-    assert not shelf.is_full("events")
+    assert not bundle_buffer.is_full("events")
