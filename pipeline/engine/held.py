@@ -4,15 +4,18 @@ A backfill (`pipeline.history.backfill`) sends `Hold` to every partition, teache
 holds, and sends `Release`. A sighting between the two is neither judged nor remembered; after the
 release the backfill sends it again, and it is judged by a history that knows the log.
 
-Held is what lies between the offsets of the two records, and nothing else: the answer about an
-offset never changes, whatever a crash took away or left behind, since an observation that is read
-again has its `Hold` before it, in the table or about to be read again too. A span whose end is not
-committed yet is kept for that reason; the latest one of a history is kept for ever, as the sign
-that the history has been taught.
+Exactly the offsets between the two records are held. The answer for an offset never changes,
+whatever a crash takes away or leaves behind: the `Hold` before an observation that is read again is
+in the table, or is read again too. So a span is kept until its end is committed. The latest span of
+a history is kept forever: it shows that the history has been taught.
+
+Each history has a row of its own, since a row must fit into one record of the changelog however
+many rules come and go.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -20,8 +23,8 @@ import msgspec
 from pipeline.engine.identity import HISTORY_BYTES
 from pipeline.engine.tables import Table, unreadable
 
-HELD_KEY: Final = b"held"
-"""Where a table keeps the spans. No first seen key has this length."""
+_PREFIX: Final = b"held"
+_KEY_BYTES: Final = len(_PREFIX) + HISTORY_BYTES
 
 
 class Span(msgspec.Struct, array_like=True, frozen=True):
@@ -43,19 +46,24 @@ class HeldHistory(msgspec.Struct, array_like=True, frozen=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(dict[bytes, HeldHistory])
+_decoder = msgspec.msgpack.Decoder(HeldHistory)
+
+
+def held_key(history: bytes) -> bytes:
+    """Return the key of a history's row. No first seen key has its length."""
+    return _PREFIX + history
 
 
 class Held:
     """The held histories of one table.
 
     Raises:
-        StateError: they cannot be read.
+        StateError: a row of theirs cannot be read.
     """
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._histories = _read(table.get(HELD_KEY))
+        self._histories = dict(_rows(table))
         # Those held at an offset or behind it, and perhaps more.
         self._recent = dict(self._histories)
         self._recent_from = 0
@@ -86,8 +94,7 @@ class Held:
         spans = () if known is None else known.spans
         if not any(span.holds(offset) for span in spans):
             spans = (*(_uncommitted(spans, committed) or spans[-1:]), Span(offset))
-        self._histories[history] = self._recent[history] = HeldHistory(rule_id, spans)
-        self._write()
+        self._set(history, HeldHistory(rule_id, spans))
 
     def release(self, history: bytes, offset: int) -> None:
         """End the hold of a history at an offset; one that is not held stays as it is."""
@@ -98,8 +105,7 @@ class Held:
             Span(span.begin, offset) if span.end is None and span.begin < offset else span
             for span in known.spans
         )
-        self._histories[history] = self._recent[history] = HeldHistory(known.rule_id, spans)
-        self._write()
+        self._set(history, HeldHistory(known.rule_id, spans))
 
     def taught(self, history: bytes) -> bool:
         """Whether a history was held, and released, before."""
@@ -114,18 +120,22 @@ class Held:
             if any(span.end is None for span in held.spans)
         )
 
-    def _write(self) -> None:
-        self._table.put(HELD_KEY, _encoder.encode(self._histories))
+    def _set(self, history: bytes, held: HeldHistory) -> None:
+        self._histories[history] = self._recent[history] = held
+        self._table.put(held_key(history), _encoder.encode(held))
 
 
 def _uncommitted(spans: tuple[Span, ...], committed: int) -> tuple[Span, ...]:
     return tuple(span for span in spans if span.end is None or span.end > committed)
 
 
-def _read(value: bytes | None) -> dict[bytes, HeldHistory]:
-    if value is None:
-        return {}
-    try:
-        return _decoder.decode(value)
-    except ValueError as error:
-        raise unreadable("the list of held histories", error) from error
+def _rows(table: Table) -> Iterator[tuple[bytes, HeldHistory]]:
+    """Yield the histories that a table has rows of."""
+    for key, value in table.items_from(_PREFIX):
+        if not key.startswith(_PREFIX):
+            return
+        if len(key) == _KEY_BYTES:
+            try:
+                yield key.removeprefix(_PREFIX), _decoder.decode(value)
+            except ValueError as error:
+                raise unreadable("the row of a held history", error) from error

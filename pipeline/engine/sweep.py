@@ -44,7 +44,7 @@ from pipeline.engine.event_clock import EventClock
 from pipeline.engine.first_seen import Row, decode_row
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.identity import KEY_BYTES
-from pipeline.engine.tables import OrderedTable
+from pipeline.engine.tables import Table
 
 HOUR_MS: Final = 3_600_000
 FULL_SHARE: Final = 0.9
@@ -103,7 +103,7 @@ class Sweep:
 
     def __init__(
         self,
-        table: OrderedTable,
+        table: Table,
         entries: Entries,
         forgotten: Forgotten,
         clock: EventClock,

@@ -31,10 +31,6 @@ class Table(Protocol):
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every (key, value); the order is the table's own."""
 
-
-class OrderedTable(Table, Protocol):
-    """A table whose rows can be walked in order of their keys, from anywhere."""
-
     def items_from(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield every (key, value) whose key is at or after `start`, in order of the keys."""
 

@@ -65,7 +65,11 @@ class RocksTable:
         Raises:
             StateError: the folder is damaged.
         """
-        return rows(self._rows, b"", self._unusable)
+        return self.items_from(b"")
+
+    def items_from(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Return every (key, value) from a key on; see `items`."""
+        return rows(self._rows, start, self._unusable)
 
     def _unusable(self, error: Exception) -> StateError:
         return StateError(

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from pipeline.engine.first_seen import FirstSeen, Sighting
-from pipeline.engine.held import HELD_KEY, Held
+from pipeline.engine.held import Held, held_key
 from pipeline.engine.tables import MemoryTable
 from pipeline.engine.wire import Hold, Learn, Observation, Release, RuleRef, Source
 from pipeline.errors import StateError
@@ -34,7 +34,7 @@ def test_a_held_history_judges_nothing_and_remembers_nothing() -> None:
     held = observe(first_seen, 1)
 
     assert (True, False) == (held.held, held.new)
-    assert [HELD_KEY] == [key for key, _ in table.items()]
+    assert [held_key(bytes.fromhex(HISTORY))] == [key for key, _ in table.items()]
 
 
 def test_other_histories_go_on() -> None:
@@ -88,6 +88,27 @@ def test_a_release_without_a_hold_changes_nothing() -> None:
     assert observe(first_seen, 1).new
 
 
+def test_no_row_grows_with_the_number_of_histories() -> None:
+    """Else a row would in the end be too large for the changelog, and no worker could start."""
+    table = MemoryTable()
+    held = Held(table)
+    for number in range(1_000):
+        held.hold("rule", number.to_bytes(8, "big"), number, 0)
+
+    assert max(len(value) for _, value in table.items()) < 100
+    assert held.open() == Held(table).open()
+    assert 1_000 == len(held.open())
+
+
+def test_rows_that_only_begin_alike_are_none_of_held_histories() -> None:
+    table = MemoryTable()
+    table.put(b"held" + b"x" * 20, b"a row of first seen")
+    table.put(b"heln", b"another one")
+    Held(table).hold("rule", bytes.fromhex(HISTORY), 0, 0)
+
+    assert {bytes.fromhex(HISTORY)} == Held(table).open()
+
+
 def test_the_holds_that_are_open_are_told() -> None:
     held = Held(MemoryTable())
     held.hold("rule", bytes.fromhex(HISTORY), 0, 0)
@@ -109,9 +130,9 @@ def test_a_history_that_was_taught_stays_so_when_it_is_held_again() -> None:
     assert (False, True) == (before, held.taught(history))
 
 
-def test_a_damaged_list_says_what_to_do() -> None:
+def test_a_damaged_row_says_what_to_do() -> None:
     table = MemoryTable()
-    table.put(HELD_KEY, b"\xff")
+    table.put(held_key(bytes.fromhex(HISTORY)), b"\xff")
 
     with pytest.raises(StateError, match="delete the local state folder"):
         Held(table)
