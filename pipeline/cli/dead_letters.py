@@ -20,7 +20,7 @@ from pipeline.cli.dead_letter_text import (
 from pipeline.cli.exits import say_warning
 from pipeline.cli.lazy import SuggestingGroup
 from pipeline.cli.options import SettingsFlags, json_option, settings_options
-from pipeline.cli.output import table, write_json
+from pipeline.cli.output import confirmed, table, write_json
 from pipeline.config.values import parse_duration
 from pipeline.errors import EXIT_FINDINGS, EXIT_OK
 from pipeline.kafka.dead_letters import Place, Requeued, StoredLetter, fetch, requeue, survey
@@ -283,8 +283,6 @@ def requeue_letters(
 
 
 def _confirmed(letters: Sequence[StoredLetter], able: int) -> bool:
-    if not sys.stdin.isatty():
-        raise click.UsageError("nobody is there to ask: use --yes, or --dry-run to look first")
     counts = Counter((stored.letter.position.topic, stored.letter.code) for stored in letters)
     table(
         ("TOPIC", "CODE", "LETTERS"),
@@ -292,7 +290,7 @@ def _confirmed(letters: Sequence[StoredLetter], able: int) -> bool:
         right=(2,),
         stream="stderr",
     )
-    return click.confirm(f"Write {able} of these records back?", err=True)
+    return confirmed(f"Write {able} of these records back?")
 
 
 def _tell_progress(number: int) -> None:

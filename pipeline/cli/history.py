@@ -21,7 +21,7 @@ from pipeline.cli.options import (
     rules_option,
     settings_options,
 )
-from pipeline.cli.output import table, write_json, write_json_line
+from pipeline.cli.output import confirmed, table, write_json, write_json_line
 from pipeline.cli.status_line import StatusLine
 from pipeline.clock import now_ms
 from pipeline.errors import EXIT_FINDINGS, EXIT_OK, RuleError
@@ -188,7 +188,7 @@ def import_history(
     "--old", is_flag=True, help="Only histories that the rule no longer has: its query has changed."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be forgotten, send nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask before a whole rule is forgotten.")
+@click.option("--yes", is_flag=True, help="Do not ask before whole histories are forgotten.")
 @rules_option
 @settings_options
 @json_option
@@ -206,7 +206,7 @@ def forget(
     """Forget a rule's history, or one tuple of terms: it is new when it is seen next.
 
     TERM... are the values of the rule's new-terms fields, in their order, as `firstseen history
-    list RULE_ID` shows them. Exit 1 when there is nothing to forget.
+    list RULE_ID` shows them. Exit 1 when nothing is forgotten.
     """
     settings = settings_flags.load(rules__paths=rule_paths or None)
     if terms and old:
@@ -218,9 +218,8 @@ def forget(
         found = Counter(row.history for row in _read(settings, rule_id) if row.history != current)
         if found and not (dry_run or yes):
             what = "old histories" if old else "the whole history"
-            click.confirm(
-                f"Forget {what} of {rule_id} ({found.total():,} terms)?", abort=True, err=True
-            )
+            if not confirmed(f"Forget {what} of {rule_id} ({found.total():,} terms)?"):
+                return EXIT_FINDINGS
         forgotten = _forget_histories(settings, rule_id, found, dry_run=dry_run)
     _report_forget(rule_id, forgotten, dry_run=dry_run, as_json=as_json)
     return EXIT_OK if forgotten else EXIT_FINDINGS

@@ -33,6 +33,17 @@ def write_json_line(line: str | bytes) -> None:
         click.echo(line)
 
 
+def confirmed(question: str) -> bool:
+    """Ask on standard error whether to go on; no is the default.
+
+    Raises:
+        click.UsageError: standard input is no terminal, so nobody can answer.
+    """
+    if not sys.stdin.isatty():
+        raise click.UsageError("nobody is there to ask: use --yes, or --dry-run to look first")
+    return click.confirm(question, err=True)
+
+
 def table(
     header: Sequence[str],
     rows: Iterable[Sequence[object]],

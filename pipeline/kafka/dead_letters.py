@@ -334,8 +334,8 @@ def _records(
         starts: first offset of each partition to read; None for all of all partitions.
     """
     topic = settings.topics.dead_letters
-    # An offset that is not there (any more) is an error, not a reason to begin elsewhere.
-    client: Consumer = consumer(settings, enable_partition_eof=True, auto_offset_reset="error")
+    # Retention may have deleted some since they were listed: reading begins behind them.
+    client: Consumer = consumer(settings, enable_partition_eof=True, auto_offset_reset="earliest")
     try:
         with broker_errors(settings, f"reading {topic}"):
             assigned = _assignment(client, topic, starts)

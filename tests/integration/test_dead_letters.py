@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from pipeline.cli.root import firstseen
+from pipeline.config import Settings
+from pipeline.kafka.dead_letters import requeue, survey
 from pipeline.kafka.headers import DeadLetter, encode_dead_letter
 from pipeline.record import Position
-from tests.clients import Sent, create_topic, produce
+from tests.clients import SECONDS, Sent, client_config, create_topic, produce
 from tests.deployment import Deployment, NewDeployment
 from tests.events import NO_JSON, encode, library_event
 from tests.record_batches import RawRecord, batch, produce_batch, section
@@ -249,3 +253,21 @@ def test_a_record_that_fails_again_says_how_often_it_has(kafka_deployment: NewDe
         (1, 1, 0),
         (2, 0, 1),
     ]
+
+
+def test_what_retention_deletes_meanwhile_keeps_no_other_letter_from_being_requeued(
+    kafka_deployment: NewDeployment,
+):
+    stack = kafka_deployment(input_partitions=1)
+    put(stack, *(letter_of(stack, position=Position(stack.input, 0, n)) for n in range(3)))
+    settings = Settings.load(environ=stack.env)
+    letters = survey(settings).letters
+
+    admin = AdminClient(client_config(stack.broker.bootstrap))
+    first = TopicPartition(stack.topic("dead_letters"), 0, letters[0].place.offset + 1)
+    for deleted in admin.delete_records([first]).values():
+        deleted.result(SECONDS)
+    done = requeue(settings, letters)
+
+    assert [letters[0].place] == [letter.place for letter, _ in done.refused]
+    assert 2 == len(done.written)

@@ -176,6 +176,8 @@ def test_a_term_and_a_rule_are_forgotten_while_workers_run(
     assert {f"{n}.exe": 1 + (n == 7) for n in range(20)} == told(stack)
 
     dry = stack.command("history", "forget", RULE, "--dry-run", "--json")
+    unasked = stack.command("history", "forget", RULE, check=False)
+    assert (2, True) == (unasked.returncode, "use --yes" in unasked.stderr)
     stack.command("history", "forget", RULE, "--yes")
     assert wait_until(lambda: applied(stack, "forgotten") == 1 + 3, seconds=30)
     assert [] == exported(stack)

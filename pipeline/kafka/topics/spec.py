@@ -112,6 +112,8 @@ def load_topic_specs(directory: Path | None, settings: Settings) -> tuple[TopicS
     # A file that could not be read may be the missing one: say only what is certain.
     if not reader.problems:
         reader.check_roles(directory, by_role)
+        if settings.topics.replication is None:  # else they are made to fit it
+            reader.check_copies(directory, by_role, defaults)
     if reader.problems:
         raise TopicSpecError("\n".join(reader.problems))
     return tuple(_specs(by_role, defaults, settings))
@@ -205,6 +207,24 @@ class _Reader:
                     directory,
                     f"{by_role[changelog]['name']} has cleanup.policy: {policy}; a changelog needs "
                     "compact, else the table is forgotten",
+                )
+
+    def check_copies(
+        self,
+        directory: Path,
+        by_role: Mapping[str, Mapping[str, Any]],
+        defaults: Mapping[str, Any],
+    ) -> None:
+        """Check that no topic wants a write acknowledged by more copies than it has."""
+        for role, data in by_role.items():
+            copies = data.get("replication", defaults.get("replication", 1))
+            configs = {**defaults.get("configs", {}), **data.get("configs", {})}
+            in_sync = int(_text(configs.get(_MIN_INSYNC, 1)))
+            if role != INPUT and in_sync > copies:
+                self.problem(
+                    directory,
+                    f"{data['name']} has replication: {copies}, but {_MIN_INSYNC}: {in_sync}: no "
+                    "write to it could be acknowledged",
                 )
 
     def _check_keys(self, path: Path, data: Mapping[str, Any], known: Iterable[str]) -> None:

@@ -241,6 +241,16 @@ def test_a_changelog_that_is_not_compacted_is_refused(folder):
     ] == problems_of(folder)
 
 
+def test_a_topic_with_fewer_copies_than_must_be_in_sync_is_refused(folder):
+    edit(folder / "firstseen-alerts.yml", replication=1, configs={"min.insync.replicas": 2})
+
+    (problem,) = problems_of(folder)
+    assert problem.startswith(
+        f"{folder}: firstseen-alerts has replication: 1, but min.insync.replicas: 2"
+    )
+    assert load_topic_specs(folder, settings(topics__replication=1))
+
+
 def test_a_role_without_a_file_is_refused(folder):
     (folder / "firstseen-alerts.yml").unlink()
 
