@@ -11,6 +11,8 @@ from pipeline.terminal import printable
 
 _COLOURS = {"low": "blue", "medium": "yellow", "high": "red", "critical": "magenta"}
 _SHOWN_CHARACTERS = 300
+_FIELDS_SHOWN = frozenset({"host.name", "host.id", "user.id", "process.executable", "dll.path"})
+"""Fields that have a line of their own wherever an event has them."""
 
 
 def alert_text(alert: dict[str, Any]) -> str:
@@ -36,6 +38,7 @@ def _facts(alert: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "process": _process(alert),
         "library": _get(alert, "dll", "path") or _get(alert, "dll", "name"),
         "why": _why(alert),
+        "new": _new_terms(alert),
         "time": _time(alert),
         "threat": _threat(alert),
         "source": _source(alert),
@@ -67,7 +70,7 @@ def _threat(alert: dict[str, Any]) -> str:
 
 
 def _why(alert: dict[str, Any]) -> str:
-    """What is new. The terms themselves stand in the other lines."""
+    """What is new. The terms themselves stand in the lines around it."""
     terms = _get_raw(alert, "detection", "new_terms")
     if not isinstance(terms, list):
         return _get(alert, "event", "reason") or _get(alert, "message")
@@ -78,6 +81,18 @@ def _why(alert: dict[str, Any]) -> str:
     if _get_raw(alert, "detection", "first_seen", "remembered") is False:
         before = ", unless told before: the rule is full"
     return f"first time in {window} of this {fields}{before}"
+
+
+def _new_terms(alert: dict[str, Any]) -> str:
+    """The terms that no other line shows as they are: a rule may look at any field."""
+    terms = _get_raw(alert, "detection", "new_terms")
+    return ", ".join(
+        f"{field} {value}"
+        for term in (terms if isinstance(terms, list) else ())
+        if (field := _get(term, "field")) and _get_raw(term, "value") is not None
+        if (value := _get(term, "value") or '""')
+        and not (field in _FIELDS_SHOWN and value == _get(alert, *field.split(".")))
+    )
 
 
 def _time(alert: dict[str, Any]) -> str:

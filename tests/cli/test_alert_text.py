@@ -34,6 +34,23 @@ def test_the_block_answers_what_an_analyst_asks(run, tmp_path):
     assert alert_id[0] == "alert"
 
 
+def test_terms_of_any_field_are_told():
+    """#tail-terms: else nobody sees which parent process or address it is that is new."""
+    terms = [
+        {"field": "host.id", "value": "h1"},
+        {"field": "process.parent.executable", "value": "C:\\Office\\WINWORD.EXE"},
+        {"field": "user.name", "value": ""},
+    ]
+    detection = {"new_terms": terms, "first_seen": {"window": "7d"}}
+    alert = orjson.dumps({"host": {"id": "h1"}, "detection": detection})
+
+    assert click.unstyle(show_alert(alert)).splitlines()[1:] == [
+        "  host     h1",
+        "  why      first time in 7d of this host.id + process.parent.executable + user.name",
+        '  new      process.parent.executable C:\\Office\\WINWORD.EXE, user.name ""',
+    ]
+
+
 def test_a_summary_says_its_reason():
     text = show_alert(
         orjson.dumps(
