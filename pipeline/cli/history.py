@@ -221,7 +221,7 @@ def forget(
             if not confirmed(f"Forget {what} of {rule_id} ({found.total():,} terms)?"):
                 return EXIT_FINDINGS
         forgotten = _forget_histories(settings, rule_id, found, dry_run=dry_run)
-    _report_forget(rule_id, forgotten, dry_run=dry_run, as_json=as_json)
+    _report_forget(rule_id, forgotten, terms=terms, dry_run=dry_run, as_json=as_json)
     return EXIT_OK if forgotten else EXIT_FINDINGS
 
 
@@ -376,7 +376,9 @@ def _asking(settings: Settings, ask: Callable[[Any], object], *, needed: bool) -
             ask(sender)
 
 
-def _report_forget(rule_id: str, forgotten: Counter[str], *, dry_run: bool, as_json: bool) -> None:
+def _report_forget(
+    rule_id: str, forgotten: Counter[str], *, terms: tuple[str, ...], dry_run: bool, as_json: bool
+) -> None:
     if as_json:
         write_json(
             {
@@ -385,6 +387,12 @@ def _report_forget(rule_id: str, forgotten: Counter[str], *, dry_run: bool, as_j
                 "histories": dict(sorted(forgotten.items())),
                 "dry_run": dry_run,
             }
+        )
+    elif not forgotten and terms:
+        click.echo(
+            f"{rule_id} remembers no such terms: give a value for each of its new-terms fields, as "
+            f"`firstseen history list {rule_id}` shows them",
+            err=True,
         )
     elif not forgotten:
         click.echo(f"nothing is remembered for {rule_id}", err=True)

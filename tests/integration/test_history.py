@@ -186,6 +186,8 @@ def test_a_term_and_a_rule_are_forgotten_while_workers_run(
     assert {f"{n}.exe": 2 + (n == 7) for n in range(20)} == told(stack)
     assert 20 == json.loads(dry.stdout)["terms"]
     assert 1 == stack.command("history", "forget", "no-such-rule", "--yes", check=False).returncode
+    part = stack.command("history", "forget", RULE, "h1", check=False)
+    assert (part.returncode, f"{RULE} remembers no such terms" in part.stderr) == (1, True)
 
 
 def test_a_rule_that_learns_tells_nothing_until_its_time_is_over_whoever_works_for_it(
