@@ -96,13 +96,13 @@ def _new_terms(alert: dict[str, Any]) -> str:
 
 
 def _time(alert: dict[str, Any]) -> str:
-    """When the event happened, where that is not simply what it says."""
+    """When the event happened, where that is not the minute of the alert or what the event says."""
     time = _get(alert, "detection", "event_time")
     if _get_raw(alert, "detection", "event_time_capped") is True:
         return _with(time, "at most: the event is dated in the future")
     if _get_raw(alert, "detection", "event_time_source") == "record":
         return _with(time, "of its record: the event has no usable time")
-    return ""
+    return time if time[:16] != _get(alert, "@timestamp")[:16] else ""
 
 
 def _source(alert: dict[str, Any]) -> str:

@@ -91,9 +91,20 @@ def test_a_summary_says_its_reason():
 def test_what_an_analyst_should_not_take_as_it_stands_is_said(said, line):
     """#wrong-clocks: a date that is no clock's of the host, and a novelty that may be none."""
     detection = {"event_time": "2026-03-02T08:00:00.000Z", **said}
-    lines = click.unstyle(show_alert(orjson.dumps({"detection": detection}))).splitlines()[1:]
+    alert = {"@timestamp": "2026-03-02T08:00:01.000Z", "detection": detection}
+    lines = click.unstyle(show_alert(orjson.dumps(alert))).splitlines()[1:]
 
     assert lines == ([] if line is None else [line])
+
+
+def test_an_event_that_was_read_late_has_its_own_time():
+    alert = {
+        "@timestamp": "2026-03-16T08:00:00.000Z",
+        "detection": {"event_time": "2026-03-02T08:00:00.000Z", "event_time_source": "@timestamp"},
+    }
+    lines = click.unstyle(show_alert(orjson.dumps(alert))).splitlines()
+
+    assert lines[1:] == ["  time     2026-03-02T08:00:00.000Z"]
 
 
 def test_values_cannot_drive_the_terminal(run, tmp_path):
