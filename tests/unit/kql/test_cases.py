@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import QueryError
-from pipeline.kql import FieldTable, compile_query, explain, format_query, parse
+from pipeline.kql import FieldTable, Memo, compile_query, explain, format_query, parse
 
 CASES = Path(__file__).parents[2] / "cases" / "kql"
 
@@ -47,6 +47,22 @@ def test_a_row_of_the_case_files(case: dict, table: FieldTable) -> None:
     canonical = compile_query(format_query(node), table)
     assert expected == [canonical(event) for event in events]
     assert expected == [explain(node, table, event).matches for event in events]
+
+
+@pytest.mark.parametrize(
+    ("case", "table"), [row for row in _rows() if "error" not in row.values[0]]
+)
+def test_a_row_says_the_same_of_an_event_that_is_looked_through_as_a_large_one(
+    case: dict, table: FieldTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.kql.matching.LONG", -1)
+    monkeypatch.setattr("pipeline.kql.compiler.FEW_OBJECTS", -1)
+    monkeypatch.setattr("pipeline.kql.fields._SEARCHES", 0)
+    texts = [case["event"]] if "event" in case else case["events"]
+    expected = case["expect"] if "events" in case else [case["expect"]]
+    matcher = compile_query(case["query"], table)
+
+    assert expected == [matcher(json.loads(text), Memo()) for text in texts]
 
 
 def _check_error(case: dict, table: FieldTable) -> None:

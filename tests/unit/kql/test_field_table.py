@@ -5,7 +5,7 @@ from types import MappingProxyType
 import pytest
 
 from pipeline.errors import FieldTypesError, UnmappedFieldError
-from pipeline.kql import FieldTable, compile_query
+from pipeline.kql import FieldTable, Memo, compile_query
 from pipeline.kql.nodes import Wildcard
 
 TABLE = FieldTable.from_mapping(
@@ -63,6 +63,22 @@ def test_terms_are_found_however_the_event_is_written() -> None:
     assert read({"o": [{"k": "a"}, {"k": ["b", "a"]}], "o.k": "c"}) == ("a", "b", "c")
     assert read({}) == ()
     assert read(MappingProxyType({"o.k": "a"})) == ("a",)
+
+
+def test_a_field_that_is_read_after_many_others_has_all_its_values() -> None:
+    names = [f"o.f{number}.k" for number in range(9)]
+    table = FieldTable.from_mapping(dict.fromkeys(names, "keyword"))
+    event = {
+        "o": [{f"f{number}": [{"k": ["a", None]}, {"k": str(number)}]} for number in range(8)],
+        "o.f2.k": "b",
+        "o.f8": {"k": {"no": "scalar"}},
+    }
+    memo = Memo()
+
+    read = [table.terms(name)(event, memo) for name in names]
+
+    several = [("a", str(number)) for number in range(8)]
+    assert [*several[:2], ("a", "2", "b"), *several[3:], ()] == read
 
 
 def test_raw_values_are_given_as_written() -> None:
