@@ -10,7 +10,7 @@ from pipeline.engine.first_seen import FirstSeen, rows
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.sweep import Reason, Sweep, SweepSettings
 from pipeline.engine.tables import MemoryTable
-from pipeline.engine.wire import Observation, RuleRef, Source
+from pipeline.engine.wire import Forget, Observation, RuleRef, Source
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -245,6 +245,25 @@ def test_rows_that_come_and_go_during_the_first_pass_are_counted_once() -> None:
         number += 1
 
     assert len(state.table) == restarted.of("rule")
+
+
+def test_rows_that_are_forgotten_during_the_first_pass_make_room() -> None:
+    state = State(limit=2)
+    for term in ("a", "b"):
+        state.see(term, NOW)
+        row = Forget("rule", "ab" * 8, observation(term, NOW).key().hex())
+        state.first_seen.forget(row, state.offset, 0)
+        state.offset += 1
+    state.committed = state.offset
+    restarted = Entries(2)
+    sweep = Sweep(
+        state.table, restarted, Forgotten(state.table), EventClock(), SweepSettings(DAY, 0)
+    )
+
+    left = sweep.step(NOW, state.committed, rows=10, removals=10)
+
+    assert [Reason.FORGOTTEN] * 2 == [removal.reason for removal in left]
+    assert 0 == restarted.of("rule")
 
 
 def test_forget_oldest_brings_a_full_rule_below_its_bound_oldest_first() -> None:
