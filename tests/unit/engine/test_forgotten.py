@@ -96,6 +96,21 @@ def test_a_forgotten_term_is_new_with_no_time_before() -> None:
     assert (1, 5) == (row_of(table, "a").count, row_of(table, "a").first_ms)
 
 
+def test_a_term_that_was_seen_since_it_was_forgotten_stays_known_when_that_is_read_again() -> None:
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+    forget = Forget("rule", HISTORY, observation("a").key().hex())
+    first_seen.observe(observation("a"), 0, 0)
+    first_seen.forget(forget, 1, 0)
+    first_seen.observe(observation("a", 5), 2, 0)
+    before = row_of(table, "a")
+
+    first_seen.forget(forget, 1, 0)
+
+    assert before == row_of(table, "a")
+    assert not first_seen.observe(observation("a", 6), 3, 0).new
+
+
 def test_a_forgotten_term_leaves_once_its_record_is_committed() -> None:
     table = MemoryTable()
     first_seen = FirstSeen(table)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.engine.entries import Entries
 from pipeline.engine.event_clock import EventClock
-from pipeline.engine.first_seen import FirstSeen, rows
+from pipeline.engine.first_seen import FirstSeen, encode_row, rows
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.sweep import Reason, Sweep, SweepSettings
 from pipeline.engine.tables import MemoryTable
@@ -133,6 +133,16 @@ def test_a_quiet_partition_learns_the_time_from_its_rows() -> None:
         removed += restarted.step(NOW, 2, rows=10, removals=10)
 
     assert [Reason.EXPIRED] == [removal.reason for removal in removed]
+
+
+def test_a_row_that_does_not_tell_its_history_never_expires() -> None:
+    state = State()
+    state.see("old", NOW - 5 * WINDOW)
+    ((key, row),) = rows(state.table)
+    state.table.put(key, encode_row(msgspec.structs.replace(row, window_ms=0)))
+    state.see("fresh", NOW)
+
+    assert [] == state.passes(3)
 
 
 def test_a_row_that_a_replay_may_ask_for_stays() -> None:
@@ -276,3 +286,10 @@ def test_forget_oldest_brings_a_full_rule_below_its_bound_oldest_first() -> None
     assert ["0"] == state.passes(3, now_ms=NOW + 10 * HOUR)
     assert state.see("remembered", NOW + 10 * HOUR)
     assert not state.see("remembered", NOW + 10 * HOUR)
+
+
+def test_forget_oldest_without_a_bound_forgets_nothing() -> None:
+    state = State(settings=SweepSettings(DAY, 0, forget_oldest=True))
+    state.see("a", NOW)
+
+    assert [] == state.passes(3)
