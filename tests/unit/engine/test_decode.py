@@ -118,6 +118,16 @@ def test_a_lone_surrogate_becomes_the_replacement_character_and_the_text_follows
     assert b"\\ud800" not in document.raw
 
 
+@pytest.mark.parametrize("number", [2**63 - 1, 2**63, 2**64 - 1, -(2**63), 2**64, -(2**63) - 1])
+def test_an_integer_is_the_same_beside_a_lone_surrogate(number: int) -> None:
+    """64 bits are exact, whichever reader they go through: they may be terms."""
+    plain = decode(b'{"n":%d}' % number, LIMITS)
+    mended = decode(b'{"n":%d,"a":"\\ud800"}' % number, LIMITS)
+
+    (one,), (other,) = plain.documents, mended.documents
+    assert (one.event["n"], type(one.event["n"])) == (other.event["n"], type(other.event["n"]))
+
+
 def test_a_value_that_looks_like_a_key_is_no_duplicate() -> None:
     decoded = decode(b'{"a":"\\":","b":"x : y"}', LIMITS)
 

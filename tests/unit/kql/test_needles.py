@@ -84,6 +84,9 @@ def end(text: str, *, caseless: bool = False) -> Clause:
         ),
         ("message:*event*", []),
         ('message:"a b c"', []),
+        # A number of an event is indexed as a text too, however JSON spells it.
+        ("message:12345.0", []),
+        ('message:"code 12345"', [part("code", caseless=True)]),
         # What gives nothing.
         ("dll.name:*", []),
         ("dll.name > amsi.dll", []),

@@ -74,6 +74,8 @@ pattern_parts = st.lists(st.text(alphabet="ab\0\1\2é\ud800", max_size=4), min_s
 @example([["", "\1", ""]], ["a", "\2"])
 @example([["", "\0abc", ""], ["", "ab\0\0\0", ""]], ["x\0abd", "ab\0\0"])
 @example([["", "a", "b", ""]], ["ba"] * 20 + ["xa", "b"])
+@example([["ab", ""]], ["x\1ab"])
+@example([["x", "ab"]], ["b"] * 20 + ["x\1ab"])
 def test_many_patterns_on_many_texts_mean_each_pattern_on_each_text(parts, texts) -> None:
     patterns = [StarPattern(tuple(each)) for each in parts]
     expected = any(pattern(text) for pattern in patterns for text in texts)
