@@ -130,6 +130,15 @@ def test_what_no_sharing_makes_cheap_is_a_dead_letter_that_names_the_rule() -> N
     assert "rule r0" in str(outcome.error)
 
 
+def test_a_dead_letter_tells_what_was_wrong_first() -> None:
+    value = encode(library_event() | HOSTILE) + b'\n{"a":1,"a":2}'
+
+    outcome = stage_of([COSTLY]).process(record(value))
+
+    assert outcome.error is not None
+    assert outcome.error.reason == "duplicate_key"
+
+
 def test_rules_that_cost_little_judge_what_others_would_take_too_long_for() -> None:
     cheap = "host.os.type:windows"
     found = judged([cheap, COSTLY, *[COSTLY] * 3, cheap], HOSTILE)

@@ -419,7 +419,7 @@ def test_new_terms_go_to_the_overflow_marked_until_the_history_has_learned() -> 
     verdicts = [decision.verdict for decision in decisions]
     assert [Verdict.LEARNING] * 7 + [Verdict.ALERT] * 2 == verdicts
     (output,) = decisions[3].outputs
-    assert ("overflow", True) == (output.destination, output.learning)
+    assert ("overflow", True, False) == (output.destination, output.learning, output.summary)
     assert {
         "n": 3,
         "detection": {"kind": "new_term", "learning": {"until": "1970-01-08T00:00:00.000Z"}},
