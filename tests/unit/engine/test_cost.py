@@ -148,6 +148,16 @@ def test_rules_that_cost_little_judge_what_others_would_take_too_long_for() -> N
     assert found.error is not None
 
 
+def test_a_rule_may_spend_a_little_after_others_have_spent_all() -> None:
+    event = {"process": HOSTILE["process"] | {"args": ["--load", "evil.dll"]}}
+    little = "process.args:*evil*dll"
+
+    found = judged([COSTLY, little, little, COSTLY], event)
+
+    assert [("r1", 0), ("r2", 0)] == list(found.matches)
+    assert ["r1", "r2"] == [each.rule.id for each in found.observations]
+
+
 def test_usual_values_cost_the_same_rule_nothing() -> None:
     usual = {"process": {"command_line": "tool.exe --load a b c"}}
 
