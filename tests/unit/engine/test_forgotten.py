@@ -169,6 +169,22 @@ def test_the_rows_of_a_forgotten_history_leave_in_slices_and_then_its_mark() -> 
     assert not first_seen.observe(observation("after"), 22, 0).new
 
 
+def test_a_mark_leaves_however_many_terms_were_seen_since() -> None:
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+    first_seen.observe(observation("before"), 0, 0)
+    first_seen.forget(Forget("rule", HISTORY), 1, 0)
+    for number in range(20):
+        first_seen.observe(observation(str(number)), 2 + number, 0)
+    sweep = Sweep(table, Entries(), first_seen.forgotten, first_seen.clock, SweepSettings(None, 0))
+
+    for _ in range(10):
+        sweep.step(0, 22, rows=3, removals=2)
+
+    assert table.get(MARKS_KEY) is None
+    assert 20 == len(table)
+
+
 def test_marks_that_cannot_be_read_say_so() -> None:
     table = MemoryTable()
     table.put(MARKS_KEY, b"\xc1")

@@ -50,11 +50,12 @@ def test_a_sighting_is_covered_for_the_granularity_whatever_its_date(
     assert covered == cache.covers(later(time_ms=100, read_ms=1_000 + later_ms))
 
 
-def test_the_key_not_used_for_longest_is_forgotten_first(cache_of: CacheOf) -> None:
+@pytest.mark.parametrize("use", ["covers", "remember"])
+def test_the_key_not_used_for_longest_is_forgotten_first(cache_of: CacheOf, use: str) -> None:
     cache = cache_of(max_entries=2)
     cache.remember(seen(b"a"))
     cache.remember(seen(b"b"))
-    cache.covers(later(b"a"))
+    getattr(cache, use)(seen(b"a"))
     cache.remember(seen(b"c"))
 
     assert [True, False, True] == [cache.covers(later(key)) for key in (b"a", b"b", b"c")]

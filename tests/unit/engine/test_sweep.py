@@ -288,6 +288,16 @@ def test_forget_oldest_brings_a_full_rule_below_its_bound_oldest_first() -> None
     assert not state.see("remembered", NOW + 10 * HOUR)
 
 
+def test_forget_oldest_takes_as_many_as_are_too_many() -> None:
+    state = State(limit=40, settings=SweepSettings(DAY, 0, forget_oldest=True))
+    state.passes(1)
+    for number in range(40):
+        state.see(str(number), NOW + number * HOUR)
+
+    assert {"0", "1", "2", "3"} == set(state.passes(3, now_ms=NOW + 40 * HOUR))
+    assert [] == state.passes(3, now_ms=NOW + 40 * HOUR)
+
+
 def test_forget_oldest_without_a_bound_forgets_nothing() -> None:
     state = State(settings=SweepSettings(DAY, 0, forget_oldest=True))
     state.see("a", NOW)
