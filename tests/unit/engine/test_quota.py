@@ -66,6 +66,17 @@ def test_a_window_closes_the_same_by_a_tick_and_by_the_next_candidate() -> None:
     assert [False] == [output.summary for output in late.outputs]
 
 
+def test_a_later_tick_raises_no_second_summary_and_none_of_a_window_within_its_quota() -> None:
+    over, within = Quota(MemoryTable()), Quota(MemoryTable())
+    admit_all(over, range(101))
+    admit_all(within, range(100))
+    tick, end_ms = CloseWindow(RULE, T0), T0 + 300_000
+    over.close(tick, 101, end_ms, 0)
+
+    assert () == over.close(tick, 102, end_ms, 0).outputs
+    assert () == within.close(tick, 100, end_ms, 0).outputs
+
+
 def test_a_window_within_its_quota_has_no_summary() -> None:
     quota = Quota(MemoryTable())
     admit_all(quota, range(100))
