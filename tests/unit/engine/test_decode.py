@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+
 import orjson
 import pytest
 
@@ -69,6 +71,20 @@ def test_unclosed_quotes_and_escapes_take_linear_time() -> None:
 
     assert decoded.error is not None
     assert decoded.error.reason == "invalid_json"
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(collects: bool) -> None:
+    """A worker that never collected again would grow until it is killed."""
+    large = b'{"a":"%b"}' % (b"x" * 100_000)
+    before = gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        for value in (large, large[:-1]):
+            decode(value, DecodeLimits())
+            assert collects is gc.isenabled()
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_a_bad_document_does_not_hide_the_good_ones_on_other_lines() -> None:

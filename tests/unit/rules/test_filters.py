@@ -237,6 +237,10 @@ def test_a_clause_beside_meta_is_read_like_one_in_query():
             {"query": {"bool": {"should": [A], "minimum_should_match": "75%"}}},
             (0, "query", "bool", "minimum_should_match"),
         ),
+        (
+            {"query": {"bool": {"should": [A], "minimum_should_match": -1}}},
+            (0, "query", "bool", "minimum_should_match"),
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_at_its_place(entry, place):
