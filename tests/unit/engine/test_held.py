@@ -62,10 +62,12 @@ def test_what_was_held_is_held_when_it_is_read_again(committed: int) -> None:
     first_seen.release(RELEASE, 3)
     first_seen.hold(HOLD, 5, committed)
     first_seen.release(RELEASE, 8)
+    first_seen.hold(HOLD, 10, committed)
+    first_seen.release(RELEASE, 12)
 
     again = FirstSeen(table)
-    for offset in range(committed, 10):
-        assert observe(again, offset, str(offset)).held == (offset in {1, 2, 5, 6, 7})
+    for offset in range(committed, 14):
+        assert observe(again, offset, str(offset)).held == (offset in {1, 2, 5, 6, 7, 10, 11})
 
 
 def test_a_hold_that_is_asked_for_twice_begins_with_the_first_and_ends_once() -> None:
