@@ -111,6 +111,15 @@ def test_rules_share_the_tuples_of_an_event() -> None:
     assert ["too_many_tuples"] * 4 == [failure.code for failure in outcome.failures]
 
 
+def test_each_rule_takes_a_tuple_of_the_largest_event() -> None:
+    stage = stage_of(["host.id:*"] * 70)
+
+    outcome = stage.process(record({"message": "x" * 1_000_000}))
+
+    assert [f"r{n}" for n in range(70)] == [each.rule.id for each in outcome.observations]
+    assert () == outcome.failures
+
+
 ORDERS = ["*".join(order) for order in permutations("abcdef")]
 COSTLY = f"{LINE}:({' or '.join(f'*{order}*' for order in ORDERS if order[0] != 'f')})"
 HOSTILE = {"process": {"command_line": [f"fedcba{n}" for n in range(9_000)]}}

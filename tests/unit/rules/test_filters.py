@@ -105,6 +105,8 @@ def test_a_pattern_on_a_caseless_field_loses_its_case():
             True,
         ),
         ({"range": {"acme.number": {"gte": 4}}}, {"acme.number": 5}, False),
+        ({"term": {"user.name": "Ann B."}}, {"user.name": "Ann B."}, True),
+        ({"terms": {"user.name": ["a b", "Ann B."]}}, {"user.name": "Ann B."}, True),
         ({"match_all": {}}, {}, True),
         ({"match_none": {}}, {}, False),
         ({"wildcard": {"acme.field": "*"}}, {"acme.field": "x"}, False),
