@@ -53,6 +53,7 @@ def end(text: str, *, caseless: bool = False) -> Clause:
         # A pattern: each text between its stars.
         (r"dll.path:*\\Temp*\\evil*", [part("\\Temp"), part("\\evil")]),
         (r"dll.path:C\:\\Users\\*.exe", [begin("C:\\Users\\"), end(".exe")]),
+        ("dll.path:é-amsi*evil-é", [part("-amsi"), part("evil-")]),
         ("dll.path:ab*", []),
         ("process.command_line:*-enc* *download*", [part("-enc", "download")]),
         ("process.command_line:*-enc* *x*", []),
