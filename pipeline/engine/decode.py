@@ -122,26 +122,31 @@ def _decode_unusual(value: bytes, limits: DecodeLimits) -> Decoded:
     """Decode arrays, and what orjson refuses: errors, joined documents, lone surrogates."""
     if not value.strip():
         return Decoded((), DecodeError("empty", "the record's value is empty"))
-    try:
-        text = value.decode()
-    except UnicodeDecodeError as error:
-        return Decoded((), DecodeError("invalid_utf8", f"byte {error.start} is no UTF-8"))
-    if text.lstrip(_WHITESPACE).startswith("["):
-        return _decode_array(text, limits)
+    if value.lstrip(_WHITESPACE.encode()).startswith(b"["):
+        return _decode_array(value, limits)
     try:
         return Decoded((_document(value, 0, limits),), None)
     except DecodeError as error:
         lines = [line for line in value.split(b"\n") if line.strip()]
-        if error.reason != "invalid_json" or len(lines) < 2:
+        if len(lines) < 2 or not (error.reason == "invalid_json" or _is_closed(lines[0])):
             return Decoded((), error)
         joined = _collect(iter(lines), limits)
-        # Not one line is a document: it is one broken text, not many, and the error is its own.
+        # If no line is a document, this is one broken text and not several: the error is its own.
         return joined if joined.documents else Decoded((), error)
 
 
-def _decode_array(text: str, limits: DecodeLimits) -> Decoded:
-    if _text_depth(text.encode()) > MAX_DEPTH + 1:  # else each document is judged for itself
+def _is_closed(line: bytes) -> bool:
+    """Whether the brackets that a line opens are closed in it, as in a document of its own."""
+    return line.strip().startswith(b"{") and sum(map(_STEPS.__getitem__, _brackets(line))) == 0
+
+
+def _decode_array(value: bytes, limits: DecodeLimits) -> Decoded:
+    if _text_depth(value) > MAX_DEPTH + 1:  # else each document is judged for itself
         return Decoded((), _too_deep(limits.max_depth))
+    try:
+        text = value.decode()
+    except UnicodeDecodeError as error:
+        return Decoded((), _no_utf8(error))
     return _collect(_array_texts(text), limits)
 
 
@@ -270,7 +275,7 @@ def _exact(raw: bytes, limits: DecodeLimits) -> Any:
     try:
         return _parsed(_scanner.decode, raw.decode())
     except UnicodeDecodeError as error:
-        raise DecodeError("invalid_utf8", f"byte {error.start} is no UTF-8") from error
+        raise _no_utf8(error) from error
     except ValueError as error:
         raise _invalid(error) from error
 
@@ -283,8 +288,12 @@ _STEPS: Final = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
 
 def _text_depth(raw: bytes) -> int:
     """Return how deep brackets nest in a JSON text, without recursion."""
-    brackets = _STRING_TEXT.sub(b"", raw).translate(None, _NOT_BRACKETS)
-    return max(accumulate(map(_STEPS.__getitem__, brackets), initial=0))
+    return max(accumulate(map(_STEPS.__getitem__, _brackets(raw)), initial=0))
+
+
+def _brackets(raw: bytes) -> bytes:
+    """Return the brackets of a JSON text that stand outside of strings."""
+    return _STRING_TEXT.sub(b"", raw).translate(None, _NOT_BRACKETS)
 
 
 def _count_keys(event: dict[str, Any], limits: DecodeLimits) -> int:
@@ -389,6 +398,10 @@ def _json_type(value: Any) -> str:
 
 def _invalid(cause: object) -> DecodeError:
     return DecodeError("invalid_json", f"the value is no JSON: {cause}")
+
+
+def _no_utf8(error: UnicodeDecodeError) -> DecodeError:
+    return DecodeError("invalid_utf8", f"byte {error.start} is no UTF-8")
 
 
 def _too_many_values(limits: DecodeLimits) -> DecodeError:

@@ -35,7 +35,7 @@ def test_the_block_answers_what_an_analyst_asks(run, tmp_path):
 
 
 def test_terms_of_any_field_are_told():
-    """#tail-terms: else nobody sees which parent process or address it is that is new."""
+    """Else nobody sees which parent process or address it is that is new."""
     terms = [
         {"field": "host.id", "value": "h1"},
         {"field": "process.parent.executable", "value": "C:\\Office\\WINWORD.EXE"},

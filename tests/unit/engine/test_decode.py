@@ -97,6 +97,43 @@ def test_a_bad_document_does_not_hide_the_good_ones_on_other_lines() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (b'{"a":1,"a":2}', "duplicate_key"),
+        (b'{"a":' + b"[" * 70 + b"]" * 70 + b"}", "too_deep"),
+        (b'{"a":"\xff"}', "invalid_utf8"),
+        (b'{"a":1,}', "invalid_json"),
+        (b"7", "not_an_object"),
+    ],
+)
+def test_whatever_is_wrong_with_a_line_the_good_ones_before_and_behind_it_count(
+    bad: bytes, reason: str
+) -> None:
+    good = b'{"b":1}'
+    for lines in ([bad, good], [good, bad], [good, bad, good]):
+        decoded = decode(b"\n".join(lines), DecodeLimits())
+
+        assert decoded.error is not None
+        assert reason == decoded.error.reason
+        assert lines.count(good) == len(decoded.documents)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b'{"a":1,"a":2,"x":[\n{"b":1}\n]}', "duplicate_key"),
+        (b'{"a":' + b"[" * 70 + b"]" * 70 + b',"x":[\n{"b":1}\n]}', "too_deep"),
+        (b'{"a":"\xff","x":[\n{"b":1}\n]}', "invalid_utf8"),
+    ],
+)
+def test_a_line_inside_a_bad_document_is_no_document(text: bytes, reason: str) -> None:
+    decoded = decode(text, DecodeLimits())
+
+    assert decoded.error is not None
+    assert (reason, ()) == (decoded.error.reason, decoded.documents)
+
+
 def test_a_bad_element_does_not_hide_the_good_ones_of_an_array() -> None:
     decoded = decode(b'[{"a":1}, 7, {"a":3,"a":4}, {"s":"\\ud800"}]', DecodeLimits())
 
