@@ -1,4 +1,4 @@
-"""The alert document: Elastic Common Schema (ECS), with what is ours under ``detection``.
+"""The alert document: Elastic Common Schema (ECS), with firstseen's own fields in ``detection``.
 
 ``event.kind`` is ``alert``, which ECS defines as raised by a detection rule outside the Elastic
 Stack; ``signal`` and ``kibana.alert.*`` are reserved for Kibana's own rules. Every field is listed
@@ -39,11 +39,12 @@ DATASET: Final = "firstseen.alert"
 PROVIDER: Final = "firstseen"
 
 SEVERITY_NUMBER: Final = {"low": 21, "medium": 47, "high": 73, "critical": 99}
-"""``event.severity`` is a number in ECS; these are Kibana's default risk scores of each level."""
+"""In ECS, ``event.severity`` is a number. These are Kibana's default risk scores for each
+severity."""
 
 
 _EVENT_FIELDS: Final = ("category", "type", "action", "outcome")
-"""Fields below ``event`` that keep their values."""
+"""Fields below ``event`` that an alert copies from its event."""
 
 _FIELDS: Final = ManyLeaves(
     sorted(REASON_FIELDS | RELATED_FIELDS | {f"event.{name}" for name in _EVENT_FIELDS})
@@ -51,19 +52,19 @@ _FIELDS: Final = ManyLeaves(
 
 
 class Carried:
-    """What an alert carries over from its event. The alerts of an event share it.
+    """What an alert copies from its event. All alerts of an event share it.
 
     Attributes:
-        description: what happened, in a sentence.
-        event_fields: fields below ``event`` that keep their values.
-        entities: the things involved, and the values to pivot on.
+        description: what happened, in one sentence.
+        event_fields: the fields below ``event`` that are copied.
+        entities: the entities involved, and the values to pivot on.
     """
 
     def __init__(self, raw: bytes) -> None:
-        """Take the event's JSON text.
+        """Read the event's JSON text.
 
         Raises:
-            DecodeError: ``invalid_envelope``: it is no JSON object.
+            DecodeError: ``invalid_envelope``: it is not a JSON object.
         """
         self._raw = raw
         self._original: orjson.Fragment | None = None
@@ -79,7 +80,7 @@ class Carried:
 
     @property
     def original(self) -> orjson.Fragment:
-        """The event's JSON text, as a text."""
+        """The event's JSON text, encoded as a JSON string."""
         if self._original is None:
             self._original = orjson.Fragment(_dump(self._raw.decode()))
         return self._original
@@ -95,22 +96,23 @@ def build_alert(
     include_event: bool = True,
     clock_ms: int = 0,
 ) -> NewTerm:
-    """Return the alert for a term tuple that is new.
+    """Return the alert for a new term tuple.
 
     Args:
         observation: the sighting that is new.
         sighting: the verdict on it.
-        rule: the rule, for its description, threats, tags and references; without it (a worker
-            that does not have it) the alert says what the observation says.
-        created_ms: when the alert was raised (epoch milliseconds); given, so that a replay can
-            give the same.
-        ruleset_digest: digest of the rule set in force.
+        rule: the rule, for its description, threats, tags and references. Without it (on a worker
+            that does not have the rule), the alert contains only what the observation says.
+        created_ms: when the alert was raised (epoch milliseconds). It is a parameter so that a
+            replay can pass the same value.
+        ruleset_digest: the digest of the active rule set.
         include_event: whether ``event.original`` holds the event's JSON text.
-        clock_ms: what the event clock said.
+        clock_ms: the event clock at the time of the verdict, epoch milliseconds.
 
     Raises:
-        DecodeError: ``invalid_envelope``: the observation's event is no JSON object, or one too
-            deep to be written; no event that the match stage has read.
+        DecodeError: ``invalid_envelope``: the observation's event is not a JSON object, or is
+            nested too deeply to be written. This cannot happen with an event that the match stage
+            has read.
     """
     carried = Carried(bytes(observation.event))
     terms = _named_terms(observation.rule.fields, observation.terms)
@@ -145,8 +147,8 @@ def build_match_alert(
 ) -> NewTerm:
     """Return the alert for a match of a `query` rule: an observation without terms or history.
 
-    The arguments are those of `build_alert`, and what other alerts of the same event have worked
-    out already.
+    The arguments are those of `build_alert`. `carried` is what an earlier alert of the same event
+    has already computed, if there was one.
     """
     carried = carried or Carried(bytes(observation.event))
     document = _document(
@@ -172,13 +174,13 @@ def build_summary(
     sample_terms: Sequence[Sequence[Term]],
     created_ms: int,
 ) -> tuple[str, bytes]:
-    """Return (alert id, document) of the alert that closes a window over its quota.
+    """Return (alert id, document) of the summary of a window that exceeded its quota.
 
     Args:
         rule: the rule.
-        window_start_ms: start of the window, epoch milliseconds.
+        window_start_ms: the start of the window, epoch milliseconds.
         window_end_ms: its end.
-        total: alerts the rule raised in the window.
+        total: the number of alerts that the rule raised in the window.
         overflow: how many of them went to the overflow topic.
         sample_terms: the first tuples that went there.
         created_ms: when the summary was raised.
@@ -284,7 +286,7 @@ _REMEMBERED: Final = 4096
 
 
 def _rule_parts(ref: RuleRef, rule: Rule | None, category: str) -> dict[str, orjson.Fragment]:
-    """Return what the alerts of a rule have in common; it is made once."""
+    """Return what all alerts of a rule have in common, from a cache if possible."""
     known = _parts.get((ref, category))
     if known is None or known[0] is not rule:
         parts: dict[str, Any] = {"rule": _rule_fields(ref, rule, category)}
@@ -320,7 +322,7 @@ def _rule_fields(ref: RuleRef, rule: Rule | None, category: str) -> dict[str, An
 
 
 def _threat_fields(rule: Rule) -> dict[str, Any]:
-    """Return ``threat`` as ECS has it: parallel arrays over all the threats of the rule."""
+    """Return ``threat`` in the layout of ECS: parallel arrays over all threats of the rule."""
     if not rule.threat:
         return {}
     tactics: dict[str, tuple[str, str]] = {}
@@ -375,7 +377,7 @@ def _first_seen(observation: Observation, sighting: Sighting) -> dict[str, Any]:
 def _novelty(
     observation: Observation, sighting: Sighting, terms: Sequence[Mapping[str, Term]]
 ) -> str:
-    """Return what is new, and against what."""
+    """Return what is new, and how long it had not been seen."""
     shown = ", ".join(
         f"{term['field']} {_shown(term['value'])}" if "field" in term else _shown(term["value"])
         for term in terms
@@ -427,5 +429,5 @@ def _load(raw: bytes) -> dict[str, Any]:
         raise DecodeError("invalid_envelope", f"its event is no JSON: {error}") from error
     if type(loaded) is not dict:
         raise DecodeError("invalid_envelope", "its event is no JSON object")
-    # No text is longer than the JSON it stands in: most events need no second look.
+    # No string is longer than the JSON text that contains it, so most events need no check.
     return loaded if len(raw) <= MAX_CHARACTERS else bounded(loaded)

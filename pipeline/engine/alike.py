@@ -1,9 +1,10 @@
-"""What rules can depend on of an event, taken without decoding it.
+"""Extracts everything from an event that rules can depend on, without decoding the event.
 
-Events that read alike to all rules of a set get the same verdicts (`pipeline.engine.verdicts`). But
-many fields hold texts that few events share, and the rules ask little of them: that a program is
-none below `Program Files`. So the text of such a field is told apart, and what counts is what each
-part of the queries says of it that asks for this field alone.
+Events that are alike to all rules of a set get the same verdicts (`pipeline.engine.verdicts`). But
+many fields hold texts that few events share, and the rules test little about them: for example,
+that a program is not below `Program Files`. So the text of such a field is set *apart*. Instead of
+the text, what counts is its *class*: how the text answers each part of a query that reads only this
+field.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from firstseen_native import TextClasses as NativeTextClasses
 
 Spelled: TypeAlias = tuple[bytes, bytes]
-"""A value as hashes are made of it, and as it is sent."""
+"""A value in two encodings: as it is hashed, and as it is sent."""
 
 _TEXT_TYPES: Final = frozenset({"keyword", "wildcard", "constant_keyword"})
 """Types of fields whose values are texts, each at the field's own path."""
@@ -58,25 +59,26 @@ _OF_FEW_VALUES: Final = frozenset(
         "host.os.type",
     }
 )
-"""Fields that have few values in all events together, so that there is nothing to gain."""
+"""Fields with few distinct values across all events: setting them apart would gain nothing."""
 
 _MOST_PARTS: Final = 32
-"""A field that more parts of queries ask is not told apart: all would be asked of each text."""
+"""A field that is read by more parts of queries is not set apart, because each text would have to
+be tested against all of them."""
 
 _MOST_TESTS: Final = 256
-"""As `_MOST_PARTS`, for a field of which Python need not be asked for most texts."""
+"""Like `_MOST_PARTS`, for a field whose tests native code can answer for most texts."""
 
 _MOST_LOOK_UPS: Final = 512
-"""Look-ups and patterns of all those tests: they are tried one by one."""
+"""The maximum number of look-ups and patterns in all those tests: they are tried one by one."""
 
 
 class ApartTerm(NamedTuple):
-    """A term that is told apart.
+    """A term whose field is set apart.
 
     Attributes:
-        place: which term of the tuple.
-        text: which of the texts that are told apart.
-        way: in which of the ways the text is indexed, see `TextClasses`.
+        place: the position of the term in the tuple.
+        text: the number of its field among those that are set apart.
+        way: the number of the type that the text is indexed as, see `TextClasses`.
     """
 
     place: int
@@ -88,9 +90,9 @@ class Reader(NamedTuple):
     """How events are read.
 
     Attributes:
-        projection: takes of an event what rules can depend on.
-        classes: by field that is told apart, what says which texts are the same to all rules.
-        apart: by rule, its terms that are told apart.
+        projection: extracts from an event what rules can depend on.
+        classes: for each field that is set apart, the classes of its texts.
+        apart: for each rule id, the rule's terms that are set apart.
     """
 
     projection: Projection
@@ -99,18 +101,19 @@ class Reader(NamedTuple):
 
 
 class TextClasses:
-    """Says which texts of a field are the same to all rules.
+    """Assigns each text of a field to a class; all rules treat the texts of a class alike.
 
     Attributes:
-        absent: the class where there is no text; none of a text is like it.
-        ways: as given.
-        native: what says it without Python of most texts; None if that cannot be.
+        absent: the class of an event without a text, which no text belongs to.
+        ways: as passed in.
+        native: the native implementation, which knows the class of most texts; None if there cannot
+            be one.
 
     Args:
-        path: the field's.
-        parts: the parts of the queries that ask this field alone.
-        ways: the types as which a text is indexed.
-        tests: what those parts ask, if that is known.
+        path: the path of the field.
+        parts: the parts of the queries that read only this field.
+        ways: the types that a text is indexed as.
+        tests: what those parts test, if that is known.
     """
 
     def __init__(
@@ -129,7 +132,7 @@ class TextClasses:
         self.native = None if tests is None else _native_classes(tests, ways)
 
     def of(self, text: str) -> tuple[bytes, list[Spelled | None]]:
-        """Return the class of a text, all of one length, and the terms that it is indexed as."""
+        """Return the class of a text (always the same length) and the terms it is indexed as."""
         event: Event = {self._name: text}
         for name in self._above:
             event = {name: event}
@@ -155,21 +158,21 @@ def _native_classes(
 
 
 def spelled(term: Term) -> Spelled:
-    """Return a term as hashes are made of it, and as it is sent."""
+    """Return a term as it is hashed and as it is sent."""
     return canonical_term(term), encode_term(term)
 
 
 def native_reader(ruleset: RuleSet, limits: DecodeLimits, *, match_index: bool) -> Reader | None:
-    """Return what reads of events what the rules of a set can depend on.
+    """Return a reader that extracts from events what the rules of a set can depend on.
 
     Args:
         ruleset: the rules.
-        limits: what the decoder would refuse.
-        match_index: whether a rule's index patterns are asked.
+        limits: what the decoder refuses.
+        match_index: whether the rules' index patterns are applied.
 
     Returns:
-        None where that is not known: a rule reads more than known fields, or a time in a way of its
-        own. See `pipeline.rules.reads`.
+        None if it is not known what the rules depend on: a rule does not name the fields that it
+            reads, or reads its time in an unusual way. See `pipeline.rules.reads`.
 
     Raises:
         ModuleNotFoundError: `firstseen-native` is not installed.
@@ -184,7 +187,7 @@ def native_reader(ruleset: RuleSet, limits: DecodeLimits, *, match_index: bool) 
         fields |= paths
         if override and override != TIMESTAMP:
             unexpected.add(override)
-    # A path with no end of points would need a way of its own, and no field has one.
+    # A path with an empty part (``a..b``) would need special treatment, and no real field has one.
     if any(not all(path.split(".")) for path in fields | unexpected):
         return None
     others = {TIMESTAMP, EVENT_ID, *unexpected, *DATA_STREAM_FIELDS, *_OF_FEW_VALUES}
@@ -213,7 +216,7 @@ def native_reader(ruleset: RuleSet, limits: DecodeLimits, *, match_index: bool) 
 
 
 def _told_apart(rules: Sequence[CompiledRule], others: set[str]) -> dict[str, TextClasses]:
-    """Return the fields that are told apart: of which rules ask nothing but their texts."""
+    """Return the fields that are set apart: rules read nothing of them but their texts."""
     parts: defaultdict[str, list[tuple[Node, FieldTable]]] = defaultdict(list)
     terms: defaultdict[str, list[ValueType]] = defaultdict(list)
     entangled = set(others)
@@ -242,7 +245,7 @@ def _told_apart(rules: Sequence[CompiledRule], others: set[str]) -> dict[str, Te
 
 
 def _tests(parts: Sequence[tuple[Node, FieldTable]]) -> list[TextTest] | None:
-    """Return what parts ask of a text; None where that is not known, or takes long."""
+    """Return what parts of queries test about a text; None if that is unknown or too slow."""
     tests = [text_test(node, table) for node, table in parts]
     known = [test for test in tests if test is not None]
     if len(known) < len(tests) or sum(map(look_ups, known)) > _MOST_LOOK_UPS:

@@ -1,10 +1,10 @@
-"""Anchors: the needles that are looked for in many records at once.
+"""Anchors: the needles that are searched for in many records at once.
 
-Whatever matches a rule answers each clause of it, so to look for one clause of each rule is enough
-to find all that may match. Which one is best depends on the traffic: `"process"` as a value stands
-in no library event and in every process event. So samples of the traffic are counted, and the
-clauses that are answered least are looked for. No verdict depends on the choice: what holds an
-anchor is asked for all clauses.
+Whatever matches a rule satisfies each clause of the rule. So it is enough to search for one clause
+of each rule to find everything that may match. Which clause is best depends on the traffic:
+`"process"` as a value is in no library event, and in every process event. So needles are counted in
+samples of the traffic, and the clauses that are satisfied least often are chosen. No verdict
+depends on the choice, because whatever contains an anchor is then tested against all clauses.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from itertools import chain
 from pipeline.kql import Clause, Needle
 
 _EVENT_BYTES = 2048
-"""An event, for counting by the event; nothing depends on its being right."""
+"""The assumed size of an event, to express costs per event; nothing depends on its being
+accurate."""
 
 _PRICE_OF_KEY = 0.03
-"""A text that stands there as a key, in hits: it is found, and then found to be no value."""
+"""The cost, in hits, of a text that turns out to be a key: it is found, and then rejected."""
 
 _PRICE_OF_NEEDLE = 0.003
-"""One needle more, in hits an event: a search for fewer is faster."""
+"""The cost of each additional needle, in hits per event: searching for fewer is faster."""
 
 
 class NeedleCounts:
-    """How often each needle stood in sampled traffic, as a value and as a key."""
+    """How often each needle was found in sampled traffic, as a value and as a key."""
 
     def __init__(self) -> None:
         self.values: Counter[Needle] = Counter()
@@ -35,14 +36,14 @@ class NeedleCounts:
         self.bytes = 0
 
     def fade(self) -> None:
-        """Let what was counted so far count half: traffic changes."""
+        """Halve all counts, so that newer traffic counts more."""
         self.bytes //= 2
         for counter in (self.values, self.keys):
             for needle in counter:
                 counter[needle] //= 2
 
     def price(self, needles: Iterable[Needle]) -> float:
-        """Return what it costs to look for these needles, in hits an event."""
+        """Return the cost of searching for these needles, in hits per event."""
         events = max(self.bytes / _EVENT_BYTES, 1.0)
         return sum(
             _PRICE_OF_NEEDLE + (self.values[needle] + _PRICE_OF_KEY * self.keys[needle]) / events
@@ -53,11 +54,11 @@ class NeedleCounts:
 def choose_anchors(
     requirements: Iterable[tuple[Clause, ...]], counts: NeedleCounts
 ) -> frozenset[Needle]:
-    """Return needles that contain, for each rule, one of its clauses, at a low price.
+    """Return a cheap set of needles that includes all needles of one clause of each rule.
 
     Args:
-        requirements: the clauses of each rule, at least one, the most telling first.
-        counts: what stood in samples of the traffic.
+        requirements: the clauses of each rule: at least one, the most selective first.
+        counts: what was found in samples of the traffic.
     """
     rules = tuple(dict.fromkeys(requirements))
     prices = {clause: counts.price(clause) for clause in dict.fromkeys(chain.from_iterable(rules))}
@@ -70,7 +71,7 @@ def choose_anchors(
 def _shared(
     rules: Sequence[tuple[Clause, ...]], prices: Mapping[Clause, float]
 ) -> Iterator[Clause]:
-    """Yield clauses that are cheap by the rule, until each rule has one: a greedy cover."""
+    """Yield clauses that cost little per rule until each rule has one: a greedy cover."""
     asking: dict[Clause, set[int]] = {clause: set() for clause in prices}
     for rule, clauses in enumerate(rules):
         for clause in clauses:
@@ -85,7 +86,8 @@ def _shared(
         asking[clause] &= left
         if not asking[clause]:
             continue
-        # Fewer rules may be left for it by now, never more: it takes its new place, or is next.
+        # By now the clause may serve fewer rules than its price assumes, but never more. So it goes
+        # back into the queue at its new price, unless it is still the cheapest.
         price = prices[clause] / len(asking[clause])
         if queue and price > queue[0][0]:
             heappush(queue, (price, number))

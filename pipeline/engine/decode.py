@@ -2,12 +2,13 @@ r"""From the bytes of a record to its documents.
 
 A record holds one JSON object, as Elastic Agent and Beats write it. How Elastic Defend's own Kafka
 client frames a burst is not documented, so a JSON array of objects and newline-joined objects are
-read too, each document for itself: a bad one is told, and the good ones still count.
+read as well. Each of their documents is handled separately: a bad one is reported, and the good
+ones still count.
 
-`decode` never raises and never guesses: what JSON does not define (a key given twice, NaN, a number
-beyond the range of a double) is an error with a reason code. Two things are mended because real
-shippers write them: a lone surrogate escape (``\ud800``) becomes U+FFFD, and an integer beyond 64
-bits becomes the nearest double, as in every reader of Elasticsearch.
+`decode` never raises and never guesses: whatever JSON leaves undefined (a key given twice, NaN, a
+number beyond the range of a double) is an error with a reason code. Two things are repaired,
+because real shippers write them: a lone surrogate escape (``\ud800``) becomes U+FFFD, and an
+integer beyond 64 bits becomes the nearest double, as in every reader of Elasticsearch.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import orjson
 from pipeline.errors import DecodeError
 
 MAX_DEPTH: Final = 250
-"""The deepest nesting a limit may allow: orjson writes none of more than 254 levels."""
+"""The highest value of `DecodeLimits.max_depth`: orjson cannot write more than 254 levels."""
 
 
 _WHITESPACE: Final = " \t\r\n"
@@ -37,15 +38,15 @@ Text = TypeVar("Text", str, bytes)
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What a record may ask of us.
+    """Limits on the size and structure of a record.
 
     Attributes:
-        max_bytes: size of a record's value.
-        max_depth: nesting of objects and arrays in a document; 1 to `MAX_DEPTH`.
-        max_documents: documents in a record.
-        max_values: values in a document: keys and elements, at all levels. To read and fold one
-            takes about a microsecond, once for all rules that ask for its field, and free text
-            takes ten for each clause, so this bounds the time of a record.
+        max_bytes: the size of a record's value.
+        max_depth: the nesting of objects and arrays in a document; 1 to `MAX_DEPTH`.
+        max_documents: the number of documents in a record.
+        max_values: the number of values in a document: keys and elements, at all levels. Reading
+            and folding a value takes about a microsecond, once for all rules that read its field;
+            free text takes ten for each clause. So this limits the time that a record takes.
     """
 
     max_bytes: int = 1_048_576
@@ -63,7 +64,7 @@ class Document(msgspec.Struct, frozen=True):
 
     Attributes:
         event: the decoded object.
-        raw: its JSON text: as it came, or written anew when it held a lone surrogate.
+        raw: its JSON text: as it came, or rewritten if orjson refused it.
         index: its number in the record, from 0; bad documents are counted too.
     """
 
@@ -73,7 +74,7 @@ class Document(msgspec.Struct, frozen=True):
 
 
 class Decoded(msgspec.Struct, frozen=True):
-    """The documents of a record, and the first thing that was wrong with it, if any."""
+    """The documents of a record, and the first error in it, if any."""
 
     documents: tuple[Document, ...]
     error: DecodeError | None
@@ -82,8 +83,8 @@ class Decoded(msgspec.Struct, frozen=True):
 def decode(value: bytes | None, limits: DecodeLimits) -> Decoded:
     """Return the documents of a record's value.
 
-    The reasons of an error: ``null_value``, ``empty``, ``too_large``, ``invalid_utf8``,
-    ``invalid_json``, ``not_an_object``, ``too_deep``, ``too_many_values``, ``duplicate_key``,
+    The reasons of an error are ``null_value``, ``empty``, ``too_large``, ``invalid_utf8``,
+    ``invalid_json``, ``not_an_object``, ``too_deep``, ``too_many_values``, ``duplicate_key`` and
     ``too_many_documents``.
     """
     if value is None:
@@ -106,11 +107,11 @@ _LARGE: Final = 65_536
 
 
 def _parsed(parse: Callable[[Text], Any], text: Text) -> Any:
-    """Parse a JSON text, and raise what the parser does."""
+    """Parse a JSON text, without interruption by the garbage collector if the text is large."""
     if len(text) < _LARGE or not gc.isenabled():
         return parse(text)
-    # What is made of JSON has no cycles. Each few hundred of its objects, the collector would look
-    # for some, in all that the worker holds: that takes longer than the parser.
+    # Parsed JSON has no cycles. But after every few hundred new objects, the collector would search
+    # everything that the worker holds for some, which takes longer than the parsing.
     gc.disable()
     try:
         return parse(text)
@@ -119,7 +120,7 @@ def _parsed(parse: Callable[[Text], Any], text: Text) -> Any:
 
 
 def _decode_unusual(value: bytes, limits: DecodeLimits) -> Decoded:
-    """Decode arrays, and what orjson refuses: errors, joined documents, lone surrogates."""
+    """Decode arrays and what orjson refuses: errors, joined documents, lone surrogates."""
     if not value.strip():
         return Decoded((), DecodeError("empty", "the record's value is empty"))
     if value.lstrip(_WHITESPACE.encode()).startswith(b"["):
@@ -141,7 +142,7 @@ def _is_closed(line: bytes) -> bool:
 
 
 def _decode_array(value: bytes, limits: DecodeLimits) -> Decoded:
-    if _text_depth(value) > MAX_DEPTH + 1:  # else each document is judged for itself
+    if _text_depth(value) > MAX_DEPTH + 1:  # otherwise each document is checked on its own
         return Decoded((), _too_deep(limits.max_depth))
     try:
         text = value.decode()
@@ -151,7 +152,7 @@ def _decode_array(value: bytes, limits: DecodeLimits) -> Decoded:
 
 
 def _collect(texts: Iterator[bytes | DecodeError], limits: DecodeLimits) -> Decoded:
-    """Decode document by document; keep the good ones and the first error."""
+    """Decode each document; keep the good ones and the first error."""
     documents = []
     first_error: DecodeError | None = None
     for index, text in enumerate(texts):
@@ -173,8 +174,8 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def _array_texts(text: str) -> Iterator[bytes | DecodeError]:
-    """Yield the text of each element of a JSON array, then an error if the array breaks off."""
-    end = _skip(text, 0) + 1  # behind the bracket
+    """Yield the text of each element of a JSON array, then an error if the array is malformed."""
+    end = _skip(text, 0) + 1  # after the bracket
     end = _skip(text, end)
     if text[end : end + 1] == "]":
         end += 1
@@ -208,7 +209,7 @@ def _document(raw: bytes, index: int, limits: DecodeLimits) -> Document:
     """Decode one JSON text that should be an object.
 
     Raises:
-        DecodeError: it is not.
+        DecodeError: it is not an object, or not acceptable.
     """
     try:
         event = _parsed(orjson.loads, raw)
@@ -218,16 +219,16 @@ def _document(raw: bytes, index: int, limits: DecodeLimits) -> Document:
 
 
 def _checked(event: Any, raw: bytes, index: int, limits: DecodeLimits) -> Document:
-    """Return the document of a decoded text, once it is known to say one thing."""
+    """Return the document for a decoded value, having made sure that its text is unambiguous."""
     if type(event) is not dict:
         raise DecodeError("not_an_object", f"the document is {_json_type(event)}")
     if _is_plain(event, raw, limits):
         return Document(event, raw, index)
     keys = _count_keys(event, limits)
-    # Each key is followed by a colon. If as many quote-colon pairs stand in the text as there are
-    # keys left after decoding, and no key has whitespace before its colon, then none was given
-    # twice: a repeated key leaves a pair too many. An escaped quote before a colon, inside a
-    # value, looks like one; the colons outside of texts decide then.
+    # Each key is followed by a colon. If the text contains as many quote-colon pairs as there are
+    # keys after decoding, and no key has whitespace before its colon, then no key was given twice:
+    # a repeated key would leave one pair too many. An escaped quote before a colon, inside of a
+    # value, looks like such a pair; then the colons outside of strings decide.
     if raw.count(b'":') != keys or _SPACED_COLON.search(raw):
         pairs = _STRING_TEXT.sub(b"", raw).count(b":")
         if pairs > limits.max_values:
@@ -238,10 +239,10 @@ def _checked(event: Any, raw: bytes, index: int, limits: DecodeLimits) -> Docume
 
 
 def _is_plain(event: dict[str, Any], raw: bytes, limits: DecodeLimits) -> bool:
-    """Whether a text can say one thing only and exceeds no limit: True for most, in little time.
+    """Whether a text is unambiguous and within the limits: a fast check that most texts pass.
 
-    No key is given twice in what an encoder would write for the event. A value takes two bytes at
-    least, and each level has a bracket that opens it.
+    If an encoder would write exactly this text for the event, no key is given twice. A value takes
+    at least two bytes, and each level has an opening bracket.
     """
     return (
         len(raw) <= 2 * limits.max_values
@@ -255,7 +256,7 @@ _SPACED_COLON = re.compile(rb'"[ \t\r\n]+:')
 
 
 def _mended(raw: bytes, index: int, limits: DecodeLimits) -> Document:
-    """Decode a text that orjson refuses: it holds lone surrogates, or it is an error."""
+    """Decode a text that orjson refuses: it contains lone surrogates, or it is an error."""
     event = _exact(raw, limits)
     if type(event) is not dict:
         raise DecodeError("not_an_object", f"the document is {_json_type(event)}")
@@ -264,7 +265,7 @@ def _mended(raw: bytes, index: int, limits: DecodeLimits) -> Document:
 
 
 def _exact(raw: bytes, limits: DecodeLimits) -> Any:
-    """Decode slowly and exactly.
+    """Decode slowly and strictly.
 
     Raises:
         DecodeError: ``too_deep``, ``invalid_utf8``, ``invalid_json`` or ``duplicate_key``.
@@ -280,14 +281,15 @@ def _exact(raw: bytes, limits: DecodeLimits) -> Any:
         raise _invalid(error) from error
 
 
-# An unclosed string runs to the end: a pattern that failed there would try again at each quote.
+# An unclosed string extends to the end of the text. A pattern that failed there would try again at
+# each quote.
 _STRING_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS: Final = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
 
 
 def _text_depth(raw: bytes) -> int:
-    """Return how deep brackets nest in a JSON text, without recursion."""
+    """Return how deeply brackets nest in a JSON text, without recursion."""
     return max(accumulate(map(_STEPS.__getitem__, _brackets(raw)), initial=0))
 
 
@@ -297,7 +299,7 @@ def _brackets(raw: bytes) -> bytes:
 
 
 def _count_keys(event: dict[str, Any], limits: DecodeLimits) -> int:
-    """Return how many keys an object has at all levels.
+    """Return the number of keys in an object, at all levels.
 
     Raises:
         DecodeError: ``too_deep`` or ``too_many_values``.
@@ -343,7 +345,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _mend(value: Any) -> Any:
     if isinstance(value, str):
         return _well_formed(value)
-    if isinstance(value, list):  # objects in it are mended already
+    if isinstance(value, list):  # objects in it have been repaired already
         return [_mend(item) for item in value]
     return value
 
@@ -381,7 +383,7 @@ def _constant(text: str) -> NoReturn:
 
 
 _splitter = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_constant)
-"""Finds where a value ends. What the value means is decided afterwards."""
+"""Finds where a value ends. Its content is decoded later."""
 
 _scanner = json.JSONDecoder(
     object_pairs_hook=_pairs,

@@ -1,4 +1,4 @@
-"""Lengths of time in words."""
+"""Durations as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _UNITS = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, 
 
 
 def duration_text(length_ms: int, *, short: bool = False) -> str:
-    """Return a length in the largest unit that divides it: ``14 days``, or ``14d``."""
+    """Return a duration in the largest unit that divides it: ``14 days``, or ``14d`` if `short`."""
     for unit_ms, name in _UNITS:
         number, rest = divmod(length_ms, unit_ms)
         if number and not rest:

@@ -1,4 +1,4 @@
-"""What an alert takes over from its event: the things involved, and the values to pivot on."""
+"""What an alert copies from its event: the entities involved, and the values to pivot on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ENTITIES: Final = frozenset(
         "user_agent",
     }
 )
-"""ECS field sets that are copied whole."""
+"""ECS field sets that are copied as a whole."""
 
 _RELATED: Final = {
     "hosts": ("host.name", "host.hostname", "host.id"),
@@ -47,15 +47,16 @@ _RELATED: Final = {
 }
 
 RELATED_FIELDS: Final = frozenset(path for paths in _RELATED.values() for path in paths)
-"""The fields that `related` asks for."""
+"""The fields that `related` reads."""
 
 MAX_CHARACTERS: Final = 8_191
-"""Longer texts are cut in an alert, except in ``event.original``. Lucene takes no term of more than
-32,766 bytes, and a character has four at most: Elasticsearch would refuse the whole alert."""
+"""Longer texts are truncated in an alert, except in ``event.original``. Lucene accepts no term of
+more than 32,766 bytes, and a character has up to four: Elasticsearch would refuse the whole
+alert."""
 
 
 def bounded(value: Any) -> Any:
-    """Return a JSON value in which no text is longer than `MAX_CHARACTERS`."""
+    """Return a JSON value with all texts truncated to `MAX_CHARACTERS`."""
     if isinstance(value, str):
         return value[:MAX_CHARACTERS]
     if isinstance(value, list):
@@ -66,18 +67,18 @@ def bounded(value: Any) -> Any:
 
 
 def entities(event: Event) -> dict[str, Any]:
-    """Return the event's field sets about things involved, in the order the event has them.
+    """Return the event's field sets about the entities involved, in the order of the event.
 
-    A dotted key (``host.name``) stays one.
+    A dotted key (``host.name``) stays dotted.
     """
     return {key: value for key, value in event.items() if key.split(".", 1)[0] in ENTITIES}
 
 
 def related(event: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    """Return ECS ``related``: every host, user, address and hash of the event, each once.
+    """Return ECS ``related``: all hosts, users, addresses and hashes of the event, without repeats.
 
     Args:
-        event: its values by their fields.
+        event: the event's values, by field.
     """
     found: dict[str, list[Any]] = {}
     for name, paths in _RELATED.items():

@@ -1,16 +1,17 @@
-"""The event clock: how far the time of the events has come in one partition of the observations."""
+"""The event clock: how far event time has advanced in one partition of the observations topic."""
 
 from __future__ import annotations
 
 
 class EventClock:
-    """Stands at the latest effective time seen, and never goes back.
+    """A clock that stands at the latest effective time seen, and never goes back.
 
-    Sightings of all hosts meet in a partition, since its keys are hashes. So the clock stands near
-    the present while events come live and near their past while old ones are read, whatever the
-    clock of a single host says: one that is ahead counts with its arrival plus `state.max_future`
-    at most, and one that is behind does not move it. It is not kept: after a start it comes to its
-    place with the first sightings, and with the rows that are read.
+    The keys of a partition are hashes, so it holds sightings of all hosts. The clock is therefore
+    close to the present while live events arrive, and close to the events' past while old ones are
+    read, whatever the clock of a single host says. A host whose clock is ahead advances it at most
+    to the event's arrival plus `state.max_future`; one whose clock is behind does not move it. The
+    event clock is not persisted: after a restart, the first sightings and the rows that are read
+    set it again.
 
     Attributes:
         latest_ms: epoch milliseconds; None before the first sighting or row.
@@ -20,10 +21,10 @@ class EventClock:
         self.latest_ms: int | None = None
 
     def seen(self, time_ms: int) -> None:
-        """Note the effective time of a sighting."""
+        """Advance the clock to the effective time of a sighting, if that is later."""
         if self.latest_ms is None or time_ms > self.latest_ms:
             self.latest_ms = time_ms
 
     def ahead_of(self, time_ms: int) -> int:
-        """Return by how many milliseconds the clock is ahead of a time; 0 if it is not."""
+        """Return how many milliseconds the clock is ahead of a time; 0 if it is not."""
         return 0 if self.latest_ms is None else max(0, self.latest_ms - time_ms)

@@ -1,50 +1,58 @@
-"""First seen: the state that remembers term tuples and decides new or known.
+"""First seen: the state that remembers term tuples and decides whether one is new or known.
 
-The verdict is `pipeline.rules.history.is_new`: a tuple is new iff it is unknown or was last seen
-before the history that ends with this sighting. What this module adds is that the verdict survives
-crashes.
+The verdict itself is `pipeline.rules.history.is_new`: a tuple is new if and only if it is unknown,
+or was last seen before the history that ends with this sighting. This module makes the verdict
+survive crashes.
 
-Why a replay repeats itself
----------------------------
-Observations of one key arrive in one order, that of their partition, and each key has one row. The
-driver keeps two promises:
+Why a replay gives the same verdicts
+------------------------------------
+All observations of a key are in one partition, so they arrive in a fixed order. Each key has one
+row. The driver keeps two promises:
 
-* an offset is committed only after the outputs of every observation before it, and the changelog
-  records of the rows they wrote, were acknowledged;
-* `committed` as given to `FirstSeen.observe` never exceeds an offset that is truly committed.
+* It commits an offset only after the outputs of every observation before it, and the changelog
+  records of the rows that those observations wrote, have been acknowledged.
+* The `committed` that it passes to `FirstSeen.observe` never exceeds an offset that really is
+  committed.
 
-A crash may then leave the row at any point between the last commit and the crash: the changelog
-may have lost its tail, a local copy of the table may be ahead of it. Processing starts again at the
-committed offset. For an observation at offset ``o``:
+After a crash, a row may therefore be in any state between the last commit and the crash: the
+changelog may have lost its tail, and a local copy of the table may be ahead of the changelog.
+Processing starts again at the committed offset. For an observation at offset ``o`` there are two
+cases:
 
-* ``row.offset < o`` (or no row): the row holds exactly what the observations of this key before
-  ``o`` made of it, because rows are written in that order and each write replaces the whole row.
-  The verdict is the one of the first time, if there was one.
-* ``o <= row.offset``: the row already contains this sighting. Its verdict cannot be computed again,
-  as the row has moved on, so it is read: a sighting judged new left a *stamp* ``(o, previous)`` in
-  the row, and every write carries the stamps along until they are below `committed`. No stamp means
-  it was judged known. Either way the row stays as it is, and is put once more, since the changelog
-  record of the first time may be the one that was lost.
+* ``row.offset < o``, or no row: the row holds exactly what the observations of this key before
+  ``o`` made of it, because rows are written in that order and each write replaces the whole row. So
+  the verdict is the same as the first time, if there was a first time.
+* ``o <= row.offset``: the row already includes this sighting. The row has moved on, so the verdict
+  cannot be computed again; it is read from the row instead. A sighting that was judged new left a
+  *stamp* ``(o, previous)`` in the row, and every later write carries the stamps along until they
+  are below `committed`. If there is no stamp, the sighting was judged known. Either way the row
+  keeps its content, except for stamps that have become committed, and is written once more, because
+  the first changelog record may be the one that was lost.
 
-A stamp that is dropped is below an offset that is committed, so its observation is never read
-again: nobody asks for it. Hence each sighting that is new in the order of the log is told at least
-once, always with the same previous time and therefore byte for byte the same alert, and no other
-sighting is ever told. Stamps cost one pair for each new verdict of the last commit interval.
+A stamp that has been dropped is below a committed offset, so its observation is never read again
+and nobody needs the stamp. It follows that each sighting that is new in the order of the log raises
+an alert at least once. Every repetition has the same previous time, and is therefore the same
+alert, byte for byte. No other sighting ever raises an alert. The stamps cost one pair for each
+"new" verdict of the last commit interval.
+
+The argument is about tuples that have a row. A tuple for which its rule has no room (see `Entries`)
+gets none: each of its sightings is new. A replay judges such a sighting afresh, and there may be
+room by then; if a later sighting of the tuple has got a row in the meantime, the replay finds the
+earlier one known.
 
 Learning and forgetting
 -----------------------
-`Learn` and `Forget` come through the same topic, so they have a place in the order of observations
-and follow the same rule: applied once, at their offset, and only written again by a replay. A
-tuple that is forgotten keeps its row for a while with a count of 0: *not there* for later
-observations, but with the stamps that a replay of earlier ones may ask for. The sweep removes it
-once its offset is committed. A whole history is forgotten by one mark, see
-`pipeline.engine.forgotten`.
+`Learn` and `Forget` come through the same topic. They have a place in the order of the observations
+and follow the same rule: they are applied once, at their offset, and a replay only writes the row
+again. A forgotten tuple keeps its row for a while, with a count of 0. Later observations treat it
+as absent, but a replay of earlier ones still finds its stamps. The sweep removes the row once its
+offset is committed. A whole history is forgotten by a single mark: see `pipeline.engine.forgotten`.
 
-A history that is *held* (`pipeline.engine.held`) learns from the retained log: its observations
-touch no row, so they are no part of the argument above.
+A *held* history (`pipeline.engine.held`) is learning from the retained log. Its observations touch
+no row, so the argument above does not concern them.
 
-The offsets must go on: whoever empties or re-creates the observations topic has to empty this table
-with it, else the new low offsets look like replays.
+Offsets must never start over. Whoever empties or re-creates the observations topic has to empty
+this table as well; otherwise the new, low offsets look like replays.
 """
 
 from __future__ import annotations
@@ -66,26 +74,27 @@ from pipeline.types import Term
 
 ROW_FORMAT = 1
 TERM_CHARACTERS = 8192
-"""A row keeps this much of a text term. For people only: the key is a hash of the whole."""
+"""How many characters of a text term a row keeps. They are for people to read: the key is a hash of
+the whole term."""
 
 
 class Row(msgspec.Struct, array_like=True, frozen=True):
     """The state of one tuple in one history. Times are epoch milliseconds.
 
-    New fields are appended with a default; any other change raises `ROW_FORMAT`.
+    New fields are appended, with a default. Any other change increments `ROW_FORMAT`.
 
     Attributes:
-        format: `ROW_FORMAT` of the writer.
-        rule_id: the rule the history belongs to.
-        terms: the tuple; long texts are cut.
-        first_ms: earliest effective time since the tuple was last judged new.
-        last_ms: latest effective time ever.
-        count: sightings since the tuple was last judged new; 0 for a tuple that is forgotten.
-        offset: offset of the last record applied.
-        stamps: (offset, previous last_ms or None) of each sighting judged new and not known to be
-            committed.
-        window_ms: length of the history, so that a row can be judged stale without its rule.
-        behind_ms: how far `last_ms` was behind the event clock at the last sighting. It decides no
+        format: the `ROW_FORMAT` of the writer.
+        rule_id: the rule that the history belongs to.
+        terms: the tuple; long texts are truncated.
+        first_ms: the earliest effective time since the tuple was last judged new.
+        last_ms: the latest effective time ever.
+        count: the number of sightings since the tuple was last judged new; 0 for a forgotten tuple.
+        offset: the offset of the last record applied.
+        stamps: (offset, previous last_ms or None) of each sighting that was judged new and is not
+            known to be committed.
+        window_ms: the length of the history, so that the row can expire without its rule at hand.
+        behind_ms: how far `last_ms` was behind the event clock at the last sighting. It affects no
             verdict, only how long the row is kept: see `pipeline.engine.sweep`.
     """
 
@@ -102,7 +111,7 @@ class Row(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def kept_from_ms(self) -> int:
-        """What the event clock said when the tuple was last seen, or `last_ms` if that is later."""
+        """The event clock when the tuple was last seen, or `last_ms` if that is later."""
         return self.last_ms + self.behind_ms
 
 
@@ -110,16 +119,17 @@ class Sighting(msgspec.Struct, frozen=True, gc=False):
     """The verdict on one observation. Times are epoch milliseconds.
 
     Attributes:
-        new: the tuple is new: an alert is due.
-        repeated: this observation was applied before; the verdict is the one of that time.
-        previous_ms: when a new tuple was last seen before, None if never; None for a known one.
-        first_ms: earliest time since the tuple was last judged new.
-        last_ms: latest time, this sighting included.
-        count: sightings since the tuple was last judged new, this one included.
-        remembered: False for a new tuple that was not written down, because its rule has as many
-            rows as it may have: its next sighting is new again.
-        held: not judged and not written down, because its history is held; the other values say
-            nothing then.
+        new: whether the tuple is new, so that an alert is due.
+        repeated: whether this observation was applied before; the verdict is the one given then.
+        previous_ms: when a new tuple was last seen before; None if it never was, and for a known
+            tuple.
+        first_ms: the earliest time since the tuple was last judged new.
+        last_ms: the latest time, including this sighting.
+        count: the number of sightings since the tuple was last judged new, including this one.
+        remembered: False for a new tuple that was not stored because its rule already has as many
+            rows as it may have. Its next sighting is new again.
+        held: whether the observation was neither judged nor stored because its history is held. The
+            other values then mean nothing.
     """
 
     new: bool
@@ -137,7 +147,7 @@ _decoder = msgspec.msgpack.Decoder(Row)
 
 
 def encode_row(row: Row) -> bytes:
-    """Return the bytes of a row, as in the table and its changelog."""
+    """Return the bytes of a row, as stored in the table and its changelog."""
     return _encoder.encode(row)
 
 
@@ -145,7 +155,7 @@ def decode_row(value: bytes) -> Row:
     """Read a row.
 
     Raises:
-        StateError: the bytes are no row, or one of a newer firstseen.
+        StateError: the bytes are not a row, or were written by a newer version of firstseen.
     """
     try:
         row = _decoder.decode(value)
@@ -160,7 +170,7 @@ def decode_row(value: bytes) -> Row:
 
 
 def rows(table: Table) -> Iterator[tuple[bytes, Row]]:
-    """Yield (key, row) for each tuple in a table, passing over a driver's own entries.
+    """Yield (key, row) for each tuple in a table, skipping entries that are not rows.
 
     Raises:
         StateError: see `decode_row`.
@@ -171,7 +181,7 @@ def rows(table: Table) -> Iterator[tuple[bytes, Row]]:
 
 
 class FirstSeen:
-    """Decides new or known, on a table keyed by `Observation.key`.
+    """Decides whether tuples are new or known, on a table keyed by `Observation.key`.
 
     Attributes:
         forgotten: the histories that were forgotten as a whole.
@@ -180,9 +190,9 @@ class FirstSeen:
 
     Args:
         table: the rows.
-        entries: counts the rows of each rule and bounds them; None for no bound. A new tuple of a
-            rule that is full is told and not remembered: what is known stays known, and no first
-            sighting is missed.
+        entries: counts and limits the rows of each rule; None for no limit. A new tuple of a rule
+            that has reached its limit raises an alert but is not remembered. So known tuples stay
+            known, and no first sighting is missed.
     """
 
     def __init__(self, table: Table, entries: Entries | None = None) -> None:
@@ -200,9 +210,9 @@ class FirstSeen:
         Args:
             observation: the sighting.
             offset: the observation's offset in its partition.
-            committed: an offset up to which (exclusive) this partition is known to be committed;
-                0 is always safe.
-            key: the observation's own, where it has been worked out.
+            committed: an offset up to which (exclusive) this partition is known to be committed; 0
+                is always safe.
+            key: the observation's key, if the caller has it already.
 
         Raises:
             StateError: the tuple's row cannot be read.
@@ -247,11 +257,11 @@ class FirstSeen:
         )
 
     def set_apart(self, offset: int) -> set[bytes]:
-        """Return the histories whose sightings, from an offset on, may be held or forgotten."""
+        """Return the histories that may have held or forgotten sightings at or after an offset."""
         return self.held.held_after(offset) | self.forgotten.histories()
 
     def learn(self, learned: Learn, offset: int, committed: int) -> bool:
-        """Count a tuple as seen, as it was elsewhere; doing it again changes nothing.
+        """Record that a tuple was seen elsewhere; doing so again changes nothing.
 
         Returns:
             False if there was no room for it, see `Entries`.
@@ -287,7 +297,7 @@ class FirstSeen:
         return True
 
     def forget(self, forgotten: Forget, offset: int, committed: int) -> None:
-        """Count a tuple, or a whole history, as never seen.
+        """Treat a tuple, or a whole history, as never seen.
 
         Raises:
             StateError: the tuple's row cannot be read.
@@ -306,18 +316,18 @@ class FirstSeen:
         self._table.put(key, encode_row(row))
 
     def hold(self, hold: Hold, offset: int, committed: int) -> None:
-        """Count no sighting of a history from here on, until `release`."""
+        """Ignore the sightings of a history from this offset on, until `release`."""
         self.held.hold(hold.rule_id, bytes.fromhex(hold.history), offset, committed)
 
     def release(self, release: Release, offset: int) -> None:
-        """Count the sightings of a held history again."""
+        """Judge the sightings of a held history again, from this offset on."""
         self.held.release(bytes.fromhex(release.history), offset)
 
     def _is_forgotten(self, key: bytes, row: Row) -> bool:
         return row.count == 0 or row.offset < self.forgotten.before(key)
 
     def _meet(self, key: bytes, observation: Observation, offset: int) -> Sighting:
-        """Answer for a tuple without a row: it is new, and remembered if there is room."""
+        """Return the verdict on a tuple without a row: new, and remembered if there is room."""
         if not self._entries.has_room(observation.rule.id):
             return _new(observation, None, repeated=False, remembered=False)
         self._entries.added(key, observation.rule.id)
@@ -331,7 +341,7 @@ class FirstSeen:
         previous_ms: int | None,
         stamps: tuple[tuple[int, int | None], ...],
     ) -> Sighting:
-        """Start the tuple's row, or start it again: this sighting is new."""
+        """Create or restart the tuple's row: this sighting is new."""
         row = Row(
             format=ROW_FORMAT,
             rule_id=observation.rule.id,
@@ -350,7 +360,7 @@ class FirstSeen:
     def _repeat(
         self, key: bytes, row: Row, observation: Observation, offset: int, committed: int
     ) -> Sighting:
-        """Answer for an observation that the row already contains."""
+        """Return the verdict on an observation that the row already includes."""
         stamps = _uncommitted(row.stamps, committed)
         self._table.put(key, encode_row(msgspec.structs.replace(row, stamps=stamps)))
         for stamped, previous_ms in row.stamps:
@@ -378,7 +388,7 @@ def _new(
     repeated: bool,
     remembered: bool = True,
 ) -> Sighting:
-    """Return the verdict *new*, the same at each replay whatever the row says by then."""
+    """Return the verdict *new*: the same at each replay, whatever the row says by then."""
     return Sighting(
         new=True,
         repeated=repeated,
@@ -407,7 +417,7 @@ def _learned(learned: Learn, offset: int, stamps: tuple[tuple[int, int | None], 
 def _uncommitted(
     stamps: tuple[tuple[int, int | None], ...], committed: int
 ) -> tuple[tuple[int, int | None], ...]:
-    if not stamps or stamps[0][0] >= committed:  # stamps are in order of their offsets
+    if not stamps or stamps[0][0] >= committed:  # stamps are ordered by offset
         return stamps
     return tuple(stamp for stamp in stamps if stamp[0] >= committed)
 

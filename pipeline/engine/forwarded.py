@@ -12,45 +12,49 @@ from pipeline.record import Position
 
 
 class Forwarded(Protocol):
-    """What was forwarded lately."""
+    """A memory of the sightings that were forwarded lately."""
 
     def covers(self, seen: Seen) -> bool:
-        """Return whether a sighting is covered by one forwarded before."""
+        """Return whether an earlier forwarded sighting makes it unnecessary to forward this one."""
 
     def remember(self, seen: Seen) -> None:
-        """Note that a sighting is forwarded."""
+        """Record that a sighting is being forwarded."""
 
     def clear(self) -> None:
-        """Forget everything, because what was forwarded may not have been handled."""
+        """Forget everything, because what was forwarded may not have been processed."""
 
     def __len__(self) -> int: ...
 
 
 class ForwardedCache:
-    """A bounded memory of observation keys and the latest effective time forwarded for each.
+    """A bounded memory of observation keys, with the latest effective time forwarded for each.
 
-    A broad rule may match millions of events with the same few terms. Once a sighting at time T
-    is on its way, one at ``t <= T + granularity`` can be left out: the term is known at T, so it
-    is not new at t, and the last seen time falls behind by the granularity at most. That holds only
+    A broad rule may match millions of events with the same few terms. Once a sighting at time T is
+    on its way, one at ``t <= T + granularity`` can be left out. The term is known at T, so it is
+    not new at t, and its last-seen time falls behind by the granularity at most. This holds only
     for histories longer than the granularity.
 
-    One that came within the granularity, that is: a host whose clock was set back, or stands still,
-    would be covered for as long as it takes to catch up, and its rows would leave the state, or
-    a term that was forgotten on request would not be told, while it goes on being seen.
+    An entry covers only events that are read within the granularity after its own. Otherwise a host
+    whose clock was set back, or stands still, would be covered until its clock has caught up. In
+    the meantime its rows would leave the state although their terms are still being seen, and a
+    term that was forgotten on request would raise no alert.
 
-    A record may be left out at once, and committed before what it relies on is acknowledged: that
-    will be read again, here or by another worker, should it be lost on its way. But then it must
-    be forwarded again, whoever reads it. So it is not covered by itself, nor by what follows it in
-    its partition; and where partitions may have been lost, or are to be read again, nothing is
-    covered by what was forwarded before (`clear`). Else two records of two partitions could rely on
-    one another, each in the worker that has lost the other one.
+    A record that was left out may be committed before the observation it relies on has been
+    acknowledged. If that observation is lost on its way, its event is read again, by this worker or
+    another, and whoever reads it must forward it again. Two rules ensure this:
 
-    It is a cache: forgetting an entry, or all of them in a crash, costs one more observation and
-    nothing else.
+    * An event is covered neither by itself nor by an event after it in its partition.
+    * When partitions may have been lost, or are about to be read again, nothing is covered by what
+      was forwarded before (`clear`). Otherwise two records in two partitions could rely on each
+      other, each in the worker that has lost the other's partition.
+
+    This is only a cache: losing one entry, or all of them in a crash, costs nothing but another
+    observation.
 
     Args:
-        max_entries: keys kept; the one not used for longest goes first.
-        granularity_ms: how far behind last seen may fall, and how long an entry covers others.
+        max_entries: how many keys are kept; the least recently used goes first.
+        granularity_ms: how far last-seen times may fall behind, and how long an entry covers
+            others.
     """
 
     def __init__(self, max_entries: int = 100_000, granularity_ms: int = 60_000) -> None:
@@ -98,9 +102,9 @@ class _Entry(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         latest_ms: the latest effective time forwarded.
-        read_ms: when its event was read last.
-        position: where the event stands that was forwarded last.
-        index: the number of that event's document.
+        read_ms: when the last forwarded event was read.
+        position: the position of the last forwarded event.
+        index: the number of that event's document in its record.
     """
 
     latest_ms: int
@@ -109,7 +113,7 @@ class _Entry(msgspec.Struct, frozen=True, gc=False):
     index: int
 
     def may_be_read_again_after(self, other: Position, index: int) -> bool:
-        """Whether the event that was forwarded is this one, or follows it in its partition."""
+        """Whether the forwarded event is this one, or comes after it in the same partition."""
         own = self.position
         return (
             own.partition == other.partition
@@ -119,10 +123,10 @@ class _Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class NativeForwardedCache:
-    """The same by `firstseen-native`, which has to be installed, as `ForwardedCache`.
+    """A `ForwardedCache` implemented by `firstseen-native`, which has to be installed.
 
     Attributes:
-        cache: for other code that is not Python.
+        cache: the native object, for other native code.
     """
 
     def __init__(self, max_entries: int = 100_000, granularity_ms: int = 60_000) -> None:
@@ -147,6 +151,6 @@ class NativeForwardedCache:
 
 
 def _place(match: RuleMatch) -> tuple[str, int, int, int]:
-    """Return where a match stands: topic, partition, offset, number of the document."""
+    """Return the position of a match: topic, partition, offset and document number."""
     position = match.record.position
     return position.topic, position.partition, position.offset, match.document.index

@@ -1,8 +1,8 @@
-"""Names that stay the same when a record is processed again: term keys and alert ids.
+"""Identifiers that stay the same when a record is processed again: term keys and alert ids.
 
-All of them are hashes of canonical JSON: compact, keys sorted, ASCII only. ASCII, because then no
-reader's idea of Unicode can change a hash, and a lone surrogate has a spelling too. The types stay
-apart: ``1``, ``"1"`` and ``true`` are three terms.
+All of them are hashes of canonical JSON: compact, with sorted keys, ASCII only. ASCII, because then
+no reader's idea of Unicode can change a hash, and even a lone surrogate has an encoding. Types are
+distinct: ``1``, ``"1"`` and ``true`` are three terms.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ from pipeline.record import Position
 from pipeline.types import Term
 
 ALERT_ID_LENGTH = 40
-"""Hexadecimal digits of an alert id: 160 bits."""
+"""Hexadecimal digits in an alert id: 160 bits."""
 
 HISTORY_BYTES = 8
 KEY_BYTES = 24
-"""Length of a first seen key: the history id's 8 bytes, then 16 bytes of the tuple's hash."""
+"""The length of a first-seen key: the 8 bytes of the history id, then 16 bytes of the tuple's
+hash."""
 
 _LONGEST_EVENT_ID: Final = 512
 _LONG_TERM: Final = 10_000
 
-# Made once: `json.dumps` would make one for each call, which takes longer than its work.
+# Created once: `json.dumps` would create an encoder per call, which takes longer than encoding.
 _encoder = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), sort_keys=True)
 
 
 def portable(term: Term) -> Term:
-    """Return a term that JSON readers agree on: an integer beyond 64 bits becomes a double."""
+    """Return a term that all JSON readers agree on: an integer beyond 64 bits becomes a double."""
     if type(term) is int and not -(2**63) <= term < 2**64:
         return float(term)
     return term
 
 
 def portable_terms(terms: tuple[Term, ...]) -> tuple[Term, ...]:
-    """Return the terms of a tuple as `portable` does."""
+    """Return a tuple with `portable` applied to each term."""
     for term in terms:
         if type(term) is int:
             return tuple(map(portable, terms))
@@ -48,12 +49,12 @@ def portable_terms(terms: tuple[Term, ...]) -> tuple[Term, ...]:
 
 
 def canonical_json(value: Any) -> bytes:
-    """Return the one spelling of a JSON value that hashes are made of."""
+    """Return the canonical encoding of a JSON value, which hashes are computed from."""
     return _encoder.encode(value).encode()
 
 
 def _canonical_terms(terms: Sequence[Term]) -> bytes:
-    """Return the canonical JSON of a tuple; a long term of many tuples is spelled once."""
+    """Return the canonical JSON of a tuple; a long term shared by many tuples is encoded once."""
     if _are_plain(terms):
         return orjson.dumps(terms)
     if not any(map(_is_long, terms)):
@@ -69,9 +70,9 @@ def canonical_term(term: Term) -> bytes:
 
 
 def _are_plain(terms: Sequence[Term]) -> bool:
-    """Whether all are texts of which a faster encoder writes canonical JSON.
+    """Whether all terms are strings for which orjson, which is faster, writes canonical JSON.
 
-    It spells some numbers otherwise, and characters outside of ASCII and DEL.
+    It writes some numbers differently, and DEL and characters outside of ASCII.
     """
     for term in terms:
         if type(term) is not str or not term.isascii() or "\x7f" in term:
@@ -91,8 +92,8 @@ def _canonical_text(text: str) -> bytes:
 def term_key(history: str, terms: Sequence[Term]) -> bytes:
     """Return the 24-byte key of a term tuple in a history.
 
-    It is the Kafka key of an observation and the key of its row: the same tuple of the same
-    history meets its row wherever its event came in, and a history is one range of keys.
+    It is both the Kafka key of an observation and the key of its row. So a tuple of a history finds
+    its row whichever way its event came in, and the rows of a history are one range of keys.
 
     Args:
         history: the history id, 16 hexadecimal digits.
@@ -103,11 +104,12 @@ def term_key(history: str, terms: Sequence[Term]) -> bytes:
 
 
 def event_identity(event_id: str | None, position: Position, index: int) -> str:
-    """Return what tells this event from all others.
+    """Return what identifies an event among all others.
 
-    ``event.id`` where the event has one: then a record that a shipper sent twice is one event. A
-    very long one is hashed, since it goes into each observation and alert beside the event. Else
-    the place it was read from, with the document's number when it is not the record's first.
+    This is ``event.id`` if the event has one, so that a record that a shipper sent twice is one
+    event. A very long id is hashed, because it goes into each observation and alert besides the
+    event. Otherwise it is the position that the event was read from, with the document's number
+    unless it is the first of its record.
     """
     if event_id:
         return named_identity(event_id)
@@ -116,7 +118,7 @@ def event_identity(event_id: str | None, position: Position, index: int) -> str:
 
 
 def named_identity(event_id: str) -> str:
-    """Return what `event_identity` does of an event with an ``event.id``."""
+    """Return the `event_identity` of an event with this ``event.id``."""
     if len(event_id) > _LONGEST_EVENT_ID:
         return f"sha256:{hashlib.sha256(canonical_json(event_id)).hexdigest()}"
     return event_id
@@ -125,23 +127,23 @@ def named_identity(event_id: str) -> str:
 def alert_id(rule_id: str, rule_version: int, terms: Sequence[Term], identity: str) -> str:
     """Return the id of the alert that a rule raises for a tuple because of an event.
 
-    Kibana hashes the index, the document id, the rule and the tuple in the same spirit. A new
-    version of the rule gives new ids.
+    A new version of the rule gives new ids. Kibana does much the same: it hashes the index, the
+    document id, the rule and the tuple.
     """
     if _are_plain(terms) and _are_plain((rule_id, identity)):
         return _hashed(orjson.dumps([rule_id, rule_version, terms, identity]))
-    # The same text, but for the time that it takes to spell a long term for each tuple.
+    # The same text as above, but a long term is not encoded again for each tuple.
     opening = alert_id_opening(rule_id, rule_version)
     return _hashed(b"%b%b,%b]" % (opening, _canonical_terms(terms), canonical_json(identity)))
 
 
 def alert_id_opening(rule_id: str, rule_version: int) -> bytes:
-    """Return how what the ids of a rule's alerts are made of begins, up to the tuple."""
+    """Return the beginning of the text that a rule's alert ids are hashes of, up to the tuple."""
     return canonical_json([rule_id, rule_version])[:-1] + b","
 
 
 def summary_id(rule_id: str, window_start_ms: int) -> str:
-    """Return the id of the summary alert that closes a rule's window."""
+    """Return the id of the summary alert of a rule's window."""
     return _hashed(canonical_json([rule_id, window_start_ms, "summary"]))
 
 

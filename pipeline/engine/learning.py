@@ -1,20 +1,23 @@
-"""Learning: a new history tells nothing until it has watched for a while.
+"""Learning: a new history raises no alerts until it has watched for a while.
 
-Where the input retains too little to learn from, the first days of a rule are all new terms. With
-a learning period they go to the overflow topic, marked, and do not count against the quota.
+Where the input retains too little to learn from, everything that a rule sees in its first days is
+new. With a learning period, these new terms go to the overflow topic, marked as such, and do not
+count against the quota.
 
-The period begins with the first new term of a history to reach the quota (observations of several
-partitions meet there in no fixed order) and is measured by the event clock of the partition that
-found it (`pipeline.engine.event_clock`), so a backlog counts for the time it spans, and a host
-whose clock is years behind begins no period that is over at once. It is over, for good, with the
-first new term at which that clock has come to its end: what comes after that one is told, also if
-it comes late and is dated within the period. Without a period the first new term of a history is
-the one with which learning is over.
+* The period begins with the first new term of a history that reaches the quota. (Observations of
+  several partitions meet there in no fixed order.)
+* It is measured by the event clock of the partition that found the term
+  (`pipeline.engine.event_clock`). So a backlog counts for the time it spans, and a host whose clock
+  is years behind does not begin a period that is over at once.
+* It ends, for good, with the first new term at which that clock has reached the end of the period.
+  Everything after that term raises alerts, even if it is late and dated within the period.
+* Without a learning period, learning ends with the first new term of a history.
 
-Both are in a row of the quota's table, a *start row*: all new terms of a rule pass through one
-partition of it, however many workers run and whichever restarts. It is written ahead of the other
-rows of its candidate, and says with which offset learning was over, not only that it was: a
-candidate before that offset whose own row a crash took is learned again, as the first time.
+Beginning and end are kept in a *start row* in the quota's table. All new terms of a rule pass
+through one partition of that table, however many workers run and whichever of them restarts. The
+start row is written before the other rows of its candidate. It records the offset at which learning
+ended, not just that it ended. So if a crash has lost the id row of a candidate before that offset,
+the candidate is decided as learning again, as it was the first time.
 """
 
 from __future__ import annotations
@@ -39,11 +42,11 @@ _encoder = msgspec.json.Encoder()
 
 @dataclass(frozen=True, slots=True)
 class LearningPeriods:
-    """How long each rule learns, milliseconds.
+    """How long each rule learns, in milliseconds.
 
     Attributes:
-        default_ms: a rule that is not named.
-        by_rule: rules that are, by id.
+        default_ms: for rules that are not listed.
+        by_rule: the rules that are listed, by id.
     """
 
     default_ms: int = 0
@@ -60,7 +63,7 @@ def start_key(history: str) -> bytes:
 
 
 class Learning:
-    """Says of each new term whether its history learns, and notes where it began and ended.
+    """Decides for each new term whether its history is learning, and stores the beginning and end.
 
     Args:
         table: the partition's state.
@@ -72,12 +75,12 @@ class Learning:
         self._periods = periods
 
     def until(self, new_term: NewTerm, offset: int, *, told: bool) -> int | None:
-        """Return when a candidate's history begins to tell (epoch milliseconds); None if it does.
+        """Return when a candidate's history stops learning (epoch milliseconds); None if it has.
 
         Args:
             new_term: the candidate.
             offset: its offset.
-            told: whether it was decided before, and told.
+            told: whether it was decided before, and not as learning.
 
         Raises:
             StateError: a row cannot be read.
@@ -99,13 +102,13 @@ class Learning:
 
 
 def mark_learning(alert: bytes, until_ms: int) -> bytes:
-    """Return the alert document with ``detection.learning``; all other bytes mean what they did.
+    """Return the alert document with ``detection.learning`` added and all else unchanged.
+
+    A ``detection`` that is not an object, which firstseen never writes, is replaced.
 
     Args:
-        alert: JSON text of an alert.
-        until_ms: when its history begins to tell, epoch milliseconds.
-
-    A ``detection`` that is no object, which firstseen does not write, is replaced.
+        alert: the JSON text of an alert.
+        until_ms: when its history stops learning, epoch milliseconds.
     """
     document: dict[str, Any] = dict(_document.decode(alert))
     detection: dict[str, Any] = {}

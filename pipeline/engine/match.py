@@ -1,9 +1,10 @@
-"""Match: from one record to the observations and alerts its events give rise to.
+"""Match: turns one record into the observations and alerts that its events cause.
 
-Stateless, synchronous and total: whatever the bytes are, the answer is one `Outcome`. This is the
-stage that sees the flood, so it does the cheap things first: search the raw bytes for the texts
-that the rules cannot do without, decode only what has one, judge only by the rules whose index
-patterns take the event in. Records that match nothing share two constant outcomes.
+It is stateless, synchronous and total: whatever the bytes are, the result is one `Outcome`. This
+stage sees the full flood of events, so it does the cheap things first. It searches the raw bytes
+for the texts that the rules cannot match without, decodes only records that contain one, and judges
+them only by the rules whose index patterns include the event. Records that match nothing share two
+constant outcomes.
 """
 
 from __future__ import annotations
@@ -38,60 +39,60 @@ from pipeline.rules.timestamp import MAX_MS, EffectiveTime, effective_time, is_u
 from pipeline.types import Term
 
 MAX_TUPLES: Final = 10_000
-"""Term tuples taken from one event; the rules that match it share them evenly, and each may take at
-least one. What exceeds a rule's share is a `RuleFailure`."""
+"""The maximum number of term tuples taken from one event. The rules that match the event share them
+evenly, and each may take at least one. What exceeds a rule's share is a `RuleFailure`."""
 
 MAX_COPIED_BYTES: Final = 64 << 20
-"""Each observation carries its event. So much may all observations of one event weigh: an event of
-1 MiB is taken for 64 tuples, one of 6 KiB for `MAX_TUPLES`. Without this limit one record of arrays
-could write gigabytes."""
+"""The maximum size of all observations of one event together. Each observation carries its event,
+so this is 64 tuples for an event of 1 MiB, and `MAX_TUPLES` for one of 6 KiB. Without this limit,
+one record full of arrays could write gigabytes."""
 
 BUDGET_NS: Final = 40_000_000
-"""What the rules may take for one record, by count (`pipeline.kql.memo`), before it becomes a dead
-letter. Rules of a usual size take a thousandth of it for the largest record."""
+"""What the rules may spend on one record, in estimated nanoseconds (`pipeline.kql.memo`), before it
+becomes a dead letter. Rules of ordinary size take a thousandth of this for the largest record."""
 
 _RESERVE_NS: Final = 100_000
-"""When that is used up, so much is there for each further rule by itself: one that takes no longer
-still judges the record, whatever the others would take."""
+"""Once the budget is used up, each further rule may spend this much. So a rule that needs no more
+than that still judges the record, however much the others would take."""
 _RESERVES: Final = 100
-"""Rules that get a reserve."""
+"""The number of rules that get a reserve."""
 
 _MATCH_NS: Final = 4_000
-"""What it takes to look at a match."""
+"""The estimated cost of handling a match."""
 _OBSERVATION_NS: Final = 3_000
-"""What it takes to make an observation of a match."""
+"""The estimated cost of making an observation of a match."""
 _ALERT_NS: Final = 100_000
-"""What it takes to make an alert of a `query` rule."""
+"""The estimated cost of making an alert of a `query` rule."""
 _COPIED_NS: Final = 0.1
-"""What each byte of the event takes that an observation or alert carries."""
+"""The estimated cost of each byte of the event that an observation or alert carries."""
 
 _CARRIED: Final = object()
-"""What the alerts of an event share is called in its memo."""
+"""The key, in an event's memo, of what the alerts of the event share."""
 
 RECORD_TIME: Final = "record"
-"""What an alert names as the source of its event's time where the record had to tell it."""
+"""The ``event_time_source`` of an alert whose time had to be taken from the record."""
 
 
 class Disposition(StrEnum):
-    """How a record ended."""
+    """What became of a record."""
 
     SKIPPED = "skipped"
     NO_MATCH = "no_match"
     MATCHED = "matched"
     DEAD_LETTER = "dead_letter"
 
-    # Enum's own is a function of Python, and these are counted for each record.
+    # Enum's own __hash__ is a Python function, and these are counted for each record.
     __hash__ = str.__hash__
 
 
 class RuleFailure(msgspec.Struct, frozen=True, gc=False):
-    """A rule that could not give its full answer on one event; other rules went on.
+    """A rule that could not fully judge an event; the other rules were not affected.
 
     Attributes:
         rule_id: the rule.
-        code: ``evaluation`` (it raised) or ``too_many_tuples``.
-        message: what happened, without content of the event: it is logged.
-        index: number of the document in the record.
+        code: ``evaluation`` (it raised an exception) or ``too_many_tuples``.
+        message: what happened, without content of the event, because it is logged.
+        index: the number of the document in the record.
     """
 
     rule_id: str
@@ -101,21 +102,23 @@ class RuleFailure(msgspec.Struct, frozen=True, gc=False):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """The one result of one record.
+    """The result of processing one record.
 
     Attributes:
-        disposition: how it ended. A dead letter may have sightings all the same: of its other
+        disposition: what became of it. Even a dead letter may have sightings: those of its other
             documents, or of other rules.
         seen: sightings by `new_terms` rules, to be judged by first seen.
         new_terms: alerts of `query` rules, which go straight to the quota.
         matches: (rule id, document number) for each match.
-        error: why it is a dead letter; the first reason, if there are several.
+        error: why it is a dead letter; the first reason if there are several.
         failures: rules that failed on one of its events.
-        documents: events it held. 1 for a record that was skipped unread.
-        future_capped: matches whose event time was too far in the future and was capped.
-        untimed: for each match whose event has no usable time of its own, the reason (of
-            `pipeline.errors.TimestampError`); the record's time counted.
-        without_tuple: matches of `new_terms` rules whose event lacks a value in a field.
+        documents: the number of events in it; 1 for a record that was skipped unread.
+        future_capped: the number of matches whose event time was too far in the future and was
+            capped.
+        untimed: for each match that had to use the record's time because the event has no usable
+            time of its own, the reason (see `pipeline.errors.TimestampError`).
+        without_tuple: the number of matches of `new_terms` rules whose event lacks a value in one
+            of the fields.
     """
 
     disposition: Disposition
@@ -131,7 +134,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def observations(self) -> tuple[Observation, ...]:
-        """What was seen, spelled out."""
+        """The observations of all sightings."""
         return tuple(each.observation() for each in self.seen)
 
 
@@ -141,7 +144,7 @@ NO_MATCH: Final = Outcome(Disposition.NO_MATCH)
 
 @dataclass(frozen=True, slots=True)
 class _Runnable:
-    """A rule with what is the same for all its matches."""
+    """A rule, with values that are the same for all its matches."""
 
     compiled: CompiledRule
     ref: RuleRef
@@ -155,7 +158,7 @@ class _Runnable:
 
 @dataclass(slots=True)
 class _Findings:
-    """What gathers while a record's events are judged."""
+    """The results that accumulate while a record's events are judged."""
 
     seen: list[Seen] = field(default_factory=list)
     new_terms: list[NewTerm] = field(default_factory=list)
@@ -192,13 +195,13 @@ class _Findings:
         return not (self.matches or self.failures or self.error)
 
     def allow(self) -> None:
-        """Let a rule spend what is left, or its reserve once the budget is used up."""
+        """If the budget is used up, let the next rule spend its reserve."""
         if self.exhausted and self.budget.left < _RESERVE_NS:
             self.budget.left = _RESERVE_NS if self.reserves else 0
             self.reserves -= bool(self.reserves)
 
     def failed(self, rule_id: str, index: int, error: Exception) -> None:
-        """Note what went wrong with one rule and document; others go on."""
+        """Record an error of one rule on one document; the other rules go on."""
         match error:
             case TooCostlyError():
                 self.exhausted = True
@@ -207,14 +210,14 @@ class _Findings:
             case RecordError():
                 self.error = self.error or error
             case _:
-                # A matcher is total and cannot raise anything else; should one do so all the same,
-                # it must take down neither the worker nor the other rules, and it must be seen: the
-                # driver counts and logs each failure.
+                # A matcher is total and cannot raise anything else. If one does so all the same, it
+                # must not stop the worker or the other rules, and it must be noticed: the driver
+                # counts and logs each failure.
                 self.failures.append(RuleFailure(rule_id, "evaluation", _raised(error), index))
 
 
 def _raised(error: Exception) -> str:
-    """Name an error and where it was raised; its own text may quote the event."""
+    """Name an error and where it was raised; its own message may quote the event."""
     *_, (frame, line) = traceback.walk_tb(error.__traceback__)
     code = frame.f_code
     return f"{type(error).__name__} in {code.co_name}, {Path(code.co_filename).name}:{line}"
@@ -225,9 +228,9 @@ class _Matched(msgspec.Struct):
 
     Attributes:
         document: the event.
-        record: where it is from.
-        memo: what is known of it.
-        share: the part of its tuples that each rule may take.
+        record: the record it is from.
+        memo: what has been computed about it.
+        share: the number of rules that match it and have to share its tuples.
     """
 
     document: Document
@@ -241,11 +244,11 @@ class MatchStage:
 
     Args:
         ruleset: the rules.
-        limits: what a record may ask of the decoder.
-        max_future_ms: how far after its arrival an event may be dated; a later time counts as
+        limits: the limits of the decoder.
+        max_future_ms: how far after its arrival an event may be dated. A later time is capped at
             that limit, so that one wrong clock cannot make a term known for years.
         prefilter: the search on raw bytes; None to decode every record.
-        match_index: whether a rule's index patterns are asked.
+        match_index: whether the rules' index patterns are applied.
         include_event: whether alerts of `query` rules carry the original event.
     """
 
@@ -266,28 +269,29 @@ class MatchStage:
         self._include_event = include_event
         self._digest = ruleset.digest
         self._rules = RuleIndex((_Runnable.of(each), each) for each in ruleset.runnable)
-        for patterns in {each.patterns for each in ruleset.runnable}:  # mostly one for all rules
+        for patterns in {each.patterns for each in ruleset.runnable}:  # usually one for all rules
             patterns.prepare()
 
     def process(self, record: Record) -> Outcome:
-        """Return what becomes of a record. Never raises."""
+        """Return the outcome for a record. Never raises."""
         value = record.value
-        # A value without any literal is not read at all, be it empty or no JSON: nothing in it can
-        # match, and a whole batch of such values is passed over without parsing its records.
+        # A value that contains none of the literals is not read at all, even if it is empty or not
+        # JSON. Nothing in it can match, and a whole batch of such values is skipped without parsing
+        # its records.
         if self._prefilter is not None and not self._prefilter.may_match(value or b""):
             return SKIPPED
         decoded = decode(value, self._limits)
         findings = _Findings(error=decoded.error)
         for document in decoded.documents:
             if findings.exhausted and not findings.reserves:
-                break  # it is a dead letter, whole: the rest is not lost
+                break  # the whole record becomes a dead letter, so the rest is not lost
             self._judge(document, record, findings)
         if findings.nothing and len(decoded.documents) == 1:
             return NO_MATCH
         return findings.outcome(len(decoded.documents))
 
     def _judge(self, document: Document, record: Record, findings: _Findings) -> None:
-        """Judge one event by each rule it concerns."""
+        """Judge one event by each rule that may match it."""
         memo = Memo(findings.budget)
         matched = []
         for rule in self._concerned(document, memo):
@@ -297,7 +301,7 @@ class MatchStage:
                 if rule.compiled.matcher(document.event, memo):
                     findings.matches.append((rule.ref.id, document.index))
                     matched.append(rule)
-            except Exception as error:  # noqa: BLE001  (one rule takes down nothing else)
+            except Exception as error:  # noqa: BLE001  (one rule must not affect the others)
                 findings.failed(rule.ref.id, document.index, error)
         if not matched:
             return
@@ -311,7 +315,7 @@ class MatchStage:
                 findings.failed(rule.ref.id, document.index, error)
 
     def _concerned(self, document: Document, memo: Memo) -> Sequence[_Runnable]:
-        """Return the rules that may match an event: by its index, and by a few of its values."""
+        """Return the rules that may match an event, given its index and a few of its values."""
         index = index_of(document.event) if self._match_index else None
         return self._rules.candidates(document.event, index, memo)
 
@@ -320,7 +324,7 @@ class MatchStage:
 
         Raises:
             TimestampError: neither the event nor its record has a usable time.
-            TooCostlyError: they would take too long.
+            TooCostlyError: the result would take too long to make.
         """
         findings.budget.spend(_MATCH_NS)
         rule = matched.compiled.rule
@@ -340,7 +344,7 @@ class MatchStage:
             capped=capped,
         )
         if rule.type is RuleType.QUERY:
-            # The event stands in it as a text, and in parts.
+            # The alert contains the event twice: as a text, and in parts.
             findings.budget.spend(_ALERT_NS + 2 * _COPIED_NS * len(judged.document.raw))
             findings.new_terms.append(self._alert(matched, match.observation(()), judged))
             return
@@ -349,11 +353,14 @@ class MatchStage:
         )
 
     def _time(self, rule: Rule, judged: _Matched, findings: _Findings) -> EffectiveTime:
-        """Return an event's effective time: its own, else its record's.
+        """Return an event's effective time: its own, otherwise its record's.
 
-        A sighting whose date is about right is worth more than none: a shipper that spells dates
-        in a way of its own must not blind a rule. The record's time is its timestamp, be it what
-        the producer claims, else the moment it was read.
+        A sighting with an approximate date is better than none: a shipper that writes dates in its
+        own way must not blind a rule. The record's time is its timestamp, even if that is only the
+        producer's claim, otherwise the moment it was read.
+
+        Raises:
+            TimestampError: neither is usable.
         """
         try:
             return effective_time(
@@ -376,7 +383,7 @@ class MatchStage:
         judged: _Matched,
         findings: _Findings,
     ) -> None:
-        """Add the tuples of a match: the cartesian product of what its fields hold."""
+        """Add the tuples of a match: the cartesian product of the values of its fields."""
         if not values:
             findings.without_tuple += 1
             return

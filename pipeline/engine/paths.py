@@ -1,8 +1,9 @@
-"""Reading a field of an event however the event spells it.
+"""Reads a field of an event, however the event spells it.
 
-A field is a dotted path. An event may nest objects, use dotted keys, put arrays and arrays of
-objects anywhere and mix all of it: as in Elasticsearch, all the values at a path are one bag. The
-compiled matchers read with types; this is for the few fields that the engine itself needs.
+A field is a dotted path. An event may nest objects, use dotted keys, have arrays and arrays of
+objects anywhere, and mix all of these: as in Elasticsearch, all values at a path form one bag. The
+compiled matchers read fields by type; this module is for the few fields that the engine itself
+needs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pipeline.types import Event
 
 
 def leaves(event: Event, path: str) -> list[Any]:
-    """Return the values at a path; null is none, nor is an object."""
+    """Return the values at a path; null and objects do not count as values."""
     found = scalar_reader(path)(as_dict(event))
     if found is None:
         return []
@@ -23,16 +24,16 @@ def leaves(event: Event, path: str) -> list[Any]:
 
 
 def text(event: Event, path: str) -> str | None:
-    """Return the one text at a path, or None when there is none, another type or several."""
+    """Return the text at a path; None if there is no value, another type or several values."""
     value = scalar_reader(path)(as_dict(event))
     return value if type(value) is str else None
 
 
 class ManyLeaves:
-    """Reads many fields of an event in one pass over it.
+    """Reads many fields of an event in one pass.
 
-    Nearly all events nest their objects and hold scalars, and arrays of them, in these. Any other
-    is read field by field.
+    Nearly all events consist of nested objects that hold scalars and arrays of scalars. Any other
+    event is read field by field.
 
     Args:
         paths: the fields.
@@ -49,7 +50,7 @@ class ManyLeaves:
             steps[last] = steps.get(last, _Step({}))._replace(path=path)
 
     def read(self, event: Event) -> Mapping[str, list[Any]]:
-        """Return the `leaves` at each of the fields that has some."""
+        """Return the `leaves` of each field that has any."""
         found: dict[str, list[Any]] = {}
         if _gather(as_dict(event), self._root, found):
             return found
@@ -57,7 +58,7 @@ class ManyLeaves:
 
 
 class _Step(NamedTuple):
-    """A key on the way to fields.
+    """A key on the path to one or more fields.
 
     Attributes:
         below: the next keys.
@@ -69,7 +70,7 @@ class _Step(NamedTuple):
 
 
 def _gather(here: Event, steps: Mapping[str, _Step], found: dict[str, list[Any]]) -> bool:
-    """Gather what stands at fields; False if that may not be all of it."""
+    """Collect the values of fields; return False if there may be more of them."""
     for key, value in here.items():
         step = steps.get(key)
         if step is None:

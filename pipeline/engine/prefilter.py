@@ -1,14 +1,18 @@
-r"""The search on raw bytes that spares decoding: no rule's needles, no match.
+r"""The search on raw bytes that avoids decoding: without a rule's needles there is no match.
 
-Each rule's query demands that certain texts stand in the event (`pipeline.kql.needles`). They are
-looked for in two steps. Many records at once are searched for the `anchors`, a few needles of which
-at least one stands in everything that matches. What holds one is searched for all needles, and has
-to answer all clauses of some rule. The first is the search of `text_search`, the second one pass of
-Hyperscan over the record, whether there is one rule or hundreds
-(docs/adr/0006-filter-below-faust.md and 0010-many-rules.md have the figures).
+Each rule's query requires certain texts in the event (`pipeline.kql.needles`). The search for them
+has two steps:
 
-Escapes that spell a character of a needle otherwise are looked for too, and undone where they stand
-(`pipeline.engine.spelling`): a record is told from one that matches by what it means.
+1. Many records at once are searched for the `anchors`: a few needles, at least one of which is in
+   everything that matches. This is the search of `text_search`.
+2. Whatever contains an anchor is searched for all needles, and has to satisfy all clauses of some
+   rule. This is one pass of Hyperscan over the record, whether there is one rule or hundreds.
+
+The figures are in docs/adr/0006-filter-below-faust.md and 0010-many-rules.md.
+
+The search also looks for escapes that spell a character of a needle differently, and decodes them
+where it finds any (`pipeline.engine.spelling`). So it does not matter how a record spells its
+texts, only what they mean.
 """
 
 from __future__ import annotations
@@ -33,40 +37,41 @@ from pipeline.kql.literal_search import literal_database
 from pipeline.rules.ruleset import RuleSet
 
 _MIN_COMMON: Final = 12
-"""Texts that begin alike for so many bytes are searched by what they have in common."""
+"""Texts that share a beginning of at least this many bytes are searched for by that beginning."""
 
 _OPEN: Final = 8
-"""A spelling so long is searched without its last quote: nearly all strings end alike."""
+"""A needle spelled with more bytes than this is searched for without its closing quote, since
+nearly all strings end alike."""
 
 _SAMPLE_BYTES: Final = 256 << 10
 _FIRST_PAUSE_BYTES: Final = 1 << 20
 _LONGEST_PAUSE_BYTES: Final = 256 << 20
-"""Samples are taken at the start, then after pauses that double from the first to the longest."""
+"""A sample is taken at the start, then after pauses that double from the first to the longest."""
 
 _WINDOW_BYTES: Final = 1 << 20
-"""So much is searched at once: what may be found in it takes forty times as much."""
+"""How much is searched at once: the positions found may take forty times as much memory."""
 
 _WORTH_IT: Final = 0.02
-"""Other anchors are taken if that saves so many hits an event."""
+"""The anchors are replaced if that saves at least this many hits per event."""
 
 _REMEMBERED: Final = 4096
-"""Combinations of answered clauses whose verdict is remembered."""
+"""How many combinations of satisfied clauses have their verdict cached."""
 
 
 class Prefilter:
-    """A search for the needles of many rules. Not for two threads at once.
+    """A search for the needles of many rules. Not thread-safe.
 
     Attributes:
-        enabled: whether it can tell anything; if not, `may_match` is always true.
-        anchors: what many records are searched for; they follow what the traffic holds.
-        unselective: ids of the rules without a clause, each of which disables the search.
+        enabled: whether it can rule out anything; if not, `may_match` is always True.
+        anchors: the needles that many records are searched for; they adapt to the traffic.
+        unselective: the ids of rules without a clause; any such rule disables the search.
     """
 
     def __init__(self, requirements: Mapping[str, tuple[Clause, ...]]) -> None:
         """Prepare the search.
 
         Args:
-            requirements: by the id of each rule, its clauses (`required_clauses`).
+            requirements: the clauses of each rule (`required_clauses`), by rule id.
         """
         self.unselective = tuple(rule for rule, clauses in requirements.items() if not clauses)
         self.enabled = bool(requirements) and not self.unselective
@@ -85,7 +90,7 @@ class Prefilter:
 
     @classmethod
     def from_ruleset(cls, ruleset: RuleSet) -> Prefilter:
-        """Return the search for the rules of a set that are run."""
+        """Return the search for the runnable rules of a set."""
         return cls({each.rule.rule_id: each.clauses for each in ruleset.runnable})
 
     def may_match(self, data: Data) -> bool:
@@ -96,15 +101,15 @@ class Prefilter:
         return any(search.finds(data) for search in self._anchored) and self.answers(data)
 
     def answers(self, data: Data) -> bool:
-        """Return what `may_match` does, sooner where one of the `positions` lies in `data`."""
+        """Return the same as `may_match`, but faster if one of the `positions` is in `data`."""
         return not self.enabled or self._clauses.answered(data)
 
     def positions(self, data: Data) -> list[int]:
-        """Return where in `data` something stands that makes `may_match` true, or might.
+        """Return the positions in `data` that may make `may_match` true.
 
-        They come in any order. Each is that of the last byte of a needle or of the beginning of an
-        escape, or of what follows. Where none lies in an event's text, no rule can match it. A
-        search that is not `enabled` has no positions to tell, so do not ask it.
+        They come in any order. Each is the position of the last byte of a needle, of the beginning
+        of an escape, or of what follows. If an event's text contains none of them, no rule can
+        match it. A search that is not `enabled` has no positions; do not call this then.
         """
         if not self.enabled:
             return []
@@ -118,26 +123,26 @@ class Prefilter:
 
     @property
     def texts(self) -> tuple[bytes, ...]:
-        """Texts whose case counts, one of which ends at each of the `positions`; see there.
+        """Case-sensitive texts, one of which ends at each of the `positions`.
 
-        Empty if they are searched without regard to case, or not chosen yet.
+        Empty if the search is case-insensitive, or if the texts have not been chosen yet.
         """
         return self._texts
 
     @property
     def unwatched_bytes(self) -> int:
-        """How many bytes may be searched for `texts` elsewhere until `positions` has to see some.
+        """How many bytes may be searched for `texts` elsewhere before `positions` has to see some.
 
-        The texts are chosen by samples of the traffic.
+        The texts are chosen from samples of the traffic.
         """
         return self._until_sample
 
     def searched(self, size: int) -> None:
-        """Note that so many bytes were searched for `texts` elsewhere."""
+        """Record that this many bytes were searched for `texts` elsewhere."""
         self._until_sample -= size
 
     def _positions_by_window(self, data: Data) -> list[int]:
-        """Return positions, some of them twice, in little more memory than they take themselves."""
+        """Return the positions, some of them twice, with little memory beyond the result."""
         overlap = max(search.longest for search in self._anchored) - 1
         view, size = memoryview(data), _WINDOW_BYTES
         return [
@@ -148,7 +153,7 @@ class Prefilter:
         ]
 
     def _watch(self, data: Data) -> None:
-        """Count a sample of the traffic from time to time, and choose the anchors by it."""
+        """Take a sample of the traffic from time to time, to choose the anchors by."""
         self._until_sample -= len(data)
         if self._until_sample <= 0:
             self._sample(data)
@@ -165,7 +170,7 @@ class Prefilter:
             self._counts.fade()
 
     def _review(self) -> None:
-        """Choose the anchors anew; keep the present ones if they are nearly as good."""
+        """Choose the anchors again, but keep the present ones if they are nearly as good."""
         best, price = choose_anchors(self._requirements, self._counts), self._counts.price
         if not self._anchored or price(self.anchors) > price(best) + _WORTH_IT:
             self.anchors = best
@@ -177,10 +182,10 @@ class Prefilter:
 
 
 class _Clauses:
-    """The clauses of all rules, and the search that tells which of them a record answers.
+    """The clauses of all rules, and the search for those that a record satisfies.
 
     Attributes:
-        marks: what has to be searched besides needles, as `literal_database` takes it.
+        marks: what has to be searched for besides needles, in the form `literal_database` takes.
     """
 
     def __init__(self, requirements: Iterable[tuple[Clause, ...]]) -> None:
@@ -193,7 +198,8 @@ class _Clauses:
             for needle in clause:
                 bits[needle] = bits.get(needle, 0) | bit
         self._needles = tuple(bits)
-        # By number of a text in the database: what it answers, and whether a key may look like it.
+        # By number of a text in the database: the clauses it satisfies, and whether a key may look
+        # like it.
         self._bits = tuple(bits.values())
         self._ends = tuple(needle.ends for needle in bits)
         self._needs = {sum(bit_of[clause] for clause in set(clauses)) for clauses in requirements}
@@ -205,7 +211,7 @@ class _Clauses:
         self._marked = False
 
     def answered(self, data: Data) -> bool:
-        """Whether `data` answers all clauses of some rule."""
+        """Whether `data` satisfies all clauses of some rule."""
         answers = self._search(data)
         if self._marked:
             answers = self._search(plain(data))
@@ -242,9 +248,9 @@ class _Clauses:
 
 
 def _anchor_texts(anchors: Iterable[Needle], counts: NeedleCounts) -> Iterator[tuple[bytes, bool]]:
-    """Yield what to search to find these needles, each with whether its case does not count.
+    """Yield the texts to search for to find these needles, each with whether to ignore its case.
 
-    Texts that are no needle may be found as well: what is found is searched again.
+    The texts may also be found where there is no needle: whatever is found is searched again.
     """
     anchors = sorted(anchors)
     for caseless in (False, True):
@@ -261,14 +267,14 @@ def _anchor_texts(anchors: Iterable[Needle], counts: NeedleCounts) -> Iterator[t
 
 
 def _marks(needles: Iterable[Needle]) -> Iterator[tuple[bytes, bool]]:
-    """Yield the texts that tell of another spelling of these needles."""
+    """Yield the texts that indicate a different spelling of these needles."""
     yield ESCAPE_MARK, False
     if any(map(is_folded, needles)):
         yield from ((mark, False) for mark in FOLDED_MARKS)
 
 
 def _merged(texts: set[bytes]) -> list[bytes]:
-    """Return fewer texts, one of which stands wherever one of the given ones does."""
+    """Return fewer texts, such that one of them is wherever one of the given texts is."""
     merged: list[bytes] = []
     for text in sorted(texts):
         common = _common_start(merged[-1], text) if merged else b""

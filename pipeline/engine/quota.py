@@ -1,67 +1,85 @@
-"""Quota: at most ``max_signals`` alerts of a rule in each window of ``interval``; nothing dropped.
+"""Quota: at most ``max_signals`` alerts per rule in each window of ``interval``; drops nothing.
 
-Windows are aligned to the epoch in processing time. The first ``max_signals`` candidates of a
-window become alerts, the rest go to the overflow topic in full, and the window closes with one
-summary alert if it overflowed. (Kibana cuts a run's alerts at ``max_signals`` and forgets the
-rest.) An alert id that was decided before is a duplicate and has no output.
+Windows are measured in processing time and aligned to the epoch. The first ``max_signals``
+candidates of a window become alerts; the rest go to the overflow topic in full. A window that
+overflowed ends with one summary alert. (Kibana truncates a run's alerts at ``max_signals`` and
+drops the rest.) A candidate whose alert id has already been decided is a duplicate and has no
+output.
 
 What is written, and in which order
 -----------------------------------
-The table holds for each rule a *window row*, with the counters and the offset of the last
-candidate counted, and for each alert an *id row*, with what was decided and at which offset. A
-summary has an id row too, with its bytes. One candidate writes at most: the start row of its
-history (`pipeline.engine.learning`), the summary's id row, its own id row, the window row, in this
-order. A candidate of a history that is learning counts in no window and writes no window row.
+For each rule the table holds a *window row*, with the counters and the offset of the last candidate
+counted. For each alert it holds an *id row*, with the decision and its offset. A summary has an id
+row too, which includes its bytes. One candidate writes at most these rows, in this order:
 
-The driver keeps three promises: candidates of a rule come in one order (the topic is keyed by
-rule); an output is sent only after every write made until then is acknowledged by the changelog;
-an offset is committed only after its outputs are acknowledged. A changelog keeps the order of
-writes, so after a crash the table is some prefix of the writes, never shorter than what outputs
-were sent for, or a local copy further ahead, with some rows put back to what the changelog holds.
-Processing starts again at the committed offset.
+1. the start row of its history (`pipeline.engine.learning`),
+2. the summary's id row,
+3. its own id row,
+4. the window row.
 
-*First of all the changelog gets what only the local copy may have* (`_catch_up`): every row that
-was written for the first record read, or for a later one, is put again, the id rows in order of
-their offsets and the window rows last, as they were first written. Whatever is decided from then
-on rests on a changelog that lacks nothing the table has, so the argument below holds for a second
-crash as for the first. (Put again one at a time as their candidates are replayed, the id rows of
-some could be committed while the window row that counts them is not there.)
+A candidate of a history that is learning counts in no window and writes no window row.
 
-At candidate ``o``:
+The driver keeps three promises:
 
-1. *No id row.* The crash came before the id row's write was acknowledged, so nothing was sent for
-   ``o``, and the window row, written later, does not count it. It is decided now, as if for the
-   first time; the clock may have moved to another window, which harms nobody.
-2. *Id row of offset ``o``, window row before ``o``.* The crash fell between the two writes. The
-   verdict is the id row's; the window row is brought up to date with it, opening the id row's
-   window (and closing the one before, with the same summary) if need be.
-3. *Id row of offset ``o``, window row at or after ``o``.* All of it is written. The verdict is the
-   id row's.
-4. *Id row of another offset.* A duplicate: no write, no output. If that other offset's outputs
-   were never sent, then it is not committed, and being earlier it has just been replayed.
+* The candidates of a rule come in one order (the topic is keyed by rule).
+* An output is sent only after the changelog has acknowledged every write made until then.
+* An offset is committed only after its outputs have been acknowledged.
 
-Ticks (`CloseWindow`) go through the same topic and are decided likewise, with the summary's id row
-as theirs. A tick that decided nothing has left no row; it is known by an id row of a later offset,
-and decides nothing again: by now its window may be over, but the candidates between it and that
-later offset are decided, and some of them count in that window. So an output can be repeated, under
-its own id and to its own destination, and it is never lost and never sent to both. A window row
-written after a window's summary is marked closed or belongs to a later window, which is why there
-is one summary.
+A changelog keeps the order of writes. After a crash the table is therefore one of two things.
+Either it is a prefix of the writes, which includes at least the writes that any output was sent
+for; or it is a local copy that is further ahead, with some rows set back to what the changelog
+holds. Processing starts again at the committed offset.
 
-An id row is deleted once it is older than `dedupe_ms`, or there are more than `max_ids`, and its
-offset is committed: no replay asks for it. Without the second bound a flood of new terms would fill
-memory and disk for a day, since each has an id, told or not. An event that is delivered again later
-than that may be alerted again, under the same id.
+*Before anything else, the changelog is given whatever only the local copy may have* (`_catch_up`):
+every row that was written for the first record read, or for a later one, is written again. The id
+rows come in order of their offsets and the window rows last, as when they were first written.
+Everything decided from then on rests on a changelog that lacks nothing the table has, so the
+argument below holds for a second crash as it does for the first. (If the rows were written again
+one at a time, as their candidates are replayed, some id rows could be committed while the window
+row that counts them is still missing.)
+
+A candidate at offset ``o`` is in one of four cases:
+
+1. *There is no id row.* The crash came before the write of the id row was acknowledged. So nothing
+   was sent for ``o``, and the window row, which is written later, does not count it. The candidate
+   is decided now, as if for the first time. The clock may be in another window by now, which does
+   no harm.
+2. *The id row has offset ``o``; the window row is before ``o``.* The crash came between the two
+   writes. The verdict is the one in the id row, and the window row is brought up to date with it.
+   If need be, this opens the window named in the id row (and closes the one before, with the same
+   summary).
+3. *The id row has offset ``o``; the window row is at or after ``o``.* Everything was written. The
+   verdict is the one in the id row.
+4. *The id row has another offset.* The candidate is a duplicate: no write, no output. If the
+   outputs of that other offset were never sent, then that offset is not committed; being earlier,
+   it has just been replayed.
+
+Ticks (`CloseWindow`) go through the same topic and are decided in the same way, with the summary's
+id row as theirs. A tick that decided nothing has left no row. It is recognised by an id row with a
+later offset, and again decides nothing. Otherwise it might now: its window may have ended in the
+meantime, although the candidates between the tick and that later offset are already decided, and
+some of them count in that window.
+
+So an output may be repeated, with the same id and to the same destination, but it is never lost and
+never sent to both destinations. There is only one summary per window, because a window row that is
+written after the summary is either marked closed or belongs to a later window.
+
+An id row is deleted when it is older than `dedupe_ms`, or the oldest of more than `max_ids`, but
+only after its offset is committed: then no replay needs it. Without the limit on their number, a
+flood of new terms would fill memory and disk for a day, since each term has an id, whether it
+became an alert or not. If an event is delivered again after its id row was deleted, it may raise
+another alert, with the same id.
 
 Clocks
 ------
-Workers' clocks differ. A window goes on while a clock stands before its start, so that no window is
-entered twice. But a worker whose clock is hours ahead would leave a window behind that no other
-worker could end for hours: after the first `max_signals` everything would go to the overflow, and
-the summary would wait. So a window that starts more than `max_ahead_ms` after this worker's now was
-opened by a wrong clock: it is *dated anew*, as the present one, with the candidates it holds. None
-of them is told of twice or in no summary. No window is given a start that an earlier summary names,
-since a summary's id is made of it.
+Workers' clocks differ. If a worker's clock is before the start of a window, the window stays open,
+so that no window is entered twice. But a worker whose clock is hours ahead could leave behind a
+window that no other worker can end for hours: after the first ``max_signals`` candidates everything
+would go to the overflow, and the summary would have to wait. So a window that starts more than
+`max_ahead_ms` after this worker's present time counts as opened by a wrong clock. It is *redated*:
+it becomes the present window and keeps the candidates it has counted. So none of them is in two
+summaries, and none is left out. No window is given a start that an earlier summary has used,
+because the id of a summary is derived from it.
 """
 
 from __future__ import annotations
@@ -92,7 +110,7 @@ from pipeline.engine.wire import CloseWindow, NewTerm
 
 
 class Verdict(StrEnum):
-    """What the quota decides on a candidate."""
+    """What the quota decides about a candidate."""
 
     ALERT = "alert"
     OVERFLOW = "overflow"
@@ -105,12 +123,12 @@ class Output(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         destination: ``"alerts"`` or ``"overflow"``.
-        key: the alert id, as bytes: the key of the record.
+        key: the key of the record: the alert id, as bytes.
         value: the document.
         rule_id: the rule that raised it.
-        summary: it is the summary of a window.
-        source_timestamp_ms: timestamp of the source record; None for a summary.
-        learning: it is in the overflow because its history is learning.
+        summary: whether it is the summary of a window.
+        source_timestamp_ms: the timestamp of the source record; None for a summary.
+        learning: whether it goes to the overflow because its history is learning.
     """
 
     destination: str
@@ -123,12 +141,12 @@ class Output(msgspec.Struct, frozen=True, gc=False):
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """The one answer to one candidate or tick.
+    """The decision on one candidate or tick.
 
     Attributes:
-        verdict: what was decided; for a tick, ALERT if it raised a summary, else DUPLICATE.
-        repeated: it had been decided before, and this is that decision.
-        outputs: what to send, once the state is acknowledged.
+        verdict: what was decided. For a tick: ALERT if it raised a summary, otherwise DUPLICATE.
+        repeated: whether this repeats a decision made earlier.
+        outputs: what to send, once the state has been acknowledged.
     """
 
     verdict: Verdict
@@ -140,15 +158,15 @@ _NO_OUTPUT: Final = Decision(Verdict.DUPLICATE, repeated=False, outputs=())
 
 
 class Quota:
-    """Decides alert, overflow or duplicate, for one partition of the new-terms topic.
+    """Decides on candidates for one partition of the new-terms topic.
 
     Args:
-        table: the partition's state; keys are ``w`` + rule id, ``i`` + alert id and ``l`` +
-            history id.
+        table: the partition's state; keys are ``w`` + rule id, ``i`` + alert id and ``l`` + history
+            id.
         dedupe_ms: how long an alert id is remembered.
-        max_ids: how many ids are remembered, the latest ones.
+        max_ids: how many alert ids are remembered; the latest are kept.
         sample: how many overflowing tuples a summary names.
-        learning: how long rules learn before they tell; None: none does.
+        learning: how long each rule learns before it raises alerts; None if no rule does.
         max_ahead_ms: how far ahead of this worker's clock a window may start.
     """
 
@@ -166,9 +184,9 @@ class Quota:
         self._ids = AlertIds(table, dedupe_ms=dedupe_ms, max_ids=max_ids)
         self._windows = Windows(table, self._ids, sample=sample, max_ahead_ms=max_ahead_ms)
         self._learning = Learning(table, learning or LearningPeriods())
-        # From `recover` until the first record is read: the rows that are none of ids.
+        # Set by `recover` until the first record is read: the rows that are not id rows.
         self._recovered: list[tuple[bytes, WindowRow | StartRow]] | None = None
-        # The last offset of which there was an id row then.
+        # The highest offset that had an id row when the first record was read.
         self._decided_before = NOTHING
 
     def admit(self, new_term: NewTerm, offset: int, now_ms: int, committed: int) -> Decision:
@@ -177,7 +195,7 @@ class Quota:
         Args:
             new_term: the candidate.
             offset: its offset.
-            now_ms: processing time, epoch milliseconds.
+            now_ms: the processing time, epoch milliseconds.
             committed: an offset up to which (exclusive) the partition is known to be committed; 0
                 is always safe.
 
@@ -201,11 +219,11 @@ class Quota:
         return self._repeat(new_term, offset, window, decided)
 
     def close(self, tick: CloseWindow, offset: int, now_ms: int, committed: int) -> Decision:
-        """Raise the summary of a window that is over, if it overflowed and has none.
+        """Raise the summary of a window that has ended, if it overflowed and has no summary yet.
 
-        The arguments are those of `admit`. A tick that comes before the end of its window (by
-        this worker's clock) or after its summary decides nothing. A window that is too far ahead is
-        dated anew, so that its end comes.
+        The arguments are those of `admit`. A tick that comes before the end of its window (by this
+        worker's clock) or after its summary decides nothing. A window that is too far ahead is
+        redated, so that it can end.
 
         Raises:
             StateError: a row cannot be read.
@@ -253,7 +271,7 @@ class Quota:
         self._windows.recover(windows)
 
     def rows_of(self, candidates: Iterable[NewTerm | CloseWindow]) -> set[bytes]:
-        """Return the keys of the rows that are about to be read for candidates and ticks."""
+        """Return the keys of the rows that judging these candidates and ticks will read."""
         keys: set[bytes] = set()
         for candidate in candidates:
             keys.add(window_key(candidate.rule.id))
@@ -265,11 +283,10 @@ class Quota:
         return keys
 
     def ended(self, now_ms: int) -> list[CloseWindow]:
-        """Return a tick for each window that awaits its summary and needs one.
+        """Return a tick for each window that awaits its summary and has ended or is too far ahead.
 
-        That is one that is over, or too far ahead. The driver sends the ticks through the new-terms
-        topic. It may ask, and send, more often than needed: a second tick for a window does
-        nothing.
+        The driver sends the ticks through the new-terms topic. It may call this, and send the
+        ticks, more often than needed: a second tick for a window does nothing.
         """
         return [
             CloseWindow(rule=window.rule, window_start_ms=window.start_ms)
@@ -278,7 +295,7 @@ class Quota:
         ]
 
     def _catch_up(self, offset: int) -> None:
-        """Put again what was written for this offset, the first one read, or for a later one."""
+        """At the first record read, write again the rows written for its offset or a later one."""
         others, self._recovered = self._recovered, None
         if others is None:
             return
@@ -294,7 +311,7 @@ class Quota:
         self._decided_before = ids[-1][0] if ids else NOTHING
 
     def _learn(self, new_term: NewTerm, offset: int, now_ms: int, until_ms: int) -> Decision:
-        """Decide on a candidate of a history that is learning; its id row keeps the end of that."""
+        """Decide on a candidate of a learning history; its id row keeps the end of the period."""
         row = IdRow(
             format=ROW_FORMAT,
             offset=offset,
@@ -309,7 +326,7 @@ class Quota:
     def _decide(
         self, new_term: NewTerm, offset: int, now_ms: int, window: WindowRow | None
     ) -> Decision:
-        """Case 1: the first decision on this candidate, or the first that was not lost."""
+        """Case 1: make the first decision on this candidate, or the first that was not lost."""
         running = self._windows.running(window, new_term.rule, now_ms)
         summary = None
         if running is None:
@@ -336,7 +353,7 @@ class Quota:
     def _repeat(
         self, new_term: NewTerm, offset: int, window: WindowRow | None, decided: IdRow
     ) -> Decision:
-        """Cases 2 and 3: the decision is in the id row."""
+        """Cases 2 and 3: return the decision in the id row."""
         verdict = Verdict(decided.verdict)
         if window is None or window.offset < offset:
             if window is None or window.closed or window.start_ms < decided.start_ms:
@@ -350,7 +367,7 @@ class Quota:
     def _repeat_close(
         self, tick: CloseWindow, offset: int, window: WindowRow | None, decided: IdRow
     ) -> Decision:
-        """Cases 2 and 3 for a tick."""
+        """Cases 2 and 3, for a tick."""
         if window is not None and window.offset < offset:
             window = _dated_as(window, decided)
             self._windows.put(msgspec.structs.replace(window, offset=offset, closed=True))
@@ -359,7 +376,7 @@ class Quota:
         return Decision(Verdict.ALERT, repeated=True, outputs=(output,))
 
     def _summarise(self, window: WindowRow, offset: int, now_ms: int) -> Output:
-        """Return the summary of a window; its bytes are kept for a replay."""
+        """Return the summary of a window, and store its bytes for a replay."""
         alert_id, value = build_summary(
             window.rule,
             window.start_ms,
@@ -382,7 +399,7 @@ class Quota:
         return _summary_output(alert_id, value, window.rule.id)
 
     def _raised(self, decided: IdRow, rule_id: str) -> tuple[Output, ...]:
-        """Return the summary that a candidate raised when it was decided."""
+        """Return the summary that a candidate raised when it was decided, if any."""
         if decided.summary is None:
             return ()
         row = self._ids.get(decided.summary)
@@ -392,7 +409,7 @@ class Quota:
 
 
 def _dated_as(window: WindowRow, decided: IdRow) -> WindowRow:
-    """Return a window with the dates it had when something was decided in it."""
+    """Return a window with the dates it had when the decision was made."""
     return msgspec.structs.replace(window, start_ms=decided.start_ms, end_ms=decided.end_ms)
 
 

@@ -1,4 +1,4 @@
-"""The id rows of the quota's table: which alerts were decided, for as long as that is asked."""
+"""The id rows of the quota's table: the decision on each alert id, kept for a limited time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ ID: Final = b"i"
 """The first byte of an id row's key; the alert id follows."""
 
 MAX_IDS: Final = 250_000
-"""Id rows kept in a partition; each takes some 100 bytes of memory."""
+"""The maximum number of id rows in a partition; each takes about 100 bytes of memory."""
 DELETIONS: Final = 2
-"""Expired id rows deleted with each candidate: the table shrinks twice as fast as it grows."""
+"""The maximum number of expired id rows deleted with each candidate. A candidate usually adds one,
+so the table shrinks faster than it grows."""
 NOTHING: Final = -1
 """An offset before all others."""
 
@@ -29,12 +30,12 @@ def id_key(alert_id: str) -> bytes:
 
 
 class AlertIds:
-    """The id rows of one partition, and in memory their keys in order of age.
+    """The id rows of one partition; their keys are also kept in memory, in order of age.
 
     Args:
         table: the partition's state.
         dedupe_ms: how long an alert id is remembered.
-        max_ids: how many are, the latest ones.
+        max_ids: how many alert ids are remembered; the latest are kept.
     """
 
     def __init__(self, table: Table, *, dedupe_ms: int, max_ids: int) -> None:
@@ -44,7 +45,7 @@ class AlertIds:
         self._by_age: deque[bytes] = deque()
 
     def get(self, alert_id: str) -> IdRow | None:
-        """Return what was decided on an alert, if that is remembered.
+        """Return the decision on an alert id, if it is remembered.
 
         Raises:
             StateError: the row cannot be read.
@@ -53,18 +54,18 @@ class AlertIds:
         return None if value is None else decode_id(value)
 
     def put(self, alert_id: str, row: IdRow) -> None:
-        """Write down what is decided on an alert."""
+        """Store the decision on an alert id."""
         key = id_key(alert_id)
         self._table.put(key, encode_row(row))
         self._by_age.append(_aged(row.decided_ms, row.offset, key))
 
     def recover(self, rows: Iterable[tuple[bytes, IdRow]]) -> None:
-        """Take over the rows that the table holds, by key."""
+        """Load the keys of the rows that the table holds, given as (key, row)."""
         ages = [_aged(row.decided_ms, row.offset, key) for key, row in rows]
         self._by_age = deque(sorted(ages, key=_age))
 
     def written_since(self, offset: int) -> list[tuple[int, bytes, bytes]]:
-        """Return (offset, key, value) of the rows written for an offset or a later one, in order.
+        """Return (offset, key, value) of the rows written at or after an offset, in order.
 
         Raises:
             StateError: a row cannot be read.
@@ -73,13 +74,13 @@ class AlertIds:
         for _, written_at, key in map(_age, self._by_age):
             value = self._table.get(key) if written_at >= offset else None
             if value is not None:
-                # A summary goes ahead of the candidate that raised it.
+                # A summary is written before the candidate that raised it.
                 is_candidate = decode_id(value).value is None
                 written.append((written_at, is_candidate, key, value))
         return [(written_at, key, value) for written_at, _, key, value in sorted(written)]
 
     def delete_expired(self, now_ms: int, committed: int) -> None:
-        """Delete at most `DELETIONS` rows that are neither needed for duplicates nor replays."""
+        """Delete up to `DELETIONS` rows that neither duplicates nor replays need any more."""
         for _ in range(DELETIONS):
             if not self._by_age:
                 return
@@ -92,10 +93,10 @@ class AlertIds:
 
 
 def _aged(decided_ms: int, offset: int, key: bytes) -> bytes:
-    """Return the key of an id row with its age: a tuple of them would take 250 bytes."""
+    """Pack the key of an id row with its age: as a tuple they would take 250 bytes."""
     return _AGE.pack(decided_ms, offset) + key
 
 
 def _age(aged: bytes) -> tuple[int, int, bytes]:
-    """Return when an id row was decided, its offset and its key."""
+    """Unpack when an id row was decided, its offset and its key."""
     return *_AGE.unpack_from(aged), aged[_AGE.size :]

@@ -12,22 +12,22 @@ from pipeline.errors import StateError
 from pipeline.types import Term
 
 ROW_FORMAT: Final = 1
-"""Raised by any change that is not a field appended with a default."""
+"""Incremented by any change other than appending a field with a default."""
 
 
 class WindowRow(msgspec.Struct, array_like=True, frozen=True):
     """The latest window of a rule. Times are epoch milliseconds.
 
     Attributes:
-        format: `ROW_FORMAT` of the writer.
+        format: the `ROW_FORMAT` of the writer.
         rule: the rule, as of the last candidate.
-        start_ms: start of the window.
+        start_ms: the start of the window.
         end_ms: its end (exclusive).
-        alerted: candidates that became alerts.
-        overflow: candidates that went to the overflow topic.
-        sample: tuples of the first of those.
-        offset: offset of the last candidate or tick that changed this row.
-        closed: its summary is raised.
+        alerted: the number of candidates that became alerts.
+        overflow: the number of candidates that went to the overflow topic.
+        sample: the tuples of the first of those.
+        offset: the offset of the last candidate or tick that changed this row.
+        closed: whether its summary has been raised.
     """
 
     format: int
@@ -42,22 +42,23 @@ class WindowRow(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def awaits_summary(self) -> bool:
-        """Whether the window overflowed and has not been told of."""
+        """Whether the window overflowed and has no summary yet."""
         return self.overflow > 0 and not self.closed
 
 
 class IdRow(msgspec.Struct, array_like=True, frozen=True):
-    """What was decided on an alert id. Times are epoch milliseconds.
+    """What was decided about an alert id. Times are epoch milliseconds.
 
     Attributes:
-        format: `ROW_FORMAT` of the writer.
-        offset: offset of the candidate (for a summary: of what raised it).
+        format: the `ROW_FORMAT` of the writer.
+        offset: the offset of the candidate; for a summary, of the candidate or tick that raised it.
         verdict: ``alert``, ``overflow`` or ``learning``.
-        start_ms: start of the window it counts in.
-        end_ms: end of that window.
-        decided_ms: when it was decided; it expires after `Quota`'s `dedupe_ms`.
-        summary: id of the summary that this candidate raised, if any.
-        value: the document of a summary.
+        start_ms: the start of the window that the candidate counts in; if it is learning, the
+            effective time of its event.
+        end_ms: the end of that window; if it is learning, the end of the learning period.
+        decided_ms: when it was decided; the row expires `dedupe_ms` later (see `Quota`).
+        summary: the id of the summary that this candidate raised, if any.
+        value: the document, if this is the row of a summary.
     """
 
     format: int
@@ -71,14 +72,14 @@ class IdRow(msgspec.Struct, array_like=True, frozen=True):
 
 
 class StartRow(msgspec.Struct, array_like=True, frozen=True):
-    """Where a history began. Times are epoch milliseconds.
+    """When a history began and when it stopped learning. Times are epoch milliseconds.
 
     Attributes:
-        format: `ROW_FORMAT` of the writer.
+        format: the `ROW_FORMAT` of the writer.
         rule_id: the rule.
-        start_ms: what the event clock said at the first new term.
-        offset: offset of that candidate.
-        ended: offset of the candidate with which learning was over; None while it goes on.
+        start_ms: the event clock at the history's first new term.
+        offset: the offset of that candidate.
+        ended: the offset of the candidate that ended learning; None while the history is learning.
     """
 
     format: int
@@ -89,7 +90,7 @@ class StartRow(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def changed_at(self) -> int:
-        """Offset of the last candidate that changed this row."""
+        """The offset of the last candidate that changed this row."""
         return self.offset if self.ended is None else self.ended
 
 
@@ -102,7 +103,7 @@ _starts = msgspec.msgpack.Decoder(StartRow)
 
 
 def encode_row(row: WindowRow | IdRow | StartRow) -> bytes:
-    """Return the bytes of a row, as in the table and its changelog."""
+    """Return the bytes of a row, as stored in the table and its changelog."""
     return _encoder.encode(row)
 
 
@@ -110,7 +111,7 @@ def decode_window(value: bytes) -> WindowRow:
     """Read a window row.
 
     Raises:
-        StateError: the bytes are no window row, or one of a newer firstseen.
+        StateError: the bytes are not a window row, or were written by a newer version of firstseen.
     """
     return _read(_windows, value)
 
@@ -119,7 +120,7 @@ def decode_id(value: bytes) -> IdRow:
     """Read an id row.
 
     Raises:
-        StateError: the bytes are no id row, or one of a newer firstseen.
+        StateError: the bytes are not an id row, or were written by a newer version of firstseen.
     """
     return _read(_ids, value)
 
@@ -128,7 +129,7 @@ def decode_start(value: bytes) -> StartRow:
     """Read a start row.
 
     Raises:
-        StateError: the bytes are no start row, or one of a newer firstseen.
+        StateError: the bytes are not a start row, or were written by a newer version of firstseen.
     """
     return _read(_starts, value)
 

@@ -1,6 +1,6 @@
-"""The window rows of the quota's table: how many alerts each rule had lately, and when that ends.
+"""The window rows of the quota's table: how many alerts each rule raised in its latest window.
 
-What windows are, and what is done where workers' clocks differ, is told in `pipeline.engine.quota`.
+`pipeline.engine.quota` explains what windows are, and what happens when workers' clocks differ.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ WINDOW: Final = b"w"
 """The first byte of a window row's key; the rule id follows."""
 
 SAMPLE_CHARACTERS: Final = 512
-"""A summary shows this much of a text term: a window row has to fit one changelog record."""
+"""How many characters of a text term a summary shows: a window row has to fit into one changelog
+record."""
 MAX_AHEAD_MS: Final = 300_000
-"""Clocks of workers that differ by no more than this share their windows."""
+"""Workers whose clocks differ by no more than this share their windows."""
 
 
 def window_key(rule_id: str) -> bytes:
@@ -32,11 +33,11 @@ def window_key(rule_id: str) -> bytes:
 
 
 class Windows:
-    """The window rows of one partition, and in memory those that will need a summary.
+    """The window rows of one partition; those that will need a summary are also kept in memory.
 
     Args:
         table: the partition's state.
-        ids: its id rows, which say which windows have a summary.
+        ids: its id rows, which show which windows have a summary.
         sample: how many overflowing tuples a summary names.
         max_ahead_ms: how far ahead of this worker's clock a window may start.
     """
@@ -51,7 +52,7 @@ class Windows:
 
     @property
     def awaiting_summary(self) -> Collection[WindowRow]:
-        """The windows that overflowed and have not been told of."""
+        """The windows that overflowed and have no summary yet."""
         return self._awaiting.values()
 
     def get(self, rule_id: str) -> WindowRow | None:
@@ -63,25 +64,25 @@ class Windows:
         value = self._table.get(window_key(rule_id))
         if value is None:
             return None
-        if value is not self._last[0]:  # mostly it was written a moment ago
+        if value is not self._last[0]:  # usually it was written a moment ago
             self._last = value, decode_window(value)
         return self._last[1]
 
     def put(self, window: WindowRow) -> None:
-        """Write down the latest window of its rule."""
+        """Store the latest window of its rule."""
         value = encode_row(window)
         self._last = value, window
         self._table.put(window_key(window.rule.id), value)
         self._note(window)
 
     def count(self, window: WindowRow, new_term: NewTerm, offset: int, *, over: bool) -> None:
-        """Write a window down with one more candidate in it.
+        """Store a window with one more candidate in it.
 
         Args:
             window: the window.
             new_term: the candidate.
             offset: its offset.
-            over: whether it goes to the overflow.
+            over: whether it goes to the overflow topic.
         """
         sample = window.sample
         if over and len(sample) < self._sample:
@@ -98,17 +99,17 @@ class Windows:
         )
 
     def recover(self, windows: Iterable[WindowRow]) -> None:
-        """Take over the windows that the table holds."""
+        """Load the windows that the table holds."""
         self._awaiting = {}
         for window in windows:
             self._note(window)
 
     def running(self, window: WindowRow | None, rule: RuleRef, now_ms: int) -> WindowRow | None:
-        """Return the window that a candidate counts in at a moment; None if a new one begins.
+        """Return the window that a candidate counts in now; None if a new one has to be opened.
 
-        The current one until its end, and also when the clock stands before its start: another
-        worker's clock may be behind, and a window that could be entered again would have two
-        summaries. One that is too far ahead is dated anew.
+        This is the current window until its end. It is also the current window if the clock is
+        before its start: another worker's clock may be behind, and a window that could be entered
+        again would have two summaries. A window that is too far ahead is redated.
         """
         if window is None or window.closed or now_ms >= window.end_ms:
             return None
@@ -117,10 +118,10 @@ class Windows:
         return window
 
     def opened(self, window: WindowRow | None, rule: RuleRef, now_ms: int) -> WindowRow:
-        """Return the empty window that begins after `window`.
+        """Return the empty window that follows `window`.
 
-        It starts at a multiple of the interval, but never before the last one's end, which matters
-        when the rule's interval has changed or the clock is behind.
+        It starts at a multiple of the interval, but never before the end of the last window. That
+        matters when the rule's interval has changed, or the clock is behind.
         """
         start_ms, offset = _multiple_before(now_ms, rule), NOTHING
         if window is not None:
@@ -130,17 +131,17 @@ class Windows:
         return self._dated(WindowRow(ROW_FORMAT, rule, 0, 0, offset=offset), start_ms)
 
     def dated_anew(self, window: WindowRow, rule: RuleRef, now_ms: int) -> WindowRow:
-        """Return a window from too far ahead as the present one, with what it has counted."""
+        """Return a window from too far ahead as the present window, with all it has counted."""
         return self._dated(
             msgspec.structs.replace(window, rule=rule), _multiple_before(now_ms, rule)
         )
 
     def is_too_far_ahead(self, start_ms: int, now_ms: int) -> bool:
-        """Whether a window that starts then was opened by a wrong clock."""
+        """Whether a window with this start was opened by a wrong clock."""
         return start_ms - now_ms > self._max_ahead_ms
 
     def _dated(self, window: WindowRow, start_ms: int) -> WindowRow:
-        """Return a window with this start, or the next that no summary names, and its end."""
+        """Return a window with this start, or the next that no summary has used, and its end."""
         rule = window.rule
         while self._ids.get(summary_id(rule.id, start_ms)) is not None:
             start_ms += 1
@@ -159,7 +160,7 @@ def _interval_ms(rule: RuleRef) -> int:
 
 
 def _multiple_before(time_ms: int, rule: RuleRef) -> int:
-    """Return the last multiple of a rule's interval that is not after a time."""
+    """Return the last multiple of a rule's interval that is not after this time."""
     return time_ms - time_ms % _interval_ms(rule)
 
 

@@ -1,4 +1,4 @@
-"""One sentence about an event, for a person who has only the alert's title line."""
+"""One sentence about an event, for someone who sees only the title line of an alert."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 Fields: TypeAlias = Mapping[str, Sequence[Any]]
-"""The values of an event by their fields, see `pipeline.engine.paths.leaves`."""
+"""The values of an event by field, see `pipeline.engine.paths.leaves`."""
 
 _LIMIT = 300
 
@@ -28,14 +28,14 @@ REASON_FIELDS: Final = frozenset(
         *(*_ACTION, *_CATEGORY, *_SOURCE, *_DESTINATION),
     )
 )
-"""The fields that `describe_event` asks for."""
+"""The fields that `describe_event` reads."""
 
 
 def describe_event(event: Fields) -> str:
-    """Return who did what, where, with the parts the event has.
+    """Return who did what, and where, using the parts that the event has.
 
-    ``process X loaded DLL Y by user U on host H`` for a library event, else ``<category> event
-    with process X, file F, source address S by user U on host H``.
+    ``process X loaded DLL Y by user U on host H`` if there is a process and a DLL, otherwise
+    ``<category> event with process X, file F, source address S by user U on host H``.
     """
     process = _first(event, _PROCESS)
     dll = _first(event, _DLL)
@@ -68,7 +68,7 @@ def _general(event: Fields, process: str, dll: str) -> str:
 
 
 def _first(event: Fields, paths: Sequence[str]) -> str:
-    """Return the first value at the first of the paths that has one, as text; else ''."""
+    """Return the first value of the first field that has one, as text; '' if none has."""
     for path in paths:
         if values := event.get(path):
             return str(values[0])[:_LIMIT]

@@ -1,8 +1,9 @@
-"""Which of many rules an event can match, by the values of a few fields.
+"""Which of many rules an event can match, judging by the values of a few fields.
 
-To ask hundreds of rules in turn takes as long as decoding the event many times over. Nearly all
-queries demand that some keywords have one of a few values (`pipeline.kql.exact`). Here each of
-those fields is read once, and only the rules whose demands are all met are asked.
+Testing hundreds of rules one by one would take many times as long as decoding the event. But nearly
+all queries require that some keyword fields have one of a few values (`pipeline.kql.exact`). This
+module reads each of those fields once, so that only the rules whose requirements are all met have
+to be tested.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from pipeline.rules.compiled import CompiledRule
 T = TypeVar("T")
 
 _FEW: Final = 4
-"""So many rules are asked in turn: to read the fields of an index would take as long."""
+"""Up to this many rules are simply tested one by one: reading the indexed fields takes as long."""
 
 _REMEMBERED: Final = 4096
-"""Combinations of index name and answered clauses whose rules are remembered."""
+"""How many combinations of index name and satisfied clauses have their rules cached."""
 
 
 class RuleIndex(Generic[T]):
-    """An index of rules by the exact values that they demand."""
+    """An index of rules by the exact values that they require."""
 
     def __init__(self, rules: Iterable[tuple[T, CompiledRule]]) -> None:
         """Index rules.
 
         Args:
-            rules: what is to be returned for each rule, and the rule.
+            rules: pairs of what to return for a rule, and the rule.
         """
         rules = tuple(rules)
         bit_of: dict[ExactClause, int] = {}
@@ -51,12 +52,12 @@ class RuleIndex(Generic[T]):
         self._remembered: dict[tuple[str | None, int], tuple[T, ...]] = {}
 
     def candidates(self, event: dict[str, Any], index: str | None, memo: Memo) -> Sequence[T]:
-        """Return, in their order, the rules that can match an event; the others cannot.
+        """Return the rules that can match an event, in their original order; the others cannot.
 
         Args:
             event: the event.
-            index: the name of its index, None to ask rules of every index.
-            memo: what was indexed of the event.
+            index: the name of its index; None to include the rules of every index.
+            memo: what has been indexed of the event.
         """
         answers = 0
         for answered_by in self._fields:
@@ -76,7 +77,7 @@ class RuleIndex(Generic[T]):
 
 
 def _answers(field: FieldType, answers: Mapping[Any, int]) -> Callable[[dict[str, Any], Memo], int]:
-    """Return what tells which clauses an event answers with the values of one field."""
+    """Return a function that tells which clauses an event satisfies with its values of a field."""
     read, values, key = field.reader(), field.values, memo_key(field)
     index, caseless = values.index, field.caseless
     longest = max(map(len, answers))
@@ -86,7 +87,8 @@ def _answers(field: FieldType, answers: Mapping[Any, int]) -> Callable[[dict[str
         if raw is None:
             return 0
         if type(raw) is str:
-            # As it is indexed; a text that is too long for the index is none of ours either.
+            # As it would be indexed. A text that is too long to be indexed is longer than all of
+            # ours.
             if len(raw) > longest:
                 return 0
             return answers.get(lower(raw) if caseless else raw, 0)

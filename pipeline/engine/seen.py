@@ -1,4 +1,4 @@
-"""What a rule saw in an event: enough to know whether it has to be told, and how to tell it."""
+"""What a rule saw in an event: enough to decide whether to send it on, and to do so."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pipeline.record import Record
 from pipeline.types import Term
 
 EVENT_ID: Final = "event.id"
-"""The field that tells an event from all others, where it has one."""
+"""The field that identifies an event, if it has one."""
 
 
 class RuleMatch(msgspec.Struct):
-    """An event that a rule matched: what its observations have in common.
+    """An event that a rule matched: what all its observations have in common.
 
     Attributes:
         rule: the rule.
-        history: id of the rule's history.
-        window_ms: length of the history.
+        history: the id of the rule's history.
+        window_ms: the length of the history.
         document: the event.
-        record: where it is from.
+        record: the record it is from.
         time_ms: its effective time.
-        time_source: the field that the time is from.
+        time_source: the field that the time is from, or ``record``.
         capped: whether its own time was too far in the future.
     """
 
@@ -43,7 +43,7 @@ class RuleMatch(msgspec.Struct):
 
     @property
     def identity(self) -> str:
-        """What tells the event from all others."""
+        """What identifies the event, see `event_identity`."""
         if not self._identity:
             event_id = text(self.document.event, EVENT_ID)
             position, index = self.record.position, self.document.index
@@ -51,7 +51,7 @@ class RuleMatch(msgspec.Struct):
         return self._identity
 
     def observation(self, terms: tuple[Term, ...]) -> Observation:
-        """Return the sighting of a tuple."""
+        """Return the observation of a tuple."""
         position = self.record.position
         return Observation(
             rule=self.rule,
@@ -77,7 +77,8 @@ class RuleMatch(msgspec.Struct):
 class Seen(msgspec.Struct, frozen=True):
     """A term tuple that a rule saw in an event.
 
-    Most of what a broad rule sees was told a moment ago, and nothing more is made of it.
+    Most of what a broad rule sees was forwarded a moment ago, so the observation is not built until
+    it is needed.
 
     Attributes:
         key: the key of its observation.
@@ -90,5 +91,5 @@ class Seen(msgspec.Struct, frozen=True):
     match: RuleMatch
 
     def observation(self) -> Observation:
-        """Return what first seen is to judge."""
+        """Return the observation for first seen to judge."""
         return self.match.observation(self.terms)

@@ -1,9 +1,9 @@
-"""Sightings of tuples that are known and stay so, without Python.
+"""Sightings of tuples that are known and stay known, handled without Python.
 
-Where a rule is broad nearly all sightings say that a tuple was seen again. What that does to its
-row is done by `firstseen-native`, for as many of them as follow one another; the first one of which
-more may be to say is left to `FirstSeen.observe`, and so is each that is spelled in another way
-than this version of firstseen spells it.
+If a rule is broad, nearly all sightings say that a tuple was seen again. `firstseen-native` updates
+the rows for a run of such sightings. It stops at the first one that may need more than that, and
+leaves it to `FirstSeen.observe`. It also leaves any observation that is not encoded exactly as this
+version of firstseen encodes it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import firstseen_native
 
 _LATEST_MS: Final = 2**63 - 1
-"""An event clock that stands later, because of a damaged row, is left to Python."""
+"""An event clock beyond this, because of a damaged row, is left to Python."""
 
 
 class SeenAgain:
-    """Observes such sightings. `firstseen-native` has to be installed."""
+    """Processes such sightings. `firstseen-native` has to be installed."""
 
     def __init__(self) -> None:
         import firstseen_native  # noqa: PLC0415 - it need not be installed
@@ -33,13 +33,13 @@ class SeenAgain:
     def observe(
         self, first_seen: FirstSeen, table: Table, records: list[Any], start: int, committed: int
     ) -> int:
-        """Observe records that follow one another, and return how many it was.
+        """Process a run of records, and return how many were processed.
 
         Args:
-            first_seen: who judges by the table.
+            first_seen: the state's judge.
             table: the rows.
-            records: observations, as they were fetched.
-            start: number of the first one.
+            records: observations, as fetched.
+            start: the index of the first one to process.
             committed: see `FirstSeen.observe`.
 
         Raises:
@@ -54,7 +54,7 @@ class SeenAgain:
         return count
 
     def note_opening(self, observation: Observation) -> None:
-        """Note how observations of a rule begin, if that was why the last one was left."""
+        """Note how observations of a rule begin, if that was why the last one was left over."""
         if not self._is_unknown:
             return
         rule, history, window_ms = observation.rule, observation.history, observation.window_ms

@@ -1,33 +1,39 @@
-"""Sweep: terms whose history has ended leave the first seen state, a few rows at a time.
+"""Sweep: removes terms whose history has ended from the first-seen state, a few rows at a time.
 
-A pass walks the rows of a partition in order of their keys, in slices that the driver bounds by
-rows, by removals and by time; the next slice goes on at the key where the last one ended. Nothing
-of it is persisted: after a restart the first pass only looks (it counts the rows and learns how far
-time has come), and the ones after it remove. Before a pass goes on, the rows of histories that were
-forgotten as a whole leave (`pipeline.engine.forgotten`); a single forgotten tuple leaves in a pass.
+A pass walks the rows of a partition in key order. It is divided into slices, which the driver
+limits by rows, by removals and by time; each slice continues at the key where the last one ended.
+None of this is persisted. After a restart, the first pass only looks: it counts the rows and finds
+out how far event time has come. The passes after it remove rows. The rows of histories that were
+forgotten as a whole are removed before a pass continues (`pipeline.engine.forgotten`); a single
+forgotten tuple is removed by a pass.
 
-A row is *expired* when its term was last seen longer ago than its history plus a grace.
+A row is *expired* when its term was last seen longer ago than its history plus a grace period.
 
-*Ago* is measured by the event clock of the partition (`pipeline.engine.event_clock`): from where it
-stood at the last sighting, which the row tells, to where it stands now, but never later than the
-wall clock. So a replay of last month's events is judged by last month's time, and a partition in
-which nothing happens forgets nothing. A host whose clock is years behind has its terms kept as long
-as any other's: by the dates of its events alone each would be over when it comes, leave as soon as
-nobody sees it for two passes, and be told as new again and again. And one event from 2099 cannot
-empty the state: effective times are capped at their arrival plus `state.max_future`.
+*Ago* is measured by the event clock of the partition (`pipeline.engine.event_clock`): from where
+the clock stood at the last sighting, which the row records, to where it stands now, but never later
+than the wall clock. This has three consequences:
 
-What makes it sound
--------------------
-* Only rows whose last observation was committed before the *previous* pass began are removed. Such
-  an observation is never read again, so no replay asks for the row or its stamps. It also means
-  that a term which is being seen right now stays, whatever the dates of its events: a laptop that
-  was away for a month sends a month of events in a few minutes, and each of its terms is told once.
-* An expired row answers *new* to every sighting that is not late by more than the grace, and so
-  does a row that is not there. (Late as the host goes: a clock that is behind, but goes, makes no
-  event late.) Only a sighting that is later than that can be judged otherwise, and then as new: a
-  sweep may tell a term once more, it never makes an unknown term known.
-* The driver judges no sighting of a removed term before the removal is acknowledged by the
-  changelog. So a replay finds the row removed, as the first run did.
+* A replay of last month's events is judged by last month's time, and a partition in which nothing
+  happens forgets nothing.
+* The terms of a host whose clock is years behind are kept as long as any others. By the dates of
+  its events alone, each term would be expired on arrival, would be removed as soon as nobody sees
+  it for two passes, and would raise an alert again and again.
+* One event from 2099 cannot empty the state, because effective times are capped at their arrival
+  plus `state.max_future`.
+
+Why it is sound
+---------------
+* A row is removed only if its last observation was committed before the *previous* pass began. Such
+  an observation is never read again, so no replay needs the row or its stamps. It also means that a
+  term that is being seen right now stays, whatever the dates of its events: a laptop that was away
+  for a month sends a month of events in a few minutes, and each of its terms raises one alert.
+* For every sighting that is not late by more than the grace period, an expired row gives the same
+  verdict as no row: *new*. (Late compared with the host's earlier events: a clock that is behind
+  but running makes no event late.) Only a later sighting can be judged differently once the row is
+  gone, and then it is judged new. So a sweep may cause one alert too many, but never makes an
+  unknown term known.
+* The driver judges no sighting of a removed term before the changelog has acknowledged the removal.
+  So a replay finds the row removed, as the first run did.
 """
 
 from __future__ import annotations
@@ -48,7 +54,7 @@ from pipeline.engine.tables import Table
 
 HOUR_MS: Final = 3_600_000
 FULL_SHARE: Final = 0.9
-"""With `forget_oldest`, a rule is brought back to this share of its bound."""
+"""With `forget_oldest`, a rule is brought back to this share of its limit."""
 
 
 class Reason(StrEnum):
@@ -69,12 +75,12 @@ class Removal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SweepSettings:
-    """How rows leave. Milliseconds.
+    """How rows are removed. Times are milliseconds.
 
     Attributes:
-        grace_ms: how much longer than its history a term is kept; None: nothing expires.
-        pause_ms: from the end of a pass to the beginning of the next.
-        forget_oldest: whether a rule that is near its bound loses its oldest terms early.
+        grace_ms: how much longer than its history a term is kept; None if nothing expires.
+        pause_ms: the pause between the end of a pass and the beginning of the next.
+        forget_oldest: whether a rule that is near its limit loses its oldest terms early.
     """
 
     grace_ms: int | None = 86_400_000
@@ -84,7 +90,7 @@ class SweepSettings:
 
 @dataclass(slots=True)
 class _Surplus:
-    """How many rows of a rule are too many, and before which time they were last seen."""
+    """How many rows a rule has too many; only rows last seen before `before_ms` are removed."""
 
     rows: int
     before_ms: int
@@ -95,10 +101,10 @@ class Sweep:
 
     Args:
         table: the rows.
-        entries: their counts, which the first pass takes.
-        forgotten: the histories that were forgotten.
-        clock: the partition's event clock; the rows move it as well.
-        settings: how rows leave.
+        entries: the number of rows of each rule; the first pass counts them.
+        forgotten: the histories that were forgotten as a whole.
+        clock: the partition's event clock; the rows advance it as well.
+        settings: how rows are removed.
     """
 
     def __init__(
@@ -123,7 +129,7 @@ class Sweep:
         self._ages: dict[str, Counter[int]] = {}
         self._surplus: dict[str, _Surplus] = {}
         self.passes = 0
-        """Passes that are through."""
+        """The number of completed passes."""
 
     def step(
         self,
@@ -134,14 +140,14 @@ class Sweep:
         removals: int,
         enough: Callable[[], bool] = lambda: False,
     ) -> list[Removal]:
-        """Look at the next rows and remove those that are over.
+        """Look at the next rows, remove those that have to go, and return them.
 
         Args:
             now_ms: the wall clock, epoch milliseconds.
-            committed: offset up to which (exclusive) the partition is known to be committed.
-            rows: how many rows to look at, at most.
-            removals: how many rows to remove, at most.
-            enough: asked after each row whether to leave the rest to the next step.
+            committed: an offset up to which (exclusive) the partition is known to be committed.
+            rows: the maximum number of rows to look at.
+            removals: the maximum number of rows to remove.
+            enough: called after each row; if it returns True, the rest is left to the next step.
 
         Raises:
             StateError: a row cannot be read.
@@ -162,7 +168,7 @@ class Sweep:
     def _clear(
         self, due: tuple[bytes, int], rows: int, removals: int, enough: Callable[[], bool]
     ) -> list[Removal]:
-        """Remove the next rows of a forgotten history; take its mark away after the last."""
+        """Remove the next rows of a forgotten history; after the last one, remove its mark."""
         history, before = due
         if due != self._clearing:
             self._clearing, self._cleared_to = due, history
@@ -199,7 +205,7 @@ class Sweep:
         removals: int,
         enough: Callable[[], bool],
     ) -> tuple[list[Removal], bool]:
-        """Return the next rows to remove, and whether there are no rows after them."""
+        """Return the next rows to remove, and whether the pass has reached the end."""
         found: list[Removal] = []
         walk = self._table.items_from(self._position or b"")
         for key, value in islice(walk, rows):
@@ -224,7 +230,7 @@ class Sweep:
         self._entries.counted()
         self.passes += 1
         self._surplus = self._too_many() if self._settings.forget_oldest else {}
-        # Rows that are too many wait for no pause: meanwhile new terms are not remembered.
+        # No pause while a rule has too many rows: its new terms may not be remembered meanwhile.
         self._due_ms = now_ms if self._surplus else now_ms + self._settings.pause_ms
 
     def _look(self, key: bytes, row: Row) -> None:
@@ -248,14 +254,14 @@ class Sweep:
 
     def _expired(self, row: Row, now_ms: int) -> bool:
         grace = self._settings.grace_ms
-        # A row without a length of history was written by a version that did not note it.
+        # A row without a history length was written by a version that did not store it.
         latest_ms = self._clock.latest_ms
         if grace is None or row.window_ms <= 0 or latest_ms is None:
             return False
         return row.kept_from_ms < min(latest_ms, now_ms) - row.window_ms - grace
 
     def _too_many(self) -> dict[str, _Surplus]:
-        """Return, for each rule near its bound, how many of its oldest rows have to go."""
+        """Return, for each rule near its limit, how many of its oldest rows have to go."""
         limit = self._entries.limit
         if limit is None:
             return {}
@@ -268,7 +274,7 @@ class Sweep:
 
 
 def _time_of_oldest(ages: Counter[int], rows: int) -> int:
-    """Return the end of the hour in which the `rows` oldest rows were seen last."""
+    """Return the end of the hour in which the newest of the `rows` oldest rows was last seen."""
     left = rows
     for hour, count in sorted(ages.items()):
         left -= count

@@ -1,4 +1,4 @@
-"""Keyed state behind one small protocol, and its in-memory twin."""
+"""Keyed state behind one small protocol, and an in-memory implementation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.errors import StateError
 
 
 def unreadable(what: str, error: ValueError) -> StateError:
-    """Return the error for what a table holds and its reader refuses, as in "a quota row"."""
+    """Return the error for stored data that cannot be read; `what` is, say, "a quota row"."""
     return StateError(
         f"{what} cannot be read ({error}): the state is damaged; delete the local state folder, it "
         f"is rebuilt from the changelog"
@@ -17,7 +17,10 @@ def unreadable(what: str, error: ValueError) -> StateError:
 
 
 class Table(Protocol):
-    """Bytes to bytes. A write is visible to the next read; durability is the owner's matter."""
+    """A map from bytes to bytes.
+
+    A write is visible to the next read. Whether writes are durable is up to the implementation.
+    """
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key`, or None."""
@@ -26,13 +29,13 @@ class Table(Protocol):
         """Set `key` to `value`."""
 
     def delete(self, key: bytes) -> None:
-        """Remove `key`; nothing happens when it is not there."""
+        """Remove `key` if it is there."""
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield every (key, value); the order is the table's own."""
+        """Yield every (key, value), in an order that depends on the implementation."""
 
     def items_from(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield every (key, value) whose key is at or after `start`, in order of the keys."""
+        """Yield every (key, value) whose key is at or after `start`, in key order."""
 
 
 class MemoryTable:
@@ -50,7 +53,7 @@ class MemoryTable:
         self._rows[key] = value
 
     def delete(self, key: bytes) -> None:
-        """Remove `key`; nothing happens when it is not there."""
+        """Remove `key` if it is there."""
         self._rows.pop(key, None)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
@@ -59,7 +62,7 @@ class MemoryTable:
             yield key, self._rows[key]
 
     def items_from(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield every (key, value) from `start` on in order of the keys, from a copy of them."""
+        """Yield every (key, value) from `start` on in key order, from a copy of the keys."""
         for key in sorted(key for key in self._rows if key >= start):
             yield key, self._rows[key]
 

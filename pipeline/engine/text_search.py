@@ -1,9 +1,9 @@
-"""Searches for a few texts in many raw bytes, of which nearly all hold none.
+"""Searches for a few texts in many raw bytes, nearly all of which contain none.
 
-A text whose case counts is searched by the substring search of Rust's memchr, which
-ahocorasick-rs uses for a single text: it looks for the two bytes of the text that are rarest. Texts
-without regard to case, or many, are searched by Hyperscan in one pass
-(docs/adr/0006-filter-below-faust.md has the figures).
+A case-sensitive text is searched for with the substring search of Rust's memchr, which
+ahocorasick-rs uses for a single text: it looks for the two rarest bytes of the text.
+Case-insensitive texts, or many texts, are searched for by Hyperscan in one pass (the figures are in
+docs/adr/0006-filter-below-faust.md).
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from pipeline.kql.literal_search import literal_database
 Data: TypeAlias = bytes | bytearray | memoryview
 
 FEW: Final = 8
-"""So many texts are searched one after the other, each in the fastest way; of more, one pass is
-cheaper."""
+"""Up to this many texts are searched for one after the other, each in the fastest way. For more, a
+single pass is cheaper."""
 
 
 Place: TypeAlias = tuple[int, int, int]
-"""A number that says nothing, where the place begins, and where it ends."""
+"""A number without meaning here, the start of the place, and its end."""
 
 
 class TextSearch(Protocol):
-    """A search for certain texts. Not for two threads at once.
+    """A search for certain texts. Not thread-safe.
 
     Attributes:
-        longest: bytes of the longest of them.
+        longest: the length of the longest of the texts, in bytes.
     """
 
     longest: int
 
     def finds(self, data: Data) -> bool:
-        """Whether one of the texts stands in `data`."""
+        """Whether one of the texts is in `data`."""
 
     @property
     def places(self) -> Callable[[Data], list[Place]]:
-        """Returns places where one of the texts ends, in any order; they may begin elsewhere.
+        """Returns the places where one of the texts ends, in any order; their starts may be wrong.
 
-        Of places that overlap one may stand for all: its last byte lies in each of them.
+        One place may represent several that overlap: its last byte is in each of them.
         """
 
 
@@ -51,8 +51,8 @@ def text_searches(texts: Iterable[tuple[bytes, bool]], *, few: int = FEW) -> tup
     """Return searches that together find these texts.
 
     Args:
-        texts: texts without NUL, none of them empty, each with whether its case does not count.
-        few: so many of them are searched one after the other, more of them together.
+        texts: texts without NUL, none of them empty, each with whether to ignore its case.
+        few: up to this many texts are searched for one after the other, more of them together.
     """
     texts = tuple(texts)
     if len(texts) > few:
@@ -68,7 +68,7 @@ class _Alone:
         self.places = BytesAhoCorasick([text]).find_matches_as_indexes
 
     def finds(self, data: Data) -> bool:
-        # To tell all places would take long in a record that is made of them.
+        # Finding all places would take long in a record that consists of them.
         whole = bytes(data) if isinstance(data, memoryview) else data
         return self._text in whole
 

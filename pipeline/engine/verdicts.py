@@ -1,16 +1,17 @@
-"""Verdicts on events that read alike: what rules said of one holds for the other.
+"""Caches verdicts on events: what the rules said of one event holds for all events that read alike.
 
-Nearly all events that a broad rule matches differ in what no rule reads: times, numbers of
-processes, hashes. What the rules can depend on is taken of an event without decoding it, by code
-that is not Python (`firstseen-native`), and what the rules said of the first such event is
-remembered. A verdict depends on that and on nothing else, so it is exact; where rules read more
-than known fields, or an event is written in an unusual way, nothing is remembered.
+Nearly all events that a broad rule matches differ only in what no rule reads: times, process
+numbers, hashes. Native code (`firstseen-native`) extracts what the rules can depend on from an
+event without decoding it, and the rules' verdict on the first such event is remembered. A verdict
+depends on that extract and on nothing else, so the cache is exact. If rules read fields that are
+not known beforehand, or an event is written in an unusual way, nothing is remembered.
 
-The time of an event is no part of it, and neither are texts of terms of which the rules ask little
-(`pipeline.engine.alike`): they are told beside it, and the term tuples are made of them.
+The extract does not include the time of an event, nor the texts of terms that the rules test only a
+little (`pipeline.engine.alike`). They are extracted separately, and the term tuples are built from
+them.
 
-What is to be sent of an event of which the verdict is known is spelled out there as well, byte for
-byte as `pipeline.engine.seen` does. Here is said what may be remembered.
+The native code also writes the observations of an event whose verdict is known, with exactly the
+bytes that `pipeline.engine.seen` would give. This module decides what may be remembered.
 """
 
 from __future__ import annotations
@@ -35,49 +36,53 @@ if TYPE_CHECKING:
     import firstseen_native
 
 _MAX_EVENT_BYTES: Final = 65_536
-"""Of larger events nothing is remembered: their size limits what rules may take for them."""
+"""Nothing is remembered of larger events: their size limits how many tuples rules may take from
+them."""
 
 _MAX_SIGHTINGS: Final = 16
-"""Of events with more term tuples, or that more rules match, nothing is remembered: such a verdict
-weighs a lot, and the event's size would limit what each of the rules may take."""
+"""Nothing is remembered of events with more term tuples, or that more rules match. Such a verdict
+takes a lot of memory, and the event's size would limit how many tuples each rule may take."""
 
 _MAX_TERM_BYTES: Final = 1_024
-"""Of events whose terms are longer together nothing is remembered; those that are told apart do not
+"""Nothing is remembered of events whose terms are longer in total. Terms that are set apart do not
 count."""
 
 _MAX_VERDICTS: Final = 32_768
-"""Verdicts that are kept; those not used for longest go first."""
+"""The maximum number of verdicts; the least recently used go first."""
 
 _MAX_OUTCOMES: Final = 1_024
-"""Verdicts that say the same share it, as long as there are no more different ones."""
+"""Equal verdicts share one object, as long as there are no more different ones than this."""
 
 _MAX_TEXTS: Final = 65_536
-"""Texts of each field that are kept with what the rules say of them."""
+"""The maximum number of texts of each field that are kept with their classes."""
 _MAX_TEXT_BYTES: Final = 32 << 20
-"""Bytes of all those texts; none has more than 256, since longer ones are not told apart."""
+"""The maximum size of all those texts together. None has more than 256 bytes, since longer ones are
+not set apart."""
 
 _ROUND: Final = 2 * _MAX_VERDICTS
-"""Events after which it is asked whether the memory is of use: more than it takes to fill it."""
+"""The number of events in a round; after each, the cache's usefulness is checked. It is more than
+it takes to fill the cache."""
 _RARE: Final = 16
-"""It is of use where at least one of so many events of a round is known."""
+"""The cache is useful if at least one in this many events of a round is known."""
 _REST: Final = 4 * _ROUND
-"""Events that are not looked up where it is of no use, until the next round."""
+"""The number of events that are not looked up after a round in which the cache was of no use."""
 
 
 class Limits(NamedTuple):
-    """What bounds the memory, and what is let through.
+    """The limits of the cache.
 
     Attributes:
-        verdicts: how many are kept.
-        texts: how many texts are kept of each field that is told apart.
-        text_bytes: how many bytes of all those texts.
+        verdicts: how many verdicts are kept.
+        texts: how many texts are kept of each field that is set apart.
+        text_bytes: the size of all those texts together.
         event_bytes: larger events are left to the match stage.
-        value_bytes: events of which something larger would be sent are left to the match stage.
-        term_bytes: events with longer terms are left to it; those told apart do not count.
+        value_bytes: events for which anything larger would be sent are left to the match stage.
+        term_bytes: events with longer terms are left to the match stage; terms that are set apart
+            do not count.
         future_ms: how far after its arrival an event may be dated.
-        round: events after which it is asked whether the memory is of use.
-        rare: it is where at least one of so many events of a round is known.
-        rest: events that are not looked up where it is not.
+        round: the number of events after which the cache's usefulness is checked.
+        rare: the cache is useful if at least one in this many events of a round is known.
+        rest: the number of events that are not looked up after a round without use.
     """
 
     verdicts: int = _MAX_VERDICTS
@@ -93,16 +98,17 @@ class Limits(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What is known of records that follow one another.
+    """What is known of a run of records.
 
     Attributes:
-        records: how many match some rule.
-        goes_on: whether the one behind them, if there is one, may be known as well.
-        matches_nothing: whether it is known to match no rule.
-        outcomes: what the match stage would say of them, without what was seen, and of how many.
-        sent: what is to be sent of them: key and value of each observation.
-        covered: how many more sightings were forwarded lately.
-        ages: of the events that are sent, once for each observation: seconds.
+        records: the number of these records, each of which matches some rule.
+        goes_on: whether the record after them, if there is one, may be known as well.
+        matches_nothing: whether the record after them is known to match no rule.
+        outcomes: what the match stage would return for them, without `seen`, each with the number
+            of records.
+        sent: what is to be sent for them: the key and value of each observation.
+        covered: how many more sightings are covered by ones forwarded lately.
+        ages: the age in seconds of each event that is sent, once for each observation.
     """
 
     records: int
@@ -115,7 +121,7 @@ class Known(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """A rule, as `firstseen-native` reads it."""
+    """A rule, in the form `firstseen-native` takes."""
 
     history: bytes
     window_ms: int
@@ -125,13 +131,13 @@ class _Rule(NamedTuple):
 
 
 class Verdicts:
-    """Remembers verdicts. Not for two threads at once.
+    """A cache of verdicts. Not thread-safe.
 
     Args:
         ruleset: the rules.
         reader: how events are read for them.
         forwarded: what was forwarded lately.
-        limits: what bounds it.
+        limits: the limits of the cache.
     """
 
     def __init__(
@@ -153,7 +159,7 @@ class Verdicts:
             self.forwarded.cache,
             usable_time,
             _spelled_id,
-            # Nobody can find two events of one digest who does not know the key.
+            # Without the key, nobody can construct two events with the same digest.
             secrets.token_bytes(blake2b.MAX_KEY_SIZE),
             Limits() if limits is None else limits,
         )
@@ -165,21 +171,21 @@ class Verdicts:
     def judge(
         self, records: list[Any], start: int, topic: str, partition: int, read_ms: int
     ) -> Known:
-        """Return what is known of records of a partition, up to one of which no match is known.
+        """Return what is known of a run of records, up to one that is not known to match.
 
-        Or as far as it takes to have a megabyte to send.
+        The run also ends once there is a megabyte to send.
 
         Args:
             records: the records, as from a batch.
-            start: number of the first one.
+            start: the index of the first one.
             topic: their topic.
             partition: their partition.
-            read_ms: the moment they were read (epoch milliseconds).
+            read_ms: when they were read (epoch milliseconds).
         """
         return Known(*self._native.judge(records, start, topic, partition, read_ms))
 
     def remember(self, event: bytes | None, outcome: Outcome) -> None:
-        """Remember what was said of a record's value, if it holds for all that read alike."""
+        """Remember the outcome for a record's value, if it holds for all events that read alike."""
         if (
             event is None
             or outcome.error is not None
@@ -197,12 +203,12 @@ class Verdicts:
         self._native.remember(event, self._shared(outcome), bool(outcome.matches), sighted)
 
     def digest(self, event: bytes) -> bytes | None:
-        """Return what is the same for events that read alike; None where nothing is remembered."""
+        """Return a digest that events share if they read alike; None if this one is not cached."""
         return self._native.digest_of(event)
 
     def _shared(self, outcome: Outcome) -> Outcome:
-        """Return what an outcome says of all events that read alike, as one object for many."""
-        # Whether its time was usable is said of that event alone.
+        """Return what an outcome says of all events that read alike, as a shared object."""
+        # Whether its time was usable holds for that event alone.
         said = msgspec.structs.replace(outcome, seen=(), future_capped=0, untimed=())
         if len(self._outcomes) >= _MAX_OUTCOMES:
             self._outcomes.clear()

@@ -1,18 +1,21 @@
 """What travels between the stages: the values of firstseen's own topics, as JSON.
 
-``firstseen-observations`` holds `Observation`, and `Learn`, `Forget`, `Hold` and `Release`, by
-which the history commands change the state at a fixed place in the order of sightings.
-``firstseen-new-terms`` holds `NewTerm` and `CloseWindow`. The original event and the finished alert
-are spliced in as they are (`msgspec.Raw`), so a stage that only looks at the envelope does not
-parse them again.
+* ``firstseen-observations`` holds `Observation`, as well as `Learn`, `Forget`, `Hold` and
+  `Release`, with which the history commands change the state at a fixed place in the order of
+  sightings.
+* ``firstseen-new-terms`` holds `NewTerm` and `CloseWindow`.
 
-An envelope says everything a later stage needs to decide: during a rolling deploy the worker that
-reads it may not have the rule, or have another version of it. Fields may be added with a default;
-unknown fields are ignored, so neighbours of two versions can read each other.
+The original event and the finished alert are embedded as they are (`msgspec.Raw`), so that a stage
+that needs only the envelope does not parse them again.
 
-Whoever may write to these topics can write anything, and `firstseen history import` sends what a
-file says. So numbers are bounded when they are read: one that no row can hold would stop every
-worker that comes to it.
+An envelope contains everything that a later stage needs to decide: during a rolling deployment, the
+worker that reads it may not have the rule, or may have another version of it. Fields may be added
+with a default, and unknown fields are ignored, so that workers of two adjacent versions can read
+each other's envelopes.
+
+Whoever may write to these topics can write anything, and `firstseen history import` sends whatever
+a file says. So numbers are checked when they are read: a number that no row can hold would stop
+every worker that comes to it.
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ from pipeline.rules.timestamp import MAX_MS, MIN_MS
 from pipeline.types import Term
 
 Moment: TypeAlias = Annotated[int, msgspec.Meta(ge=MIN_MS, le=MAX_MS)]
-"""Epoch milliseconds of the years 1 to 9999."""
-# Rows are msgpack, whose numbers have 64 bits: sums and products of these still fit.
+"""Epoch milliseconds in the years 1 to 9999."""
+# Rows are msgpack, whose integers have 64 bits; sums of these still fit.
 Length: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 """Milliseconds."""
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -41,11 +44,11 @@ class Source(msgspec.Struct, frozen=True):
     """Where an event was read from.
 
     Attributes:
-        topic: topic of the record (the file's name in a replay).
+        topic: the topic of the record (in a replay, the name of the file).
         partition: its partition.
-        offset: its offset (the line's number, from 0, in a replay).
-        timestamp_ms: the record's own timestamp, epoch milliseconds; negative when it has none.
-        index: number of the document inside the record, from 0.
+        offset: its offset (in a replay, the number of the line over all files, from 0).
+        timestamp_ms: the record's own timestamp, epoch milliseconds; negative if it has none.
+        index: the number of the document inside the record, from 0.
     """
 
     topic: str
@@ -56,7 +59,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class RuleRef(msgspec.Struct, frozen=True):
-    """What deciding and alerting need of a rule, without the rule."""
+    """What deciding and alerting need to know of a rule, without the rule itself."""
 
     id: str
     name: str
@@ -70,7 +73,7 @@ class RuleRef(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, rule: Rule) -> RuleRef:
-        """Return the reference of a rule."""
+        """Return the reference to a rule."""
         return cls(
             id=rule.rule_id,
             name=rule.name,
@@ -88,17 +91,18 @@ class Observation(msgspec.Struct, frozen=True):
 
     Attributes:
         rule: the rule.
-        history: id of the history it belongs to (16 hexadecimal digits): rule and query.
-        window_ms: length of the history.
+        history: the id of the rule's history (16 hexadecimal digits), which stands for rule and
+            query.
+        window_ms: the length of the history.
         terms: the tuple, one term for each new-terms field.
-        time_ms: effective time of the event.
-        event_id: identity of the event (see `pipeline.engine.identity.event_identity`).
-        alert_id: id of the alert, should the tuple be new.
-        source: where the event was read.
+        time_ms: the effective time of the event.
+        event_id: the identity of the event (see `pipeline.engine.identity.event_identity`).
+        alert_id: the id of the alert, should the tuple be new.
+        source: where the event was read from.
         event: the event's JSON text.
-        capped: the event's own time was too far in the future; `time_ms` is the limit.
-        time_source: the field that the time is from, or ``record``; empty from a version that did
-            not say.
+        capped: whether the event's own time was too far in the future; `time_ms` is the limit then.
+        time_source: the field that the time is from, or ``record``; empty if written by a version
+            that did not say.
     """
 
     rule: RuleRef
@@ -119,18 +123,18 @@ class Observation(msgspec.Struct, frozen=True):
 
 
 class Learn(msgspec.Struct, frozen=True, tag="learn"):
-    """What is known of a term tuple from elsewhere: it counts as seen, and nothing is told.
+    """What is known of a term tuple from elsewhere: it counts as seen, without an alert.
 
     Attributes:
         rule_id: the rule.
-        history: id of the history it belongs to.
-        window_ms: length of the history.
+        history: the id of the history it belongs to.
+        window_ms: the length of the history.
         terms: the tuple.
-        first_ms: earliest effective time it was seen at.
-        last_ms: latest effective time it was seen at.
-        count: sightings.
-        row: key of its row in hexadecimal digits, where a term is cut and the key cannot be made
-            of the terms.
+        first_ms: the earliest effective time at which it was seen.
+        last_ms: the latest effective time at which it was seen.
+        count: the number of sightings.
+        row: the key of its row in hexadecimal digits, if a term is truncated, so that the key
+            cannot be computed from the terms.
     """
 
     rule_id: str
@@ -148,13 +152,13 @@ class Learn(msgspec.Struct, frozen=True, tag="learn"):
 
 
 class Forget(msgspec.Struct, frozen=True, tag="forget"):
-    """A term tuple, or a whole history, that counts as never seen from here on.
+    """A request to treat a term tuple, or a whole history, as never seen from here on.
 
     Attributes:
         rule_id: the rule.
-        history: id of the history.
-        row: key of the tuple's row, in hexadecimal digits; empty for the whole history, which goes
-            to every partition.
+        history: the id of the history.
+        row: the key of the tuple's row, in hexadecimal digits; empty for the whole history, in
+            which case the request goes to every partition.
     """
 
     rule_id: str
@@ -163,13 +167,13 @@ class Forget(msgspec.Struct, frozen=True, tag="forget"):
 
 
 class Hold(msgspec.Struct, frozen=True, tag="hold"):
-    """No sighting of a history counts from here on: it is about to learn from the retained log.
+    """A request to ignore a history's sightings from here on: it will learn from the retained log.
 
-    Goes to every partition. See `pipeline.engine.held`.
+    It goes to every partition. See `pipeline.engine.held`.
 
     Attributes:
         rule_id: the rule.
-        history: id of the history.
+        history: the id of the history.
     """
 
     rule_id: str
@@ -177,7 +181,7 @@ class Hold(msgspec.Struct, frozen=True, tag="hold"):
 
 
 class Release(msgspec.Struct, frozen=True, tag="release"):
-    """Sightings of a held history count again; goes to every partition, as `Hold` does."""
+    """A request to judge a held history's sightings again; goes to every partition, like `Hold`."""
 
     rule_id: str
     history: str
@@ -187,15 +191,16 @@ class NewTerm(msgspec.Struct, frozen=True, tag="new_term"):
     """A finished alert on its way to the quota; its Kafka key is the rule id.
 
     Attributes:
-        alert_id: id of the alert.
+        alert_id: the id of the alert.
         rule: the rule.
         terms: the new tuple; empty for a match of a `query` rule.
-        time_ms: effective time of the event.
-        source_timestamp_ms: the source record's timestamp, for the latency of the alert.
+        time_ms: the effective time of the event.
+        source_timestamp_ms: the source record's timestamp, to measure the alert's latency.
         alert: the alert document's JSON text.
-        history: id of the history the tuple is new in; empty for a match of a `query` rule.
-        clock_ms: what the event clock said that judged it, see `pipeline.engine.event_clock`; 0 for
-            a match of a `query` rule, and from a version that did not say.
+        history: the id of the history in which the tuple is new; empty for a match of a `query`
+            rule.
+        clock_ms: the event clock at the time of the verdict, see `pipeline.engine.event_clock`; 0
+            for a match of a `query` rule, or if written by a version that did not say.
     """
 
     alert_id: str
@@ -209,7 +214,10 @@ class NewTerm(msgspec.Struct, frozen=True, tag="new_term"):
 
 
 class CloseWindow(msgspec.Struct, frozen=True, tag="close_window"):
-    """A tick: the rule's quota window that starts there is over and awaits its summary."""
+    """A tick: the rule's quota window with this start may need its summary.
+
+    The window has ended, or is too far ahead (see `pipeline.engine.quota`).
+    """
 
     rule: RuleRef
     window_start_ms: Moment
@@ -223,7 +231,7 @@ _encoder = msgspec.json.Encoder()
 _observations = msgspec.json.Decoder(Observation)
 _changes: msgspec.json.Decoder[Change] = msgspec.json.Decoder(Change)
 _CHANGE = b'{"type":'
-"""How an envelope with a tag begins, as `encode` writes it; an observation has none."""
+"""How an envelope with a tag begins, as `encode` writes it; an observation has no tag."""
 _candidates: msgspec.json.Decoder[NewTerm | CloseWindow] = msgspec.json.Decoder(
     NewTerm | CloseWindow
 )
@@ -241,7 +249,7 @@ def observation_opening(rule: RuleRef, history: str, window_ms: int) -> bytes:
 
 
 def encode_term(term: Term) -> bytes:
-    """Return the JSON text of a term as in an envelope."""
+    """Return the JSON text of a term, as in an envelope."""
     return _encoder.encode(term)
 
 
@@ -256,7 +264,7 @@ def decode_sighting(value: bytes) -> Observation | Change:
         change = value.startswith(_CHANGE)
         envelope = _changes.decode(value) if change else _observations.decode(value)
         usable = len(bytes.fromhex(envelope.history)) == HISTORY_BYTES and _fits(envelope)
-    except (ValueError, RecursionError) as error:  # msgspec's, and ids that are no hexadecimal text
+    except (ValueError, RecursionError) as error:  # msgspec's, and ids that are not hexadecimal
         raise DecodeError("invalid_envelope", f"not an observation: {error}") from error
     if not usable:
         raise DecodeError("invalid_envelope", f"not a history id: {envelope.history[:200]!r}")
@@ -266,7 +274,7 @@ def decode_sighting(value: bytes) -> Observation | Change:
 
 
 def _fits(envelope: Observation | Change) -> bool:
-    """Whether the row that a change names, if it does, is one of its history."""
+    """Whether the row that a change names, if any, belongs to its history."""
     row = envelope.row if isinstance(envelope, Learn | Forget) else ""
     return not row or (
         len(bytes.fromhex(row)) == KEY_BYTES and row.lower().startswith(envelope.history.lower())
@@ -285,7 +293,7 @@ def decode_candidate(value: bytes) -> NewTerm | CloseWindow:
         if isinstance(candidate, NewTerm):
             check_terms(candidate.terms)
             usable = is_object(candidate.alert)
-            value.decode()  # what is spliced in was read as JSON, but not as UTF-8
+            value.decode()  # embedded JSON was not checked to be UTF-8
     except (ValueError, RecursionError) as error:
         raise DecodeError("invalid_envelope", f"not a new term: {error}") from error
     if not usable:
@@ -294,7 +302,7 @@ def decode_candidate(value: bytes) -> NewTerm | CloseWindow:
 
 
 def is_object(text: msgspec.Raw) -> bool:
-    """Whether a JSON text stands for an object."""
+    """Whether a JSON text is an object."""
     return bytes(memoryview(text)[:1]) == b"{"
 
 
@@ -302,7 +310,7 @@ def check_terms(terms: tuple[Term, ...]) -> None:
     """Check that a row can hold a tuple.
 
     Raises:
-        DecodeError: with reason ``invalid_envelope``: a number in it has more than 64 bits.
+        DecodeError: with reason ``invalid_envelope``: an integer in it has more than 64 bits.
     """
     for term in terms:
         if type(term) is int and not -(2**63) <= term < 2**64:
