@@ -1,6 +1,6 @@
-"""Rules: reading them from files, compiling them, running their own tests.
+"""Rules: reading them from files, compiling them, and running their own tests.
 
-Nothing here does I/O but the reading of rule files, and nothing reads a clock.
+The only I/O here is reading rule files, and nothing reads a clock.
 """
 
 from __future__ import annotations

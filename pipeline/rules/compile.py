@@ -1,4 +1,4 @@
-"""One rule to its compiled form, with what its author should know about it."""
+"""Compiles one rule, and reports what its author should know about it."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ _LUCENE = "is written in Lucene syntax: only kuery is evaluated"
 
 @dataclass(slots=True)
 class CompileResult:
-    """What became of one rule.
+    """The result of compiling one rule.
 
     Attributes:
-        compiled: the rule, unless its query cannot be evaluated.
-        reason: why it is not run; None if it is, or if an issue of severity error says why.
+        compiled: the rule; None if it cannot be evaluated.
+        reason: why it is not run; None if it is run, or if an issue of severity error says why not.
         issues: findings about it.
     """
 
@@ -60,12 +60,12 @@ class CompileResult:
 
 
 def compile_rule(rule: Rule, fields: FieldTable, searches: Searches | None = None) -> CompileResult:
-    """Compile a rule; nothing a rule holds makes this raise.
+    """Compile a rule. Nothing that a rule contains makes this raise.
 
     Args:
         rule: the rule.
         fields: the field types.
-        searches: the patterns of the rules that it shares memos with.
+        searches: the patterns of the rules with which it shares memos.
     """
     searches = searches or Searches()
     result = CompileResult(reason=_not_judged(rule))
@@ -130,9 +130,10 @@ def _both(matcher: MemoMatcher, filters: MemoMatcher) -> MemoMatcher:
 
 
 def _terms(rule: Rule, fields: FieldTable, result: CompileResult) -> tuple[ReadTerms, ...] | None:
-    """The readers of the new-terms fields; None if the rule cannot be used at all.
+    """Return the readers of the new-terms fields; None if the rule cannot be used at all.
 
-    A field without a type leaves the rule to `match`: its query can still be asked.
+    If a field has no type, there are no readers, but `firstseen match` can still evaluate the
+    query.
     """
     if rule.new_terms is None:
         return ()
@@ -239,7 +240,7 @@ def _issue(
 
 
 def _query_issue(rule: Rule, error: QueryError) -> Issue:
-    """The error with the line of the file it stands on, and the caret under the query's text."""
+    """Return the issue of a query error: its line in the file, and a caret under the text."""
     line = _line_in_query(rule, error.span.start)
     message = str(error).removesuffix(f"\nhint: {error.hint}")
     return _issue(rule, error.code, "error", line, message, hint=error.hint)

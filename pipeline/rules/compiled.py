@@ -1,4 +1,4 @@
-"""A rule made ready to judge events."""
+"""A rule that is ready to judge events."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from pipeline.types import Event, Term
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledRule:
-    """A rule with its query compiled. Compared by identity: closures have no equality.
+    """A rule with its query compiled. Compared by identity, because closures have no equality.
 
     Attributes:
         rule: the rule as read.
         node: its parsed query.
-        query: the same as canonical text: equal queries have equal texts.
+        query: the query as canonical text: equal queries have equal texts.
         fields: the field types it was compiled against.
         matcher: query and filters; total.
-        terms: one reader per new-terms field, in the rule's order: the distinct indexed values
-            of an event (semantics of Elasticsearch's doc values). Empty for other types, and
-            where a field has no terms.
-        history_id: 16 hex digits that name the rule's history: another query, other filters or
-            other fields are another history, as they are for Kibana, and so is another
+        terms: one reader for each new-terms field, in the rule's order, which returns the distinct
+            indexed values of an event (with the semantics of Elasticsearch's doc values). Empty for
+            rules of other types, and if a field has no terms.
+        history_id: 16 hex digits that identify the rule's history. Another query, other filters or
+            other fields make another history, as they do in Kibana, and so does another
             `timestamp_override`.
-        clauses: what the JSON of every event that matches holds; empty if nothing is known.
-        searches: whether the rule's index patterns take in an index of this name.
-        patterns: the searches for the patterns of the rule and of all that it shares memos with.
+        clauses: texts that the JSON of every matching event contains (see `pipeline.kql.needles`);
+            empty if nothing is known.
+        searches: whether the rule's index patterns include an index of this name.
+        patterns: the pattern searches of the rule and of all rules with which it shares memos.
     """
 
     rule: Rule
@@ -45,17 +46,17 @@ class CompiledRule:
     patterns: Searches
 
     def accepts_index(self, name: str | None) -> bool:
-        """Whether an event of this index is the rule's business.
+        """Whether the rule applies to events of this index.
 
-        An event whose index is not known (None) is: a rule must not go blind because a producer
-        leaves out `data_stream`.
+        It applies to events whose index is not known (None): a rule must not go blind because a
+        producer leaves out `data_stream`.
         """
         return name is None or self.searches(name)
 
     def tuples(self, event: Event, memo: Memo | None = None) -> Iterator[tuple[Term, ...]]:
-        """The event's new-terms tuples; none for a rule of another type."""
+        """Return the event's term tuples; none if this is not a `new_terms` rule."""
         return term_tuples(self.terms, event, memo)
 
     def values(self, event: Event, memo: Memo | None = None) -> list[tuple[Term, ...]]:
-        """The distinct values of each new-terms field; empty if the event has no tuple."""
+        """Return the distinct values of each new-terms field; empty if the event has no tuple."""
         return term_values(self.terms, event, memo)

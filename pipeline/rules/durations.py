@@ -1,4 +1,4 @@
-"""The two ways a rule writes a length of time: ``5m``, and ``now-14d``."""
+"""The two ways in which a rule writes a duration: ``5m``, and ``now-14d``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _MILLISECONDS = {
     "d": 86_400_000,
     "w": 604_800_000,
 }
-# Nine digits of weeks still fit a signed 64-bit count of milliseconds.
+# Nine digits of weeks still fit into a signed 64-bit number of milliseconds.
 _INTERVAL = re.compile(r"([0-9]{1,9})([smhdw])")
 _RELATIVE = re.compile(r"now(?:-([0-9]{1,9})([smhHdw]))?")
 
 
 def parse_interval(text: str) -> int | None:
-    """Milliseconds of an interval such as ``5m``; None if it is none, or zero."""
+    """Return the milliseconds of an interval such as ``5m``; None if it is not one, or is zero."""
     found = _INTERVAL.fullmatch(text)
     if found is None:
         return None
@@ -26,10 +26,11 @@ def parse_interval(text: str) -> int | None:
 
 
 def parse_relative(text: str) -> int | None:
-    """Milliseconds before now of ``now-<number><unit>``; 0 for ``now``; None for anything else.
+    """Return how many milliseconds ``now-<number><unit>`` is before now; None for anything else.
 
-    The units are those of Elasticsearch date math whose length is fixed: s, m, h, H, d, w. A
-    month or a year has none, and rounding (``now-7d/d``) needs a clock: both are refused.
+    ``now`` is 0. The units are those of Elasticsearch date math that have a fixed length: s, m, h,
+    H, d, w. Months and years have none, and rounding (``now-7d/d``) needs a clock, so these are
+    refused.
     """
     found = _RELATIVE.fullmatch(text)
     if found is None:

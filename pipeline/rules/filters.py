@@ -1,12 +1,12 @@
-"""Kibana filters of a rule (``[[rule.filters]]``) to a matcher.
+"""Compiles the Kibana filters of a rule (``[[rule.filters]]``) to a matcher.
 
-A filter is a clause of Elasticsearch's query language with a `meta` table beside it. The clauses
-that say the same as KQL become KQL, so that both compare alike; `wildcard` and `prefix` have
-their own patterns. A clause that is not listed here is refused by name: a filter that is silently
-left out turns an exclusion into alerts.
+A filter is a clause of Elasticsearch's query language, with a `meta` table beside it. Clauses that
+have an equivalent in KQL are compiled as KQL, so that both compare in the same way; `wildcard` and
+`prefix` have their own patterns. Any other clause is refused by name, because a filter that is
+silently left out turns an exclusion into alerts.
 
-Kibana combines the enabled filters and the query with *and*
-(kbn-es-query: ``buildQueryFromFilters``).
+Kibana combines the enabled filters and the query with *and* (kbn-es-query:
+``buildQueryFromFilters``).
 """
 
 from __future__ import annotations
@@ -35,20 +35,21 @@ from pipeline.types import Event
 
 _RANGE_OPERATORS: dict[str, Operator] = {"gte": ">=", "gt": ">", "lte": "<=", "lt": "<"}
 _DATE_FORMATS = ("strict_date_optional_time", "strict_date_optional_time||epoch_millis")
-"""What Kibana writes beside the bounds of a date: dates are read so anyway."""
+"""What Kibana writes beside the bounds of a date range: the formats in which dates are read
+anyway."""
 _META_KEYS = frozenset({"meta", "$state"})
 _MAX_DEPTH = 16
 _PATTERN_CLAUSES = frozenset({"wildcard", "prefix"})
 
 
 _WORD_NS = 20
-"""Nanoseconds of a word that is compared with bounds."""
+"""Nanoseconds to compare a word with bounds, for each character of the text."""
 
 
 class _Context(NamedTuple):
     """What clauses are compiled against: the field types, and the searches they share.
 
-    `unmapped` gathers the fields that have no type, and where each stands first.
+    `unmapped` collects the fields that have no type, with the first place of each.
     """
 
     table: FieldTable
@@ -60,7 +61,7 @@ class UnsupportedFilterError(FirstseenError):
     """A filter that cannot be evaluated.
 
     Attributes:
-        place: where in the rule's `filters` the clause stands, e.g. ``(0, "query", "fuzzy")``.
+        place: where the clause is in the rule's `filters`, e.g. ``(0, "query", "fuzzy")``.
         message: what is not supported.
     """
 
@@ -78,13 +79,13 @@ def compile_filters(
     searches: Searches | None = None,
     unmapped: dict[str, Place] | None = None,
 ) -> MemoMatcher | None:
-    """The conjunction of all enabled filters; None if there is none.
+    """Return a matcher for all enabled filters together; None if there are none.
 
     Args:
         filters: the filters of a rule.
         table: the field types.
-        searches: the patterns of the rules that it shares memos with.
-        unmapped: gets the fields that have no type, and where each stands first.
+        searches: the patterns of the rules with which it shares memos.
+        unmapped: receives the fields that have no type, with the first place of each.
 
     Raises:
         UnsupportedFilterError: a filter cannot be evaluated, or a field's type refuses its value.
@@ -104,7 +105,7 @@ def _check_size(filters: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
     """Refuse filters with more values, or more patterns, than a query may have.
 
     Raises:
-        UnsupportedFilterError: in the filter that goes over the limit.
+        UnsupportedFilterError: in the filter that exceeds the limit.
     """
     values = patterns = 0
     for index, entry in filters:
@@ -126,9 +127,9 @@ def _check_size(filters: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
 
 
 def canonical_filters(filters: Sequence[Mapping[str, Any]]) -> str:
-    """What the enabled filters demand, as one text: the same for filters that demand the same.
+    """Return what the enabled filters require, as one text: equal requirements give equal texts.
 
-    Names, owners and colours of a filter (`meta`, `$state`) are left out.
+    The names, owners and colours of a filter (`meta`, `$state`) are left out.
     """
     demands = [
         {"negate": bool(_meta(entry).get("negate")), "clause": _clause(entry)}
@@ -151,7 +152,7 @@ def _meta_flag(entry: Mapping[str, Any], name: str, place: Place) -> bool:
 
 
 def _clause(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The clause of a filter; old Kibana versions wrote it beside `meta`, without `query`."""
+    """Return the clause of a filter; old Kibana versions write it beside `meta`, not in `query`."""
     clause = entry.get("query")
     if isinstance(clause, Mapping):
         return clause
@@ -184,10 +185,11 @@ def _compile_bool(body: Any, place: Place, context: _Context) -> MemoMatcher:
     for name in ("must", "filter"):
         required += _compile_list(body, name, place, context)
     should = _compile_list(body, "should", place, context)
-    # Without `must` and `filter`, one of `should` has to be true (Elasticsearch's bool query).
+    # Without `must` and `filter`, at least one of `should` has to be true (Elasticsearch's bool
+    # query).
     least = body.get("minimum_should_match", 1 if should and not required else 0)
     required += [_negated(each) for each in _compile_list(body, "must_not", place, context)]
-    has_clauses = bool(required or should)  # without any, it matches whatever else it says
+    has_clauses = bool(required or should)  # without any, it matches, whatever else it says
     if type(least) is not int or least < 0:
         raise UnsupportedFilterError(
             (*place, "minimum_should_match"), f"{shown(least)} is no count of clauses"
@@ -237,7 +239,7 @@ def _compile_phrase(body: Any, place: Place, context: _Context) -> MemoMatcher:
 
 
 def _compile_match(body: Any, place: Place, context: _Context) -> MemoMatcher:
-    """A match of type phrase, as Kibana 6 wrote its phrase filters."""
+    """Compile a match of type phrase, as Kibana 6 wrote its phrase filters."""
     name, spec = _field_of(body, {"query", "type"}, place, context)
     if spec.get("type") != "phrase":
         raise UnsupportedFilterError(place, "only a match of type phrase; use match_phrase")
@@ -283,7 +285,7 @@ def _compile_range(body: Any, place: Place, context: _Context) -> MemoMatcher:
             place, f"`{name}` is inside nested objects, which a range does not look into"
         )
     try:
-        context.table.values(name)  # refuses an object
+        context.table.values(name)  # refuses objects
         bounds = [
             field.values.compares(_RANGE_OPERATORS[bound], Operand(_text(value, place).value))
             for bound, value in limits.items()
@@ -294,13 +296,13 @@ def _compile_range(body: Any, place: Place, context: _Context) -> MemoMatcher:
 
 
 def _between_all(bounds: Sequence[Predicate]) -> Predicate:
-    """One value has to lie between all bounds: two ranges of KQL could be met by two values."""
+    """Return a test that one value is within all bounds; two ranges in KQL may be met by two."""
     intervals = [bound for bound in bounds if isinstance(bound, Interval)]
     if len(intervals) == len(bounds):
         return reduce(Interval.within, intervals)
     if len(bounds) == 1:
         return bounds[0]
-    # The words of a text: each bound may be met by another of them.
+    # In a text, each bound may be met by a different word.
     return Other(
         lambda value: all(bound.fits(value) for bound in bounds), cost_of_character=_WORD_NS
     )
@@ -357,10 +359,10 @@ def _only(body: Any, known: set[str], place: Place) -> Mapping[str, Any]:
 def _field_of(
     body: Any, known: set[str], place: Place, context: _Context
 ) -> tuple[str, Mapping[str, Any]]:
-    """The field of a clause and its parameters.
+    """Return the field of a clause, and its parameters.
 
-    ``{"process.name": {"value": "x"}}``; a lone value stands for ``{"value": …}`` or
-    ``{"query": …}``; TOML writers may leave the quotes away, which nests the name.
+    For example ``{"process.name": {"value": "x"}}``. A lone value stands for ``{"value": …}`` or
+    ``{"query": …}``. In TOML the quotes may be left out, which nests the name.
     """
     parts: list[str] = []
     while isinstance(body, Mapping) and not (parts and body.keys() <= known):
@@ -383,13 +385,13 @@ def _field_of(
 
 
 def _look_up(name: str, place: Place, context: _Context) -> None:
-    """Note a field that has no type."""
+    """Record the field if it has no type."""
     if context.table.get(name) is None:
         context.unmapped.setdefault(name, place)
 
 
 def _check_word(name: str, value: Any, place: Place, context: _Context) -> None:
-    """Refuse a term of analysed text that is none of its words: it would never be found."""
+    """Refuse a term on analysed text that is not a single word: it would never be found."""
     field = context.table.get(name)
     is_text = field is not None and isinstance(field.values, TextType)
     if is_text and isinstance(value, str) and words(value) != (value,):
@@ -403,7 +405,7 @@ def _is(name: str, value: Any, place: Place, context: _Context) -> MemoMatcher:
 
 
 def _text(value: Any, place: Place) -> Text:
-    """A value as the literal that KQL compares with the field's type."""
+    """Return a value as the literal that KQL compares with values of the field's type."""
     if isinstance(value, bool):
         return Text("true" if value else "false", quoted=True)
     if isinstance(value, date):
@@ -414,7 +416,7 @@ def _text(value: Any, place: Place) -> Text:
 
 
 def _literal(text: str) -> str:
-    """Text in which no character of a wildcard pattern means anything."""
+    """Return a pattern that matches only this text, with all special characters escaped."""
     return text.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?")
 
 
@@ -435,7 +437,7 @@ def _pattern(
         raise UnsupportedFilterError(place, f"{name} is of type {field.type}: no patterns there")
     try:
         predicate = compile_wildcard(field.values.normal(pattern), caseless=caseless)
-        context.table.terms(name)  # refuses what is inside of nested objects
+        context.table.terms(name)  # refuses fields inside of nested objects
     except (UnmappedFieldError, WildcardRefused) as error:
         raise UnsupportedFilterError(place, str(error)) from error
     return _leaf(field, predicate, context)
@@ -463,7 +465,7 @@ def _at_least(count: int, matchers: Sequence[MemoMatcher]) -> MemoMatcher:
 
 
 def _never(_event: Event, _memo: Memo | None = None) -> bool:
-    """The answer of a field without a mapping: it has no values in Elasticsearch."""
+    """The matcher of an unmapped field: such a field has no values in Elasticsearch."""
     return False
 
 

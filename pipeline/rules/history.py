@@ -1,8 +1,8 @@
-"""The verdict of a `new_terms` rule on one sighting, and the tuples an event is seen with.
+"""The verdict of a `new_terms` rule on one sighting, and the tuples of an event.
 
-Kibana asks an index at each run whether the earliest matching document of the history holds the
-tuple; a stream asks the same of the last time the tuple was seen. Both drivers, the rule tests and
-the engine, take the answer from here.
+At each run, Kibana asks an index whether the earliest document in the history that has the tuple is
+within the searched interval. On a stream, the time at which the tuple was last seen answers the
+same question. The stream, the replay and the rule tests all take the verdict from here.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pipeline.types import Event, Term
 def is_new(last_seen_ms: int | None, t_ms: int, window_ms: int) -> bool:
     """Whether a tuple seen at ``t_ms`` is new.
 
+    A tuple that was last seen exactly one window ago is still known: the lower end of Kibana's
+    history range is inclusive.
+
     Args:
-        last_seen_ms: the latest effective time it was seen at before (epoch ms), None if never.
+        last_seen_ms: the latest effective time at which it was seen before (epoch ms), None if
+            never.
         t_ms: the effective time of this sighting (epoch ms).
         window_ms: the length of the rule's history.
-
-    A tuple seen exactly one window ago is still known: the lower end of Kibana's history range is
-    inclusive.
     """
     return last_seen_ms is None or last_seen_ms < t_ms - window_ms
 
@@ -31,10 +32,10 @@ def is_new(last_seen_ms: int | None, t_ms: int, window_ms: int) -> bool:
 def term_values(
     readers: Sequence[ReadTerms], event: Event, memo: Memo | None = None
 ) -> list[tuple[Term, ...]]:
-    """The distinct values of each field, whose cartesian product is the tuples of an event.
+    """Return the distinct values of each field; their cartesian product is the event's tuples.
 
     An event without a value in one of the fields has no tuple, as in Elasticsearch's composite and
-    terms aggregations: the list is empty.
+    terms aggregations. The list is empty then.
     """
     values = []
     for reader in readers:
@@ -48,6 +49,6 @@ def term_values(
 def term_tuples(
     readers: Sequence[ReadTerms], event: Event, memo: Memo | None = None
 ) -> Iterator[tuple[Term, ...]]:
-    """The tuples of an event, in the order of the fields and of first occurrence."""
+    """Return the tuples of an event, in order of the fields and of first occurrence."""
     values = term_values(readers, event, memo)
     return product(*values) if values else iter(())

@@ -1,4 +1,4 @@
-"""Which indices a rule searches: the `index` patterns of a rule as a test of one index name."""
+"""Which indices a rule searches: turns the rule's `index` patterns into a test of an index name."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pipeline.kql.patterns import compile_pattern
 
 
 def compile_index_patterns(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """A test whether an index is among those a rule searches.
+    """Return a test of whether an index is among those that a rule searches.
 
-    As in Elasticsearch's multi-target syntax, one entry may hold several patterns with commas
-    between, ``*`` stands for any text, and a leading ``-`` takes out of what the patterns before
-    it let in. Exclusions alone take out of everything. The name of a remote cluster
-    (``cluster:logs-*``) is passed over: an event does not say which cluster it went to.
+    As in Elasticsearch's multi-target syntax, one entry may hold several patterns separated by
+    commas, ``*`` stands for any text, and a leading ``-`` excludes what earlier patterns included.
+    If there are only exclusions, or no patterns at all, every other index is included. The name of
+    a remote cluster (``cluster:logs-*``) is ignored, because an event does not say which cluster it
+    went to.
     """
     steps = [_step(pattern) for entry in patterns for pattern in _split(entry)]
     starts_in = all(excludes for excludes, _ in steps)
@@ -21,7 +22,7 @@ def compile_index_patterns(patterns: Sequence[str]) -> Callable[[str], bool]:
     def accepts(name: str) -> bool:
         is_in = starts_in
         for excludes, fits in steps:
-            # A pattern can only change the answer in its own direction.
+            # A pattern can only include or only exclude.
             if is_in is excludes and fits(name):
                 is_in = not excludes
         return is_in

@@ -1,4 +1,4 @@
-"""What a check of rules finds: a code, how grave it is, where, and what to do."""
+"""What a check of rules finds: a code, a severity, the place, and what to do about it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 IssueSeverity: TypeAlias = Literal["error", "warning", "info"]
-"""``error``: the rule is not used. ``warning``: the rule is loaded, but what its author wrote and
-what it will do differ. ``info``: works as written, at a cost worth knowing.
-"""
+"""``error``: the rule is not used. ``warning``: the rule is loaded, but does not do what its author
+wrote. ``info``: the rule works as written, at a cost worth knowing."""
 
 ISSUE_CODES: Mapping[str, str] = MappingProxyType(
     {
@@ -39,7 +38,8 @@ ISSUE_CODES: Mapping[str, str] = MappingProxyType(
         "reads_any_field": "the query reads any field: verdicts on like events are not remembered",
     }
 )
-"""Every code an issue may carry, with its meaning. Codes are stable: scripts look at them."""
+"""Every code that an issue may have, with its meaning. Codes are stable, since scripts rely on
+them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Issue:
     Attributes:
         code: a key of `ISSUE_CODES`.
         severity: see `IssueSeverity`.
-        message: what is wrong, with the value where there is one.
-        path: the rule file, or None for a rule that came from no file.
-        line: 1-based line in that file, or None where no line can be named.
-        rule_id: the rule's id, where it is known.
+        message: what is wrong, with the value if there is one.
+        path: the rule file; None for a rule that is not from a file.
+        line: the 1-based line in that file; None if there is no particular line.
+        rule_id: the rule's id, if known.
         hint: what to write instead.
     """
 
@@ -65,12 +65,12 @@ class Issue:
     hint: str | None = None
 
     def __str__(self) -> str:
-        """``path:line: severity[code]: message``, and the hint."""
+        """Return ``path:line: severity[code]: message``, and the hint."""
         place = "" if self.path is None else f"{self.path}:"
         if self.line is not None:
             place += f"{self.line}:"
         told = f"{place}{' ' if place else ''}{self.severity}[{self.code}]: {self.message}"
         if self.hint is None:
             return told
-        # A message with a caret line keeps its last line to itself.
+        # In a message that ends with a caret line, nothing may follow on that line.
         return f"{told}\nhint: {self.hint}" if "\n" in self.message else f"{told} ({self.hint})"

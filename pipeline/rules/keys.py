@@ -1,6 +1,6 @@
 """The keys of a rule file: those of Elastic's public rule layout, and our ``[[tests]]``.
 
-This is the one place that knows them. docs/reference/rule-keys.md lists the same keys (a test
+This is the only place that defines them. docs/reference/rule-keys.md lists the same keys (a test
 compares the two).
 """
 
@@ -17,7 +17,7 @@ from pipeline.rules.model import RuleType, Severity
 from pipeline.rules.schema import AnyOf, Key, ListOf, Problem, Scalar, TableOf, shown
 
 EXPECTATIONS = ("alert", "known", "no_match")
-"""The words of ``expect`` in ``[[tests]]``."""
+"""The words allowed in ``expect`` of ``[[tests]]``."""
 
 LANGUAGES = ("kuery", "lucene", "eql", "esql")
 
@@ -152,7 +152,7 @@ FILTER_KEYS = {
     "meta": Key(ANY_TABLE, "`negate = true` turns the filter round, `disabled = true` skips it"),
     "$state": Key(ANY_TABLE, "where Kibana keeps the filter", kept=True),
     "query": Key(ANY_TABLE, "one clause of Elasticsearch's query language, of those named below"),
-    # Filters written by old Kibana versions carry the clause itself beside `meta`.
+    # Filters written by old Kibana versions have the clause itself beside `meta`.
     "bool": Key(ANY_TABLE, "as `query`"),
     "exists": Key(ANY_TABLE, "as `query`"),
     "match_all": Key(ANY_TABLE, "as `query`"),

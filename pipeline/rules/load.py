@@ -1,4 +1,4 @@
-"""Rule files and folders to rules. One bad file never hides the others."""
+"""Loads rules from files and folders. One bad file never hides the others."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from pipeline.rules.model import Rule
 from pipeline.rules.parse import parse_rule
 
 MAX_FILE_BYTES = 1_048_576
-"""No rule file is larger: the largest public one has some 40 KB."""
+"""The maximum size of a rule file: the largest public one has about 40 KB."""
 
 _ERROR_LINE = re.compile(r" \(at line (\d+), column \d+\)$")
-# What tomllib says of a key or table that stands twice.
+# What tomllib says about a key or table that is defined twice.
 _OF_A_DUPLICATE = ("overwrite", "twice", "Duplicate", "mutate")
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """The rules that are fit for use, in the order of their files, and all issues."""
+    """The usable rules, in the order of their files, and all issues."""
 
     rules: tuple[Rule, ...]
     issues: tuple[Issue, ...]
 
 
 def builtin_path() -> Path:
-    """The folder of the rules that come with firstseen."""
+    """Return the folder of the rules that come with firstseen."""
     return Path(__file__).parent / "builtin"
 
 
@@ -39,14 +39,14 @@ def load_rules(paths: Sequence[Path] | None = None) -> LoadResult:
     """Read rules.
 
     Args:
-        paths: rule files, and folders that are searched for ``*.toml`` at any depth, through
-            links too, but for hidden ones; files are read in the order given, those of a folder
-            by name. None, or no path at all, means the
-            rules that come with firstseen.
+        paths: rule files, and folders that are searched for ``*.toml`` at any depth. Links are
+            followed; hidden files and folders are skipped. The order is that of the paths given,
+            and alphabetical inside a folder. None, or no path at all, means the rules that come
+            with firstseen.
 
     Returns:
-        Every rule without an error, and every issue. Nothing that a file holds makes this raise. Of
-        two rules with the same id the first is kept.
+        Every rule without an error, and every issue. Nothing that a file contains makes this raise.
+        If two rules have the same id, the first one is kept.
     """
     rules: dict[str, Rule] = {}
     issues: list[Issue] = []
@@ -65,7 +65,7 @@ def load_rules(paths: Sequence[Path] | None = None) -> LoadResult:
 
 
 def _rule_files(paths: Sequence[Path]) -> Iterator[Path | Issue]:
-    """Each rule file once, and an issue for each path that leads to none."""
+    """Yield each rule file once, and an issue for each path without any."""
     seen: set[Path] = set()
     for path in paths:
         files = list(_files_of(path))
@@ -80,7 +80,7 @@ def _rule_files(paths: Sequence[Path]) -> Iterator[Path | Issue]:
 
 
 def _files_of(path: Path) -> Iterator[Path | Issue]:
-    """A file itself, or what is in a folder; whatever cannot be looked at is an issue."""
+    """Yield the file itself, or the files in a folder; whatever cannot be read is an issue."""
     try:
         is_folder = stat.S_ISDIR(path.stat().st_mode)
     except OSError as error:
@@ -93,7 +93,7 @@ def _files_of(path: Path) -> Iterator[Path | Issue]:
 
 
 def _files_in(folder: Path, entered: set[Path]) -> Iterator[Path | Issue]:
-    """The rule files in a folder by name, at any depth; links are followed, each folder once."""
+    """Yield the rule files in a folder by name, at any depth; follow links, each folder once."""
     real = folder.resolve()
     if real in entered:
         return
@@ -104,13 +104,13 @@ def _files_in(folder: Path, entered: set[Path]) -> Iterator[Path | Issue]:
         yield _unreadable(folder, error)
         return
     for entry in entries:
-        # Hidden: locks of editors, `.git`, and `..data`, in which Kubernetes keeps what the files
-        # of a volume are links to.
+        # Hidden entries: editors' lock files, `.git`, and `..data`, which holds the targets of the
+        # links that a Kubernetes volume consists of.
         if entry.name.startswith("."):
             continue
         try:
             mode = entry.stat().st_mode
-        except OSError as error:  # a link that leads nowhere, or round in circles
+        except OSError as error:  # a broken link, or a circle of links
             if entry.suffix in {"", ".toml"}:  # it may have led to a folder
                 yield _unreadable(entry, error)
             continue
@@ -129,7 +129,7 @@ def _load_file(path: Path) -> tuple[Rule | None, tuple[Issue, ...]]:
     if isinstance(text, Issue):
         return None, (text,)
     source = TomlSource(text)
-    # tomllib takes the square of a key's parts: an hour for a file of nothing else.
+    # tomllib takes time quadratic in the number of a key's parts: an hour for a file of one key.
     line = source.long_key_line()
     if line is not None:
         message = f"a key of more than {MAX_KEY_PARTS} parts"
@@ -155,7 +155,7 @@ def _read(path: Path) -> str | Issue:
     if len(data) > MAX_FILE_BYTES:
         return Issue("too_large", "error", f"is larger than {MAX_FILE_BYTES} bytes", path)
     try:
-        # Editors on Windows write a byte order mark, which TOML does not know.
+        # Editors on Windows write a byte order mark, which TOML does not allow.
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1

@@ -1,4 +1,4 @@
-"""Where a key stands in a TOML text. ``tomllib`` gives values without places.
+"""Finds the line of a key in a TOML text, because ``tomllib`` returns values without positions.
 
 The scan is lazy: a rule file without an issue is never scanned.
 """
@@ -28,12 +28,12 @@ _STRING = re.compile(
 _SCALAR = re.compile(r"[^,\]}\n#]+")
 _MAX_DEPTH = 100
 MAX_KEY_PARTS = 32
-"""A dotted key has no more parts; those of rules have four at most."""
+"""The maximum number of parts of a dotted key; those of rules have four at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A key or table that is written twice: its name, and both lines."""
+    """A key or table that is defined twice: its name, and both lines."""
 
     name: str
     first_line: int
@@ -41,21 +41,21 @@ class Duplicate:
 
 
 class TomlSource:
-    """A TOML text that can say on which line a key stands.
+    """A TOML text that can tell the line of a key.
 
-    It never raises: where the text stops being TOML, the scan ends and the places found so far
-    stand.
+    It never raises. Where the text stops being valid TOML, the scan ends, and the places found so
+    far are used.
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
 
     def line(self, place: Place) -> int:
-        """1-based line of a key or table header; of its nearest known parent otherwise."""
+        """Return the 1-based line of a key or table header, or else of its nearest known parent."""
         return self._find(place)[0]
 
     def header_line(self, table: str) -> int:
-        """1-based line of ``[table]``; without a scan where the text leaves no doubt."""
+        """Return the 1-based line of ``[table]``; without a scan if it is unambiguous."""
         header = f"\n[{table}]\n"
         padded = f"\n{self.text}\n"
         if padded.count(header) == 1:
@@ -63,7 +63,7 @@ class TomlSource:
         return self.line((table,))
 
     def block_lines(self, table: str, blocks: int) -> tuple[int, ...]:
-        """1-based line of each ``[[table]]``; without a scan where the text leaves no doubt."""
+        """Return the 1-based line of each ``[[table]]``; without a scan if it is unambiguous."""
         padded = f"\n{self.text}\n"
         header = f"\n[[{table}]]\n"
         if padded.count(header) == blocks == len(re.findall(rf"\[\s*\[\W*{table}\b", padded)):
@@ -72,20 +72,23 @@ class TomlSource:
         return tuple(self.line((table, index)) for index in range(blocks))
 
     def value_line(self, place: Place) -> int:
-        """1-based line on which the text of a key's string value begins."""
+        """Return the 1-based line on which the text of a key's string value begins."""
         return self._find(place)[1]
 
     def knows(self, place: Place) -> bool:
-        """Whether this very key is written in the text."""
+        """Whether this very key is in the text."""
         return place in self._scan.lines
 
     def duplicate(self) -> Duplicate | None:
-        """The first key or table written twice, if there is one."""
+        """Return the first key or table that is defined twice, if there is one."""
         return self._scan.duplicate
 
     def long_key_line(self) -> int | None:
-        """1-based line of a key of more than `MAX_KEY_PARTS` parts, which ends the scan, if any."""
-        # A key stands on one line; hardly any file has a line with so many dots.
+        """Return the 1-based line of a key of more than `MAX_KEY_PARTS` parts, if there is one.
+
+        Such a key ends the scan.
+        """
+        # A key is on one line, and hardly any file has a line with so many dots.
         if all(line.count(".") < MAX_KEY_PARTS for line in self.text.split("\n")):
             return None
         return self._scan.long_key_line
@@ -106,16 +109,16 @@ class TomlSource:
 
 
 class _LostError(Exception):
-    """The text is not TOML from here on."""
+    """The text is not valid TOML from here on."""
 
 
 class _Scan:
-    """One pass over a TOML text, noting the line of every key and table header."""
+    """One pass over a TOML text that records the line of every key and table header."""
 
     def __init__(self, text: str) -> None:
         self.lines: dict[Place, tuple[int, int]] = {}
-        # Tables that only a longer name implies: `a` of `a.b = 1` or `[a.b]`. They may still be
-        # opened by a header of their own, which is no duplicate.
+        # Tables that are only implied by a longer name: `a` in `a.b = 1` or `[a.b]`. A header of
+        # their own may still follow, which is not a duplicate.
         self.parents: dict[Place, tuple[int, int]] = {}
         self.duplicate: Duplicate | None = None
         self.long_key_line: int | None = None
@@ -160,7 +163,7 @@ class _Scan:
         self._expect("]]" if array else "]")
 
     def _into_last(self, place: Place) -> Place:
-        """A table header under an array of tables belongs to its last element."""
+        """Return the last element of an array of tables: a header under it belongs to that."""
         index = self._arrays.get(place)
         return place if index is None else (*place, index)
 
@@ -244,9 +247,9 @@ class _Scan:
             self.duplicate = Duplicate(name, known[0], line)
 
     def _content_line(self) -> int:
-        """Where the text of a string value at the cursor begins.
+        """Return the line on which the text of a string value at the cursor begins.
 
-        TOML drops the line break that directly follows an opening ``'''``.
+        TOML drops a line break that directly follows an opening ``'''``.
         """
         line = self._line(self._pos)
         if self._text.startswith(("'''", '"""'), self._pos):

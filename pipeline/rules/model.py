@@ -1,4 +1,4 @@
-"""What a rule is: frozen data, as read from a rule file. No parsing and no compiling here."""
+"""What a rule is: frozen data, as read from a rule file, without any parsing or compiling."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Threat:
 
 @dataclass(frozen=True, slots=True)
 class NewTerms:
-    """What makes a `new_terms` rule: one to three fields and the length of history."""
+    """What is specific to a `new_terms` rule: one to three fields, and the history's length."""
 
     fields: tuple[str, ...]
     history_ms: int
@@ -63,10 +63,11 @@ class NewTerms:
 
 @dataclass(frozen=True, slots=True)
 class RuleTest:
-    """One `[[tests]]` block: events in sequence, and what each of them should end as.
+    """One `[[tests]]` block: a sequence of events, and the expected result of each.
 
-    ``expect`` holds one word per event: ``alert`` (a match whose tuple is new, or any match of a
-    `query` rule), ``known`` (a match whose tuples are all known), ``no_match``.
+    ``expect`` holds one word for each event: ``alert`` (a match with a new tuple, or any match of a
+    `query` rule), ``known`` (a match whose tuples are all known) or ``no_match`` (no match, or one
+    without a tuple).
     """
 
     name: str
@@ -108,9 +109,9 @@ class Rule:
     threat: tuple[Threat, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
-    """Known keys of the public layout that firstseen keeps and does not use."""
+    """Known keys of the public layout that firstseen keeps but does not use."""
     tests: tuple[RuleTest, ...] = ()
     path: Path | None = None
     line: int = 1
     source: TomlSource | None = field(default=None, compare=False, repr=False)
-    """The text it was read from, so that a later finding can name its line."""
+    """The text that it was read from, so that a later finding can name its line."""

@@ -1,4 +1,4 @@
-"""One parsed rule file (a mapping, as ``tomllib`` gives it) to a `Rule`, or to what is wrong."""
+"""Turns one parsed rule file (a mapping from ``tomllib``) into a `Rule`, or a list of issues."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _DEFAULT_INTERVAL = "5m"
 def parse_rule(
     document: Mapping[Any, Any], *, path: Path | None = None, source: TomlSource | None = None
 ) -> tuple[Rule | None, tuple[Issue, ...]]:
-    """The rule of one file, and everything there is to say about it.
+    """Return the rule of one file, and everything there is to report about it.
 
     Args:
-        document: the file as a mapping. Any mapping is taken; none makes this raise.
+        document: the file as a mapping. Any mapping is accepted; none makes this raise.
         path: the file, for the issues and for the rule.
         source: its text, to find lines in.
 
@@ -68,7 +68,7 @@ def parse_rule(
 
 
 def _check_by_type(table: Mapping[str, Any], kind: RuleType, notes: Notes) -> None:
-    """What one key asks of another."""
+    """Check what the rule's type requires of its keys."""
     if kind not in _WITHOUT_QUERY and "query" not in table:
         notes.add("missing_key", _RULE, f"rule.query is missing: a {kind} rule has one")
     languages = _LANGUAGES_OF_TYPE[kind]
@@ -126,7 +126,7 @@ def _check_history(table: Mapping[str, Any], notes: Notes) -> None:
 
 
 def _new_terms(table: Mapping[str, Any]) -> tuple[Sequence[str], str, Place]:
-    """The fields, the history's start as written, and where that start stands."""
+    """Return the fields, the history's start as written, and the place of that start."""
     if "new_terms" not in table:
         place: Place = (*_RULE, "history_window_start")
         return table["new_terms_fields"], table["history_window_start"], place
@@ -136,7 +136,7 @@ def _new_terms(table: Mapping[str, Any]) -> tuple[Sequence[str], str, Place]:
 
 
 def _build(document: Mapping[str, Any], table: Mapping[str, Any], notes: Notes) -> Rule | None:
-    """The rule of a table that has been checked."""
+    """Return the rule of a table that has been checked."""
     kind = RuleType(table["type"])
     tests = build_tests(document.get("tests", ()), kind, notes)
     if notes.has_errors:
@@ -207,7 +207,7 @@ def _build_technique(entry: Mapping[str, Any]) -> Technique:
 
 
 def _extra(document: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept as written: it decides nothing, and ``rules show`` can print it."""
+    """Return the keys without effect, kept as written: ``rules show`` can print them."""
     extra = {name: value for name, value in table.items() if RULE_KEYS[name].kept}
     if "transform" in document:
         extra["transform"] = document["transform"]

@@ -1,7 +1,7 @@
-"""The ``[[tests]]`` blocks of a rule file to `RuleTest`.
+"""Turns the ``[[tests]]`` blocks of a rule file into `RuleTest` objects.
 
-An event is a table, or the text of a JSON object, so that an event can be pasted as it stands in
-a topic. ``base`` is merged under each event of its test.
+An event is a table, or the text of a JSON object, so that an event can be pasted as it is in a
+topic. ``base`` is merged under each event of its test.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pipeline.rules.schema import Notes, dotted, shown
 def build_tests(
     blocks: Sequence[Mapping[str, Any]], kind: RuleType, notes: Notes
 ) -> tuple[RuleTest, ...]:
-    """The tests of a rule of type ``kind``; what is wrong with them goes to ``notes``.
+    """Return the tests of a rule of type ``kind``, and add what is wrong with them to ``notes``.
 
-    ``blocks`` have passed the check of their keys (`pipeline.rules.keys.TEST_KEYS`).
+    The keys of ``blocks`` must have been checked (`pipeline.rules.keys.TEST_KEYS`).
     """
     source = notes.source
     lines = source.block_lines("tests", len(blocks)) if source is not None else [1] * len(blocks)
@@ -76,7 +76,7 @@ def _build_event(base: Any, value: Any, place: Place, notes: Notes) -> dict[str,
 
 
 def _merged(base: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:
-    """``event`` laid over ``base``: tables are merged, anything else is replaced."""
+    """Return ``event`` laid over ``base``: tables are merged, anything else is replaced."""
     merged = dict(base)
     for name, value in event.items():
         below = merged.get(name)
@@ -88,7 +88,7 @@ def _merged(base: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _plain(value: Any) -> Any:
-    """A TOML value as JSON has it: TOML's own dates become their ISO text."""
+    """Return a TOML value as JSON has it: TOML's own dates become ISO text."""
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""What a rule can read of an event: where that is known, its verdict depends on nothing else."""
+"""What a rule can read of an event. If that is known, its verdict depends on nothing else."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from pipeline.rules.compiled import CompiledRule
 
 
 def paths_read(compiled: CompiledRule) -> frozenset[str] | None:
-    """Return paths of an event on which matcher and terms of a rule depend.
+    """Return the paths of an event on which the matcher and the terms of a rule depend.
 
-    On all that stands at one of them, leads to one or goes on below one (a field may be spelled in
-    several ways, `pipeline.kql.fields`). None where that is not known: free text is looked for in
-    whatever is mapped. No verdict depends on a clock: rules are compiled without one.
+    The rule depends on everything at one of these paths, on the way to one, or below one (a field
+    may be spelled in several ways, see `pipeline.kql.fields`). The result is None if the paths are
+    not known: free text, for example, is searched for in whatever is mapped. No verdict depends on
+    a clock, because rules are compiled without one.
     """
     rule = compiled.rule
     names = {*_of_query(compiled.node, compiled.fields), *_of_filters(rule.filters)}
@@ -30,12 +31,12 @@ def paths_read(compiled: CompiledRule) -> frozenset[str] | None:
 
 
 class FieldParts(NamedTuple):
-    """Which fields a rule reads in what way.
+    """Which fields a rule reads, and how.
 
     Attributes:
-        own: by path, the largest parts of its query that ask the field there and no other one.
-        others: paths that are read in another way as well: by names with stars, within nested
-            objects, by filters.
+        own: for each path, the largest parts of the query that read only the field there.
+        others: paths that are also read in another way: through names with wildcards, within nested
+            objects, or by filters.
     """
 
     own: Mapping[str, list[Node]]
@@ -43,16 +44,16 @@ class FieldParts(NamedTuple):
 
 
 def parts_by_field(compiled: CompiledRule) -> FieldParts:
-    """Return the parts of a query by the fields that they ask.
+    """Return the parts of a query, by the field that they read.
 
-    Where `paths_read` knows the paths of a rule: of the fields that are in `own` and not in
-    `others`, its query depends on nothing but what each of those parts says.
+    If `paths_read` knows the paths of a rule, then for the fields that are in `own` and not in
+    `others`, the query depends on nothing but the result of each of those parts.
     """
     own: defaultdict[str, list[Node]] = defaultdict(list)
     others = set(_of_filters(compiled.rule.filters))
 
     def only_field(node: Node) -> str | None:
-        """Return the path of the one field that a node asks; else note those of its children."""
+        """Return the path of the only field that a node reads; else note those of its children."""
         if isinstance(node, Is | Range) and isinstance(node.field, str):
             return _source(node.field, compiled.fields)
         if isinstance(node, Is | Range | Nested):
@@ -103,9 +104,9 @@ def _of_clause(node: Is | Range, prefix: str, fields: FieldTable) -> Iterator[st
 
 
 def _of_filters(value: Any, parents: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield all that may be a name in a filter: a clause names its field by its keys, in parts.
+    """Yield everything in a filter that may be a field name: keys, alone and joined with dots.
 
-    Some are no fields. They cost nothing: no event has them.
+    Some of these are not fields. They do no harm, because no event has them.
     """
     if isinstance(value, Mapping):
         for key, below in value.items():

@@ -21,17 +21,17 @@ _STEP_MS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """What one test of a rule came to.
+    """The result of one test of a rule.
 
     Attributes:
         rule_id: the rule.
         name: the test's name.
         path: the rule's file, or None.
         line: the line of the test in it.
-        failures: one text per event that ended otherwise than expected; none if it passed.
+        failures: one text for each event with an unexpected result; empty if the test passed.
     """
 
-    __test__ = False  # no test class, whatever pytest makes of its name
+    __test__ = False  # keeps pytest from taking this for a test class
 
     rule_id: str
     name: str
@@ -47,16 +47,16 @@ class TestResult:
 def run_tests(compiled: CompiledRule) -> list[TestResult]:
     """Run every test of a rule, each with a history of its own.
 
-    Events are judged in their order. Their times (`pipeline.rules.timestamp`) and the verdict
-    (`pipeline.rules.history.is_new`) are the engine's own; an event without a usable time is taken
-    a second after the event before it.
+    Events are judged in order. Their times (`pipeline.rules.timestamp`) and the verdict
+    (`pipeline.rules.history.is_new`) are the engine's own. An event without a usable time is dated
+    one second after the event before it.
     """
     return [_run(compiled, test) for test in compiled.rule.tests]
 
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    """How an event ended: the word, and what led to it."""
+    """The result of an event: the word, and the explanation."""
 
     word: str
     because: str
@@ -83,7 +83,7 @@ def _times(compiled: CompiledRule, test: RuleTest) -> Iterator[int]:
     for event in test.events:
         try:
             time_ms = effective_time(event, rule.timestamp_override, fallback=fallback).time_ms
-        except TimestampError:  # the time of its record counts, and records come in order
+        except TimestampError:  # instead of its record's time; records come in order
             time_ms += _STEP_MS
         yield time_ms
 
@@ -122,7 +122,7 @@ def _without_terms(compiled: CompiledRule, event: Event) -> str:
 
 
 def _why_not(compiled: CompiledRule, event: Event) -> str:
-    """The clauses of the query that are false, as the query has them joined with ``and``."""
+    """Return the clauses of the query that are false, of those it joins with ``and``."""
     verdict = explain(compiled.node, compiled.fields, event)
     clauses = verdict.children if verdict.operator == "and" else (verdict,)
     false = [_told(clause) for clause in clauses if not clause.matches]

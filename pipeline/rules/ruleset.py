@@ -21,13 +21,14 @@ class RuleSet:
 
     Attributes:
         rules: every rule that compiled, in the order given.
-        runnable: those that a worker or a replay runs: enabled rules of type `new_terms` or
-            `query` that can alert.
-        judged: those whose query and filters can be asked of an event (``firstseen match``): the
-            runnable ones, and besides them threshold, indicator match and disabled rules.
+        runnable: the rules that a worker or a replay runs: enabled rules of type `new_terms` or
+            `query` that can raise alerts.
+        judged: the rules whose query and filters can be evaluated (``firstseen match``). Besides
+            the runnable rules, these are threshold, indicator match and disabled rules, and
+            `new_terms` rules with an unmapped field.
         skipped: the rules that are not run, each with the reason, in the order given.
-        digest: sha256 (hex) over all that decides which alerts come out: equal digests give
-            equal verdicts. The order of the rules and their prose do not count.
+        digest: the SHA-256 (hex) of everything that affects which alerts are raised: equal digests
+            give equal verdicts. The order of the rules and their prose do not count.
     """
 
     __slots__ = ("_by_id", "digest", "judged", "rules", "runnable", "skipped")
@@ -54,7 +55,7 @@ class RuleSet:
         """Compile each rule; one that does not compile is left out, with an issue that says why.
 
         Args:
-            rules: rules with distinct ids, as `load_rules` gives them.
+            rules: rules with distinct ids, as returned by `load_rules`.
             fields: the field types to compile against.
         """
         compiled: list[CompiledRule] = []
@@ -71,7 +72,7 @@ class RuleSet:
         return cls(compiled, skipped), tuple(issues)
 
     def get(self, rule_id: str) -> CompiledRule | None:
-        """The compiled rule with this id."""
+        """Return the compiled rule with this id, if there is one."""
         return self._by_id.get(rule_id)
 
     def __len__(self) -> int:
@@ -87,7 +88,7 @@ def _digest(rules: Iterable[CompiledRule], not_run: set[str]) -> str:
 
 
 def _decides(compiled: CompiledRule, *, runs: bool) -> str:
-    """All of one rule that has a say in which alerts come out, as one canonical line."""
+    """Return everything in a rule that affects which alerts are raised, as a canonical line."""
     rule = compiled.rule
     names = sorted(
         field_names(compiled.node).union(rule.new_terms.fields if rule.new_terms else ())

@@ -1,7 +1,7 @@
 """Checks a mapping against a table of keys.
 
-What is unknown, missing, of the wrong type or out of range is noted as an issue, all of it at
-once, and nothing raises.
+Everything that is unknown, missing, of the wrong type or out of range is recorded as an issue, all
+of it in one pass. Nothing raises.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Notes:
         path: the rule file, if there is one.
         source: its text, to find lines in.
         rule_id: set as soon as it is known.
-        issues: what was noted so far.
+        issues: the issues found so far.
     """
 
     path: Path | None = None
@@ -47,7 +47,7 @@ class Notes:
         severity: IssueSeverity = "error",
         hint: str | None = None,
     ) -> None:
-        """Note an issue of the key at ``place``."""
+        """Add an issue about the key at ``place``."""
         line = self.source.line(place) if self.source is not None else None
         self.issues.append(Issue(code, severity, message, self.path, line, self.rule_id, hint))
 
@@ -60,7 +60,7 @@ class Kind(Protocol):
         """The kind in words, for messages and the reference page: ``an array of strings``."""
 
     def check(self, value: Any, place: Place, notes: Notes) -> None:
-        """Note what is wrong with ``value``."""
+        """Add an issue to ``notes`` if something is wrong with ``value``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ class Key:
 
     Attributes:
         kind: what its value must be.
-        about: what it does here, in one sentence, for the reference page.
+        about: what it does, in one sentence, for the reference page.
         required: whether the table must have it.
-        kept: whether firstseen only keeps it (and acts on none of it).
+        kept: whether firstseen keeps it without acting on it.
     """
 
     kind: Kind
@@ -81,12 +81,12 @@ class Key:
 
 
 Problem = Callable[[Any], str | None]
-"""Says what is wrong with a value of the right type, or None."""
+"""Returns what is wrong with a value of the right type, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value of one of some exact types (a boolean is no integer)."""
+    """A single value of one of some exact types (a boolean is not an integer)."""
 
     says: str
     types: tuple[type, ...]
@@ -125,7 +125,7 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class TableOf:
-    """A table with the given keys; with None, any keys."""
+    """A table with the given keys; None allows any keys."""
 
     says: str
     keys: Mapping[str, Key] | None = None
@@ -140,7 +140,7 @@ class TableOf:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """A value of whichever of some kinds has its type."""
+    """A value of one of several types."""
 
     says: str
     types: tuple[type, ...]
@@ -166,7 +166,7 @@ def check_keys(
 
 
 def note_unknown(name: str, known: Iterable[str], place: Place, notes: Notes) -> None:
-    """Note a key that is not known, with the known one it looks like."""
+    """Add an issue about an unknown key, and suggest the known key most like it."""
     notes.add(
         "unknown_key",
         (*place, name),
@@ -176,26 +176,26 @@ def note_unknown(name: str, known: Iterable[str], place: Place, notes: Notes) ->
 
 
 def suggestion(name: str, known: Iterable[str]) -> str | None:
-    """``did you mean …?`` for the known name that looks most like ``name``."""
+    """Return ``did you mean …?`` with the known name that is most like ``name``, if any."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.7)
     return f"did you mean {near[0]}?" if near else None
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: quoted, and never longer than a line."""
+    """Return a value as messages show it: quoted, and never longer than a line."""
     try:
         return shortened(repr(value))
-    except ValueError:  # Python writes no integer of thousands of digits; TOML may, in hexadecimal
+    except ValueError:  # Python does not write huge integers; TOML may, in hexadecimal
         return "a number of thousands of digits"
 
 
 def shortened(text: str) -> str:
-    """A text that is never longer than a line."""
+    """Return a text truncated to at most a line."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def dotted(place: Place) -> str:
-    """A place as people write it: ``rule.threat[0].tactic``."""
+    """Return a place as people write it: ``rule.threat[0].tactic``."""
     text = ""
     for part in place:
         if isinstance(part, int):

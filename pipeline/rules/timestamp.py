@@ -1,9 +1,9 @@
 """Effective time: when an event counts as having happened.
 
-As Kibana's detection engine does it (its ``timestamp_override``): the override field if the event
-has it, else ``@timestamp``, unless the rule forbids the fallback. ``event.ingested``, the override
-of Elastic's own rules, is stamped by Elasticsearch and absent on Kafka, so there the time is
-usually ``@timestamp``. What an event has no usable time of its own is told by its record, see
+It is defined as in Kibana's detection engine (``timestamp_override``): the override field if the
+event has it, otherwise ``@timestamp``, unless the rule forbids the fallback. ``event.ingested``,
+the override of Elastic's own rules, is set by Elasticsearch and absent on Kafka, so there the time
+is usually ``@timestamp``. An event without a usable time of its own takes that of its record, see
 `pipeline.engine.match`.
 """
 
@@ -26,8 +26,9 @@ MIN_MS: Final = -62_135_596_800_000
 MAX_MS: Final = 253_402_300_799_999
 """9999-12-31T23:59:59.999Z."""
 EARLIEST_MS: Final = 315_532_800_000
-"""1980-01-01T00:00:00Z: no event is older. What is dated before is a field that nobody set (clocks
-begin to count in the years 1, 1601 and 1970), or seconds that read as milliseconds."""
+"""1980-01-01T00:00:00Z: no event is older. An earlier date comes from a field that nobody set
+(clocks start counting in the years 1, 1601 and 1970), or from seconds that were read as
+milliseconds."""
 
 TIMESTAMP: Final = "@timestamp"
 _MILLISECOND = timedelta(milliseconds=1)
@@ -40,11 +41,11 @@ _MINUTE = re.compile(r"\d{4}-\d\d-\d\d[Tt ](?:[01]\d|2[0-3]):[0-5]\d:", re.ASCII
 
 
 def parse_timestamp(value: Any) -> int | None:
-    """Return the epoch milliseconds a JSON value stands for, or None if it is no time.
+    """Return the epoch milliseconds that a JSON value stands for, or None if it is not a time.
 
-    Accepts what a field of type date does in queries (`pipeline.kql.dates`). An event is not
-    refused for less: a space in place of the T, or ahead of the zone, and small letters count as
-    well, and a leap second as the first one after it.
+    Accepts what a field of type date accepts in queries (`pipeline.kql.dates`). To avoid losing the
+    time of an event over its spelling, it also accepts a space in place of the T or before the
+    zone, lower-case letters, and a leap second, which counts as the second after it.
     """
     is_text = type(value) is str
     if is_text and (usual := _usual(value)) is not None:
@@ -60,7 +61,7 @@ class EffectiveTime(NamedTuple):
 
     Attributes:
         time_ms: epoch milliseconds.
-        source: the field it is from.
+        source: the field it is from, or ``record``.
     """
 
     time_ms: int
@@ -68,7 +69,7 @@ class EffectiveTime(NamedTuple):
 
 
 def is_usable(time_ms: int) -> bool:
-    """Whether something can have happened then; Kafka's -1 for *no timestamp* is no such time."""
+    """Whether an event can have happened then. Kafka's -1 (*no timestamp*) is not usable."""
     return time_ms >= EARLIEST_MS
 
 
@@ -86,19 +87,19 @@ def _second(seconds: int) -> str:
 def effective_time(
     event: Event, override: str | None, *, fallback: bool, memo: Memo | None = None
 ) -> EffectiveTime:
-    """Return the effective time of an event: that of the first field which holds a usable one.
+    """Return the effective time of an event: that of the first field with a usable one.
 
-    A field with several values counts with its earliest, as a sort on doc values does.
+    If a field has several values, the earliest counts, as in a sort on doc values.
 
     Args:
         event: the event.
         override: the rule's ``timestamp_override``, or None.
-        fallback: whether ``@timestamp`` counts when the override field is of no use.
-        memo: what is known of the event: a field is read once for all rules.
+        fallback: whether ``@timestamp`` counts if the override field has no usable time.
+        memo: what is known of the event, so that a field is read once for all rules.
 
     Raises:
-        TimestampError: ``missing_timestamp`` when the event has none of the fields, and
-            ``invalid_timestamp`` when what it has is no time, or one before `EARLIEST_MS`.
+        TimestampError: ``missing_timestamp`` if the event has none of the fields;
+            ``invalid_timestamp`` if what it has is not a time, or is before `EARLIEST_MS`.
     """
     name = override or TIMESTAMP
     raw = _values(event, name, memo)
@@ -117,7 +118,7 @@ def effective_time(
 
 
 def _earliest(raw: Any, name: str, memo: Memo | None) -> int | None:
-    """Return the earliest of what a field holds that can be the time of an event."""
+    """Return the earliest of a field's values that can be the time of an event."""
     if type(raw) is not list:
         return usable_time(raw)
     key = "times", name
@@ -132,15 +133,16 @@ def _earliest(raw: Any, name: str, memo: Memo | None) -> int | None:
 
 
 def usable_time(value: Any) -> int | None:
-    """Return the time that a value stands for, if it can be that of an event."""
+    """Return the time that a value stands for, if an event can have that time."""
     time_ms = parse_timestamp(value)
     return time_ms if time_ms is not None and is_usable(time_ms) else None
 
 
 def _usual(value: str) -> int | None:
-    """Return what ``2024-05-01T12:00:00.123456789Z`` stands for, None if it is written otherwise.
+    """Return the time of ``2024-05-01T12:00:00.123456789Z``; None if it is written differently.
 
-    Nearly all events spell it so, and one after the other in the same minute.
+    Nearly all events use this format, and events that follow one another are mostly of the same
+    minute.
     """
     second, fraction = value[17:19], value[20:-1]
     if (
@@ -158,7 +160,7 @@ def _usual(value: str) -> int | None:
 
 @lru_cache(maxsize=256)
 def _minute_ms(text: str) -> int | None:
-    """Return what ``2024-05-01T12:00:`` stands for, None if it is no such text."""
+    """Return the time of ``2024-05-01T12:00:``; None if the text is not of this form."""
     if not _MINUTE.fullmatch(text):
         return None
     try:
@@ -169,7 +171,7 @@ def _minute_ms(text: str) -> int | None:
 
 
 def _loose(text: str) -> int | None:
-    """Read a time that is spelled more freely than in Elasticsearch, as its strict spelling."""
+    """Read a time with a looser spelling than Elasticsearch accepts, by making it strict."""
     found = _LOOSE_ISO.fullmatch(text)
     if found is None:
         return None

@@ -1,6 +1,6 @@
 r"""Elasticsearch's wildcard patterns: ``*`` any text, ``?`` one character, ``\`` an escape.
 
-KQL's own patterns know ``*`` only; these stand in Kibana filters.
+KQL's own patterns have only ``*``; these are for Kibana filters.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ _Segment: TypeAlias = list[str | None]
 
 
 _LONGEST_SEARCH = 100
-"""Characters of a piece between two stars that holds a ``?``: it is compared at every place of a
-value, so its length is a factor of the time."""
+"""The maximum length of a piece between two stars that contains a ``?``. It is compared at every
+position of a value, so its length is a factor in the time."""
 
 
-# Nanoseconds of a value that a pattern is asked of, for each piece of the pattern; and of each
-# character of it, for each character of the longest piece with a `?`.
+# Estimated nanoseconds to test a value: for each piece of the pattern; and for each character of
+# the value, per character of the longest piece with a `?`.
 _PIECE = 200
 _COMPARISON = 0.5
 
 
-class WildcardRefused(ValueError):  # noqa: N818  (as `ValueRefused`: not an error of the program)
+class WildcardRefused(ValueError):  # noqa: N818  (like `ValueRefused`, not a program error)
     """A pattern whose search would take too long."""
 
 
 def compile_wildcard(pattern: str, *, caseless: bool = False) -> Predicate:
-    """A test whether a whole value fits the pattern.
+    """Return a test of whether a whole value fits the pattern.
 
-    The pieces between the stars have a fixed length, so the leftmost fit of each is the right one
-    and nothing is tried again. A piece without ``?`` is found in linear time; one with a ``?``
-    takes the length of the value times its own, and so has a limit.
+    The pieces between the stars have a fixed length. So the leftmost fit of each is always right,
+    and nothing has to be tried again. A piece without ``?`` is found in linear time. One with a
+    ``?`` takes the length of the value times its own length, which is therefore limited.
 
     Args:
         pattern: the pattern.
-        caseless: compare ASCII letters regardless of case. Other letters keep theirs, as in the
-            ``case_insensitive`` parameter of Elasticsearch's wildcard query.
+        caseless: compare ASCII letters case-insensitively. Other letters are compared as they are,
+            as with the ``case_insensitive`` parameter of Elasticsearch's wildcard query.
 
     Raises:
         WildcardRefused: more than 100 characters between two stars, one of them a ``?``.
@@ -84,7 +84,7 @@ def _segments(pattern: str) -> list[_Segment]:
 
 
 def _regex(segment: _Segment) -> re.Pattern[str]:
-    """No quantifier stands in it: a match has the segment's length."""
+    """Compile a segment. The regex has no quantifiers, so a match has the segment's length."""
     text = "".join("." if part is None else re.escape(part) for part in segment)
     return re.compile(text, re.DOTALL)
 
