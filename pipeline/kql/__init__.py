@@ -1,6 +1,6 @@
-"""KQL, Kibana's query language: parse, print, compile to a matcher.
+"""KQL, Kibana's query language: parse it, print it, compile it to a matcher.
 
-The meaning of a query is that of a Kibana detection rule; docs/query-language.md tells it.
+A query means what it means in a Kibana detection rule; see docs/query-language.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Nested blocks on many objects: each clause is asked once, of all objects together.
+"""Nested blocks on many objects: each clause is evaluated once, for all objects together.
 
-An answer is a number whose bits say for which objects a clause holds, so that *and*, *or* and *not*
-are one operation each. What an object has in a field is read once for all clauses of all rules.
+A result is an integer with one bit for each object for which the clause holds, so that *and*, *or*
+and *not* are one operation each. The values of a field are read once for all clauses of all rules.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from pipeline.kql.memo import Budget, Memo
 from pipeline.kql.predicates import Fits
 
 _FITS: Final = 100
-"""Nanoseconds of a test that is asked of a value."""
+"""Estimated nanoseconds to test one value."""
 
 
 class Block:
-    """The objects of a nested path, in an event or in the objects of the path around it.
+    """The objects at a nested path, in an event or in the objects of the enclosing path.
 
     Attributes:
         objects: the objects.
-        everything: the answer that all of them have.
-        budget: what asking them may cost.
+        everything: the result that includes all of them.
+        budget: what evaluating them may cost.
         memo: what is known of all of them together.
     """
 
@@ -44,20 +44,20 @@ class Block:
         return [Memo(self.budget) for _ in self.objects]
 
     def column(self, field: FieldType, key: object, nested: str) -> Column:
-        """Return what the objects have in a field."""
+        """Return the values of a field in all objects."""
         found = self._columns.get(key)
         if found is None:
             found = self._columns[key] = Column(self, field, nested)
         return found
 
     def each(self, test: Test, cost: int) -> int:
-        """Ask each object by itself, which costs so many nanoseconds."""
+        """Test each object on its own, at this cost in nanoseconds for each."""
         self.budget.spend(cost * len(self.objects))
         holds = map(test, self.objects, self.memos)
         return _number(number for number, held in enumerate(holds) if held)
 
     def inner(self, path: str, rows: Rows) -> int:
-        """Return which objects have an object at a deeper path for which something holds."""
+        """Return which objects contain an object at a deeper path for which `rows` holds."""
         found = self._inner.get(path)
         if found is None:
             read = object_reader(path)
@@ -77,14 +77,14 @@ Test: TypeAlias = Callable[[dict[str, Any], Memo], bool]
 """A test of an event, or of one object of a nested path, with what is known of it so far."""
 
 Rows: TypeAlias = Callable[[Block], int]
-"""Which objects of a block a clause holds for, as bits."""
+"""A test of all objects of a block; returns those for which it holds, as bits."""
 
 
 class Column:
-    """What the objects of a block have in one field.
+    """The values that the objects of a block have in one field.
 
     Attributes:
-        indexed: their values.
+        indexed: the distinct values.
     """
 
     def __init__(self, block: Block, field: FieldType, nested: str) -> None:
@@ -100,21 +100,21 @@ class Column:
         self.indexed = Indexed.of(holders.keys())
 
     def rows_of_any(self, wanted: frozenset[Any]) -> int:
-        """Which objects have one of some values."""
+        """Return which objects have any of these values."""
         rows = 0
         for value in self._holders.keys() & wanted:
             rows |= self.rows_of(value)
         return rows
 
     def rows_of(self, value: Any) -> int:
-        """Which objects have a value."""
+        """Return which objects have this value."""
         rows = self._rows.get(value)
         if rows is None:
             rows = self._rows[value] = _number(self._holders.get(value, ()))
         return rows
 
     def rows_where(self, tests: Sequence[Fits], budget: Budget) -> int:
-        """Which objects have a value that passes one of several tests."""
+        """Return which objects have a value that passes any of several tests."""
         budget.spend(_FITS * len(tests) * len(self._holders))
         rows = 0
         for value in self._holders:
@@ -124,7 +124,7 @@ class Column:
 
 
 def _number(bits: Iterable[int]) -> int:
-    """Return the number with these bits."""
+    """Return the integer with these bits set."""
     data = bytearray()
     for bit in bits:
         place = bit >> 3

@@ -1,9 +1,8 @@
-"""What a query demands, as clauses: an event that matches answers every one of them.
+"""What a query requires, as clauses: every matching event satisfies all of them.
 
-A clause is a set of alternatives, whatever they are: texts that stand in the event
-(`pipeline.kql.needles`) or values that fields have (`pipeline.kql.exact`). It is answered by any of
-them. The clauses of a query are necessary, not sufficient: negations and all that has no such
-alternatives are left out.
+A clause is a set of alternatives: texts in the event (`pipeline.kql.needles`), or values of fields
+(`pipeline.kql.exact`). Any one of them satisfies the clause. The clauses of a query are necessary
+but not sufficient: negations, and everything else without such alternatives, are left out.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from pipeline.kql.nodes import And, Is, Nested, Node, Or
 T = TypeVar("T")
 
 MAX_CLAUSES = 8
-"""Clauses kept of a query: each costs time, and the first few tell most."""
+"""The maximum number of clauses kept of a query: each costs time, and the first few are the most
+selective."""
 
 
 def clauses_of(
@@ -25,13 +25,13 @@ def clauses_of(
     rank: Callable[[frozenset[T]], tuple[int, ...]],
     nested: str | None = None,
 ) -> tuple[frozenset[T], ...]:
-    """Return the clauses of a query, those of the lowest rank first; empty if none is known.
+    """Return the clauses of a query, lowest rank first; empty if none are known.
 
     Args:
         node: the query.
-        leaf: gives the clauses of a single comparison that stands in this nested path.
-        rank: the order in which clauses are kept.
-        nested: the nested path that the node stands in.
+        leaf: returns the clauses of a single comparison inside this nested path.
+        rank: the order in which clauses are preferred.
+        nested: the nested path that the node is in.
     """
     match node:
         case And():
@@ -51,7 +51,7 @@ def clauses_of(
 def any_of(
     found: Iterable[tuple[frozenset[T], ...]], rank: Callable[[frozenset[T]], tuple[int, ...]]
 ) -> tuple[frozenset[T], ...]:
-    """Return the clauses of alternatives: each is made of one clause of every alternative."""
+    """Return the clauses of an *or*: each combines one clause of every alternative."""
     combinations: list[tuple[frozenset[T], ...]] = [()]
     shared: list[frozenset[T]] = []
     for clauses in found:
@@ -61,7 +61,7 @@ def any_of(
             combinations = [(*before, one) for before in combinations for one in clauses]
         else:
             shared.append(clauses[0])
-    # All at once: one by one, thousands of alternatives would be copied thousands of times.
+    # In a single union: one by one, thousands of alternatives would be copied thousands of times.
     base: frozenset[T] = frozenset().union(*shared)
     return best((base.union(*several) for several in combinations), rank)
 
@@ -69,5 +69,5 @@ def any_of(
 def best(
     clauses: Iterable[frozenset[T]], rank: Callable[[frozenset[T]], tuple[int, ...]]
 ) -> tuple[frozenset[T], ...]:
-    """Return the first few of different clauses."""
+    """Return the first few of these clauses by rank, without repeats."""
     return tuple(sorted(dict.fromkeys(clauses), key=rank)[:MAX_CLAUSES])

@@ -1,11 +1,11 @@
-"""Nodes to a matcher: closures over precomputed readers and tests.
+"""Compiles nodes to a matcher: closures over precomputed readers and tests.
 
-Every clause is checked against the field table here, once: what Elasticsearch would reject for
-the whole search (`process.pid:abc`) is an error now and never a "no match" later. The matcher
-itself is total and walks each value at most once a clause.
+Every clause is checked against the field table once, here. What Elasticsearch would reject for the
+whole search (`process.pid:abc`) is an error now, never a "no match" later. The matcher itself is
+total, and walks each value at most once per clause.
 
-The meaning is Kibana's translation of KQL (kbn-es-query, functions/is.ts and range.ts) evaluated
-as Elasticsearch does; docs/query-language.md tells it in full.
+A query means what Kibana's translation of KQL (kbn-es-query, functions/is.ts and range.ts) means to
+Elasticsearch; docs/query-language.md explains it in full.
 """
 
 from __future__ import annotations
@@ -65,20 +65,20 @@ from pipeline.kql.walk import has_below
 from pipeline.types import Event, Matcher
 
 FEW_OBJECTS: Final = 8
-"""So many objects of a nested path are asked one by one."""
+"""Up to this many objects of a nested path are tested one by one."""
 
 _WALK_NS: Final = 5_000
-"""Nanoseconds of a walk through one object of a nested path."""
+"""Estimated nanoseconds to walk through one object of a nested path."""
 
 
 class MemoMatcher(Protocol):
-    """A matcher that may be given a memo, to share with others what was indexed of an event."""
+    """A matcher that can be given a memo, to share what has been indexed of an event."""
 
     def __call__(self, event: Event, memo: Memo | None = None, /) -> bool:
         """Return whether the event matches.
 
-        Never raises for a JSON document, but where the memo has a budget and it does not suffice:
-        `pipeline.errors.TooCostlyError`.
+        It never raises for a JSON document, except `pipeline.errors.TooCostlyError` if the memo has
+        a budget that does not suffice.
         """
 
 
@@ -93,17 +93,17 @@ def compile_query(
     Args:
         text: the query; an empty one matches everything.
         fields: the field types; None is the built-in table.
-        clock: answers the present moment in epoch milliseconds, asked at each match. Without it
-            a query with the date `now` is refused.
+        clock: returns the present time in epoch milliseconds; called at each match. Without it, a
+            query with the date `now` is refused.
 
     Returns:
-        A function from an event to whether it matches. It never raises for a JSON document.
+        A function that tells whether an event matches. It never raises for a JSON document.
 
     Raises:
         QuerySyntaxError: the text is not KQL.
         QueryTypeError: a literal that its field's type refuses.
-        QueryLimitError: too deep or too many clauses.
-        FieldTypesError: ``fields`` is a mapping with an unknown type.
+        QueryLimitError: nested too deeply, or too many clauses or patterns.
+        FieldTypesError: ``fields`` is a mapping with an unknown type or option.
     """
     if fields is None:
         fields = FieldTable.builtin()
@@ -120,15 +120,16 @@ def compile_node(
     text: str | None = None,
     searches: Searches | None = None,
 ) -> MemoMatcher:
-    """Compile a parsed query; as `compile_query`, to a matcher that shares its work with others.
+    """Compile a parsed query like `compile_query`, to a matcher that can share work with others.
 
     Args:
         node: the query.
         table: the field types.
-        clock: the present moment in epoch milliseconds, for `now`.
-        text: what the node was parsed from, for the carets of errors. Without it an error shows
+        clock: returns the present time in epoch milliseconds, for `now`.
+        text: what the node was parsed from, for the carets of errors. Without it, an error shows
             the clause in question.
-        searches: the patterns of the queries it shares memos with: one search is for all of them.
+        searches: the patterns of the queries with which it shares memos: one search covers them
+            all.
     """
     check_depth(node, text or "")
     test = _Compiler(table, clock, text, searches or Searches()).part(node, None).test
@@ -144,15 +145,15 @@ def compile_node(
 def compile_part(
     node: Node, table: FieldTable, nested: str | None, *, clock: Clock | None = None
 ) -> Test:
-    """Compile a node as it stands inside a nested block: a test of the block's objects."""
+    """Compile a node inside of a nested block, to a test of the block's objects."""
     return _Compiler(table, clock, None, Searches()).part(node, nested).test
 
 
 def compile_clauses(clauses: Iterable[Is | Range], table: FieldTable) -> list[Leaf] | None:
-    """Compile clauses of a query as far as their tests.
+    """Compile clauses of a query to tests of their fields.
 
     Returns:
-        None if one of them is none of one field that is mapped.
+        None if one of the clauses does not name exactly one mapped field.
     """
     compiler = _Compiler(table, None, None, Searches())
     compiled = [compiler.clause(clause, None) for clause in clauses]
@@ -195,7 +196,7 @@ class _Compiler:
                 return compiled
 
     def _any(self, node: Or, nested: str | None) -> Part:
-        """An `or`; tests of the same field are joined, so that its values are read once."""
+        """Compile an `or`; tests of the same field are joined, so that its values are read once."""
         leaves: list[Leaf] = []
         texts: list[FreeText] = []
         parts: list[Part] = []
@@ -222,7 +223,7 @@ class _Compiler:
         found = self._table.get(path)
         if found is None or found.type != "nested":
             raise self._wrong_path(node, path, found)
-        # A deeper nested path may be named at once: `a.b:{ ... }` needs no `a:{ ... }` around it.
+        # A deeper nested path may be named directly: `a.b:{ ... }` needs no `a:{ ... }` around it.
         child = self.part(node.child, path)
         return _block_part(node.path, child)
 
@@ -234,7 +235,7 @@ class _Compiler:
                 'quote it for the text "null"; for a missing field write `not field:*`',
             )
         if node.field is None:
-            # It is asked of the values of each type.
+            # It is tested against the values of each type.
             self._count(node, len(self._table.value_types))
             if isinstance(node.value, Wildcard) and node.value.is_lone:
                 return ALWAYS
@@ -353,7 +354,7 @@ def _full_pattern(name: Wildcard, nested: str | None) -> Wildcard:
 
 
 def _block_part(path: str, child: Part) -> Part:
-    """Whether the child holds for an object at a nested path."""
+    """Return a test of whether the child holds for an object at a nested path."""
     key, read = ("block", path), object_reader(path)
 
     def test(event: dict[str, Any], memo: Memo) -> bool:
@@ -368,7 +369,7 @@ def _block_part(path: str, child: Part) -> Part:
 
 
 def _exists_below(path: str, table: FieldTable, nested: str | None) -> Part:
-    """Whether an object has any indexed value in any field below it."""
+    """Return a test of whether an object has any indexed value in a field below it."""
 
     def test(event: dict[str, Any], memo: Memo) -> bool:
         return has_below(path, event, table, nested, memo)

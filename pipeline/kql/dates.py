@@ -1,9 +1,9 @@
 """Dates as Elasticsearch reads them: ISO texts, epoch milliseconds, date math; all in UTC.
 
-The format is `strict_date_optional_time||epoch_millis`. Milliseconds are what a date field keeps:
-finer digits are cut. A literal may leave parts out (``2024-01``) or be date math (``now-1d/d``,
-``2024-01-01||+1M``); as a bound it is then rounded down for ``>=`` and ``<``, up to the last
-millisecond for ``<=`` and ``>``.
+The format is `strict_date_optional_time||epoch_millis`. A date field has a resolution of
+milliseconds; further digits are dropped. A literal may leave parts out (``2024-01``) or be date
+math (``now-1d/d``, ``2024-01-01||+1M``). As a bound, it is then rounded down for ``>=`` and ``<``,
+and up to the last millisecond for ``<=`` and ``>``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TypeAlias
 
 Clock: TypeAlias = Callable[[], int]
-"""Answers the present moment in epoch milliseconds."""
+"""Returns the present time in epoch milliseconds."""
 
 _DAY = 86_400_000
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
@@ -43,7 +43,7 @@ _SPAN = {
 
 
 def epoch_ms(value: object) -> int | None:
-    """The moment a JSON value of a date field stands for, or None when it stands for none."""
+    """Return the time that a JSON value of a date field stands for, or None if it is not a date."""
     if type(value) is str:
         return _read(value, up=False)
     if type(value) is int:
@@ -58,9 +58,9 @@ class DateBound:
     """A date literal as one end of a range.
 
     Attributes:
-        anchor_ms: the moment it starts from; None stands for `now`.
-        steps: date math on it: (amount, unit), or (None, unit) for rounding.
-        up: whether rounding goes up to the last millisecond.
+        anchor_ms: the time it starts from; None stands for `now`.
+        steps: date math to apply: (amount, unit), or (None, unit) for rounding.
+        up: whether to round up to the last millisecond.
     """
 
     anchor_ms: int | None
@@ -68,7 +68,7 @@ class DateBound:
     up: bool
 
     def at(self, now_ms: int) -> int:
-        """The bound in epoch milliseconds; beyond the years 1 to 9999 it stays at their end."""
+        """Return the bound in epoch milliseconds; date math stays within the years 1 to 9999."""
         anchor = now_ms if self.anchor_ms is None else self.anchor_ms
         if not self.steps:
             return anchor
@@ -82,7 +82,7 @@ class DateBound:
 
 
 def date_bound(text: str, *, up: bool) -> DateBound | None:
-    """Read a date literal, or None when it is none."""
+    """Read a date literal; None if it is not a date."""
     if text.startswith("now"):
         anchor, math = None, text[3:]
     else:
@@ -131,7 +131,7 @@ def _from_iso(iso: re.Match[str], *, up: bool) -> int | None:
     try:
         days = date(int(year), int(month or 1), int(day or 1)).toordinal() - _EPOCH_DAY
         end = _end_day(int(year), int(month) if month else None, days, day is not None)
-    except ValueError:  # there is no such day
+    except ValueError:  # no such day
         return None
     ms = int((fraction or "0").ljust(3, "0")[:3])
     start = days * _DAY + ((h * 60 + m - offset) * 60 + s) * 1000 + ms
@@ -143,7 +143,7 @@ def _from_iso(iso: re.Match[str], *, up: bool) -> int | None:
 
 
 def _end_day(year: int, month: int | None, first: int, has_day: bool) -> int:
-    """The day after the last one that a date with parts left out stands for."""
+    """Return the day after the last one that a date with parts left out stands for."""
     if has_day:
         return first + 1
     if month is not None and month < 12:

@@ -1,4 +1,4 @@
-"""Exact values: what fields of a matching event are equal to, for an index of many queries."""
+"""Exact values that fields of a matching event have, for an index of many queries."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pipeline.kql.values import KeywordType
 
 @dataclass(frozen=True, slots=True)
 class ExactValue:
-    """A field that has this value, in its indexed form, among others maybe."""
+    """A field that has this value, in its indexed form, perhaps among others."""
 
     field: FieldType
     value: str
 
 
 ExactClause: TypeAlias = frozenset[ExactValue]
-"""Exact values of which a matching event has at least one."""
+"""Exact values, at least one of which a matching event has."""
 
 
 def exact_clauses(node: Node, table: FieldTable) -> tuple[ExactClause, ...]:
-    """What a matching event is equal to, the shortest list first; empty if nothing is known.
+    """Return the exact values a matching event has, shortest clause first; empty if none are known.
 
     Only whole keywords outside of nested objects count.
     """

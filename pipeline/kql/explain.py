@@ -1,4 +1,4 @@
-"""Why an event matches or not: the query as a tree, each node with its verdict."""
+"""Explains why an event matches or not: the query as a tree, with a verdict for each node."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from pipeline.kql.values import KeywordType
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One node of a query against one event.
+    """One node of a query, evaluated on one event.
 
     Attributes:
         query: the node as canonical text.
-        operator: ``and``, ``or``, ``not``, ``nested``, ``object`` (one object of a nested block)
-            or ``clause``.
+        operator: ``and``, ``or``, ``not``, ``nested``, ``object`` (one object of a nested block) or
+            ``clause``.
         matches: the verdict of this node.
-        values: what a clause read from the event, as written there; empty when nothing is there.
-        note: why a clause cannot match whatever the event holds, or None.
+        values: what a clause read from the event, as written there; empty if there is nothing.
+        note: why the clause, or some of the values, cannot match: the field is not mapped, is an
+            object, or did not index them; None otherwise.
         children: the nodes below.
     """
 
@@ -43,11 +44,11 @@ class Explanation:
 def explain(
     node: Node, table: FieldTable, event: Mapping[str, Any], *, clock: Clock | None = None
 ) -> Explanation:
-    """Evaluate every node of a query, also those that a matcher need not look at.
+    """Evaluate every node of a query, including those that a matcher can skip.
 
     Raises:
         QueryTypeError: a literal that its field's type refuses.
-        QueryLimitError: the query is too deep or has too many clauses.
+        QueryLimitError: nested too deeply, or too many clauses or patterns.
     """
     check_depth(node)
     return _Explainer(table, clock).node(node, as_dict(event), None)

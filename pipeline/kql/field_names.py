@@ -6,9 +6,9 @@ from pipeline.kql.nodes import Is, Nested, Node, Range, children_of
 
 
 def field_names(node: Node) -> frozenset[str]:
-    """The full names of all fields in a query, field-name wildcards as written.
+    """Return the full names of all fields in a query; names with wildcards as written.
 
-    Names inside a nested block carry its path; a lone star names no field.
+    Names inside a nested block include its path. A lone star names no field.
     """
     names: set[str] = set()
     pending: list[tuple[Node, str]] = [(node, "")]

@@ -1,7 +1,7 @@
-"""Field types: what Elasticsearch's mapping is to a search, the field table is to a query.
+"""The field table: what a mapping is to a search in Elasticsearch, it is to a query here.
 
-The built-in table is ECS 9.5 with Elastic Defend's library data stream laid over it. A table is
-made of entries ``name -> type`` or ``name -> {"type": ..., "multi_fields": {...}, ...}``.
+The built-in table is ECS 9.5, overlaid with Elastic Defend's library data stream. A table is made
+of entries ``name -> type`` or ``name -> {"type": ..., "multi_fields": {...}, ...}``.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from pipeline.types import Event, Term
 
 
 class ReadTerms(Protocol):
-    """Reads the distinct terms of a field; with a memo, those of an array are read once."""
+    """Reads the distinct terms of a field; with a memo, those of an array are read only once."""
 
     def __call__(self, event: Event, memo: Memo | None = None, /) -> tuple[Term, ...]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FieldTable:
-    """An immutable table of fields, multi-fields included."""
+    """An immutable table of fields, including multi-fields."""
 
     _fields: Mapping[str, FieldType]
     _objects: frozenset[str]
     _views: Mapping[str, tuple[FieldType, ...]] = field(repr=False)
     value_types: frozenset[ValueType] = field(repr=False)
-    """Every way of indexing that occurs in the table."""
+    """Every way of indexing values in the table."""
     type_numbers: Mapping[ValueType, int] = field(init=False, repr=False)
-    """The same, numbered."""
+    """A number for each of the `value_types`."""
 
     def __post_init__(self) -> None:
         numbers = {values: number for number, values in enumerate(self.value_types)}
@@ -48,12 +48,12 @@ class FieldTable:
 
     @staticmethod
     def builtin() -> FieldTable:
-        """ECS 9.5 and Elastic Defend's library events; loaded once."""
+        """Return the table of ECS 9.5 and Elastic Defend's library events; it is loaded once."""
         return _builtin()
 
     @staticmethod
     def from_mapping(mapping: Mapping[str, Entry]) -> FieldTable:
-        """A table with exactly these fields.
+        """Return a table with exactly these fields.
 
         Raises:
             FieldTypesError: an unknown type or option.
@@ -61,7 +61,7 @@ class FieldTable:
         return _build({}, mapping)
 
     def extend(self, mapping: Mapping[str, Entry]) -> FieldTable:
-        """A table with these fields laid over this one's.
+        """Return a table with these fields laid over the ones of this table.
 
         Raises:
             FieldTypesError: an unknown type or option.
@@ -69,7 +69,10 @@ class FieldTable:
         return _build(self._fields, mapping)
 
     def get(self, name: str) -> FieldType | None:
-        """The field of this name (also a multi-field, an object, a path in a flattened field)."""
+        """Return the field with this name, if it is mapped.
+
+        It may be a multi-field, an object or a path in a flattened field.
+        """
         found = self._fields.get(name)
         if found is not None:
             return found
@@ -78,21 +81,21 @@ class FieldTable:
         return self._dynamic(name)
 
     def expand(self, pattern: Wildcard) -> tuple[FieldType, ...]:
-        """All fields with values whose full name matches; a star crosses dots."""
+        """Return all fields with values whose full name matches; a star also matches dots."""
         matches = compile_pattern(pattern.parts)
         return tuple(f for n, f in self._fields.items() if not f.is_container and matches(n))
 
     def names(self) -> Iterator[str]:
-        """The names of all fields, multi-fields included."""
+        """Return the names of all fields, including multi-fields."""
         return iter(self._fields)
 
     def suggest(self, name: str) -> str | None:
-        """A known name that an unknown one may have meant."""
+        """Return the known name that an unknown one was probably meant to be, if any."""
         close = get_close_matches(name, self._fields, n=1, cutoff=0.8)
         return close[0] if close else None
 
     def views(self, path: str) -> tuple[FieldType, ...]:
-        """The fields that index what stands at a path of an event: itself and its multi-fields."""
+        """Return the fields that index what is at a path: the field itself and its multi-fields."""
         found = self._views.get(path)
         if found is not None:
             return found
@@ -100,7 +103,7 @@ class FieldTable:
         return () if dynamic is None else (dynamic,)
 
     def has_below(self, path: str) -> bool:
-        """Whether fields may be indexed below a path."""
+        """Whether there may be indexed fields below a path."""
         if path in self._objects:
             return True
         found = self._fields.get(path)
@@ -109,7 +112,7 @@ class FieldTable:
         return found.is_container or found.type == "flattened"
 
     def values(self, name: str) -> Callable[[Event], tuple[Any, ...]]:
-        """A reader of a field's raw JSON values, in order of occurrence.
+        """Return a reader of a field's raw JSON values, in order of occurrence.
 
         Raises:
             UnmappedFieldError: the field is not in the table, or is an object.
@@ -118,14 +121,16 @@ class FieldTable:
         return lambda event: tuple(as_list(read(as_dict(event))))
 
     def terms(self, name: str) -> ReadTerms:
-        """A reader of a field's distinct indexed values, in order of first occurrence.
+        """Return a reader of a field's distinct indexed values, in order of first occurrence.
 
-        Terms are what an aggregation of Elasticsearch would report: keyword text (JSON true is
-        "true"), lower-cased under a lowercase normaliser, canonical addresses, whole numbers as
-        int, epoch milliseconds. What is not indexed (null, too long, malformed) has no term.
+        Terms are what an Elasticsearch aggregation would report: keywords as text (JSON true is
+        "true"), in lower case under a lowercase normalizer; addresses in canonical form; whole
+        numbers as int; dates as epoch milliseconds. What is not indexed (null, too long, malformed)
+        has no term.
 
         Raises:
-            UnmappedFieldError: the field is not in the table, or its type has no terms.
+            UnmappedFieldError: the field is not in the table, is inside nested objects, or its type
+                has no terms.
         """
         found = self._with_values(name)
         if found.nested is not None:
@@ -163,7 +168,7 @@ class FieldTable:
         return found
 
     def _dynamic(self, name: str) -> FieldType | None:
-        """A path below a flattened field, or below an object that maps whatever comes."""
+        """Return the field for a path below a flattened field or an object with a dynamic type."""
         if is_too_deep(name):
             return None
         for above in _above(name):
@@ -178,7 +183,7 @@ class FieldTable:
 
 
 def _above(name: str) -> Iterator[str]:
-    """The paths above a dotted name, the closest first."""
+    """Yield the paths above a dotted name, the closest first."""
     end = name.rfind(".")
     while end > 0:
         yield name[:end]
@@ -194,7 +199,7 @@ def _builtin() -> FieldTable:
 def _build(base: Mapping[str, FieldType], mapping: Mapping[str, Entry]) -> FieldTable:
     fields = dict(base)
     for name, entry in mapping.items():
-        # A field that is given anew loses the multi-fields it had.
+        # A field that is redefined loses its previous multi-fields.
         stale = [n for n, f in base.items() if f.source == name and n != name]
         for old in stale:
             fields.pop(old, None)
@@ -215,10 +220,10 @@ def _value_types(fields: Mapping[str, FieldType]) -> frozenset[ValueType]:
 
 
 def _resolved(found: FieldType, fields: Mapping[str, FieldType]) -> FieldType:
-    """Set what depends on the other fields: the nested path and a multi-field's source."""
+    """Set what depends on other fields: the nested path, and the source of a multi-field."""
     parent = fields.get(found.name.rpartition(".")[0])
     source = found.source
-    # A field with values cannot have fields below it, so what is named below it is a view of it.
+    # A field with values cannot have fields below it, so a name below it is a multi-field.
     if parent is not None and not parent.is_container and parent.type != "flattened":
         source = parent.source
     return replace(found, source=source, nested=_nested_above(source, fields))

@@ -1,4 +1,4 @@
-"""One field's type: the Elasticsearch types, their options, and how an entry is read."""
+"""The type of a field: Elasticsearch's types, their options, and how a table entry is read."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ IGNORE_ABOVE = 1024
 """What ECS and the integrations set on keyword fields; Elasticsearch's own default is no limit."""
 
 MAX_SEGMENTS = 64
-"""Names with more segments are not mapped; Elasticsearch's own limit is 20."""
+"""Names with more segments than this are not mapped; Elasticsearch's own limit is 20."""
 MAX_NAME = 1024
-"""Characters of a name that is mapped: in an event of long keys at many levels, the names of its
-values would weigh many times what it does."""
+"""The maximum length of a mapped name. In an event with long keys at many levels, the full names of
+its values would take many times the memory of the event."""
 
 _TYPES: dict[str, ValueType] = {
     "boolean": BooleanType(),
@@ -103,7 +103,11 @@ class FieldType:
         type: the Elasticsearch type.
         source: the path of its values in an event; a multi-field reads its parent's.
         nested: the path of the closest `nested` object above it, if there is one.
-        keyed: True for a single path below a flattened field.
+        keyed: whether it is a single path below a flattened field.
+        caseless: whether a keyword has the normalizer `lowercase`.
+        ignore_above: the option of this name; None for the type's default.
+        scaling_factor: the option of this name, for `scaled_float`.
+        object_type: the type of the values below an object that maps any field.
     """
 
     name: str
@@ -118,7 +122,7 @@ class FieldType:
 
     @property
     def is_container(self) -> bool:
-        """True for `object` and `nested`, which have fields instead of values."""
+        """Whether its type is `object` or `nested`, which have fields instead of values."""
         return self.type in _CONTAINERS
 
     @property
@@ -127,7 +131,7 @@ class FieldType:
         return _value_type(self.type, self.caseless, self.ignore_above, self.scaling_factor)
 
     def reader(self, within: str | None = None) -> Read:
-        """A reader of its raw values.
+        """Return a reader of its raw values.
 
         Args:
             within: the nested path whose objects are read instead of whole events.
@@ -154,12 +158,12 @@ def _value_type(
 
 
 def read_entry(name: Any, entry: Any) -> Iterator[FieldType]:
-    """The field that an entry of a table describes, then its multi-fields.
+    """Yield the field that an entry of a table describes, then its multi-fields.
 
     Raises:
         FieldTypesError: an unknown type or option.
     """
-    # A mapping comes from a person's file: it can hold anything.
+    # The mapping comes from a user's file, so it can contain anything.
     options: Any = {"type": entry} if isinstance(entry, str) else entry
     if not isinstance(name, str) or not name:
         raise FieldTypesError(f"{name!r} is no name of a field")
@@ -226,5 +230,5 @@ def _object_type(name: str, options: Mapping[str, Any]) -> str | None:
 
 
 def is_too_deep(name: str) -> bool:
-    """Whether a name has more segments, or characters, than any field that is mapped."""
+    """Whether a name has more segments, or more characters, than a mapped field may have."""
     return len(name) > MAX_NAME or name.count(".") >= MAX_SEGMENTS

@@ -1,10 +1,11 @@
-"""Reading fields: a document is a bag of path -> values, however it is written.
+"""Reads fields: a document is a bag of path -> values, however it is written.
 
-``{"a": {"b": 1}}``, ``{"a.b": 1}`` and ``{"a": [{"b": [1]}]}`` are one document. Arrays, also
-arrays of arrays, are sets of values; null, ``[]`` and ``[null]`` vanish; an empty string stays.
+``{"a": {"b": 1}}``, ``{"a.b": 1}`` and ``{"a": [{"b": [1]}]}`` are the same document. Arrays,
+including arrays of arrays, are sets of values; null, ``[]`` and ``[null]`` vanish; an empty string
+stays.
 
-Readers are total. They walk arrays with a loop, so nesting costs no stack; what they recurse on
-is the dotted path of the query, not the document.
+Readers are total. They walk arrays with a loop, so nesting costs no stack; they recurse only on the
+dotted path of the query, not on the document.
 """
 
 from __future__ import annotations
@@ -19,38 +20,39 @@ from pipeline.kql.memo import Memo
 class Read(Protocol):
     """Reads one field: None for no value, a scalar for one value, a list of scalars for several.
 
-    One value is by far the commonest answer, and is given bare because that is what makes a match
-    cheap. Use `as_list` where that does not matter. With a memo, what takes a search of the event
-    is searched for once.
+    A single value is by far the most common case, and returning it bare is what makes a match
+    cheap. Use `as_list` where that does not matter. With a memo, a search of the event is done only
+    once.
     """
 
     def __call__(self, event: dict[str, Any], memo: Memo | None = None, /) -> Any: ...
 
 
 _SEARCHES: Final = 4
-"""So many fields are searched for one by one. For more, all values of the event are gathered."""
+"""Up to this many fields are searched for one by one. For more, all values of the event are
+collected."""
 
 _LONGEST_PATH: Final = 1024
-"""Characters of a path whose values are gathered: in a deep event of long keys, paths would weigh
-many times what the event does."""
+"""Values at longer paths are not collected: in a deep event with long keys, the paths would take
+many times the memory of the event."""
 
 
 def as_dict(event: Any) -> dict[str, Any]:
-    """An event as the plain dict that readers expect; anything but an object is an empty one."""
+    """Return an event as the plain dict that readers expect; a non-object becomes an empty dict."""
     if type(event) is dict:
         return event
     return dict(event) if isinstance(event, Mapping) else {}
 
 
 def as_list(values: Any) -> list[Any]:
-    """The answer of a `Read` as a list."""
+    """Return the result of a `Read` as a list."""
     if values is None:
         return []
     return values if type(values) is list else [values]
 
 
 def flatten(value: Any) -> Iterator[Any]:
-    """The non-null elements of a value that may be an array (of arrays ...)."""
+    """Yield the non-null elements of a value that may be an array (of arrays ...)."""
     if not isinstance(value, list):
         if value is not None:
             yield value
@@ -69,8 +71,8 @@ def flatten(value: Any) -> Iterator[Any]:
 
 @lru_cache(maxsize=1024)
 def scalar_reader(path: str) -> Read:
-    """A reader of the scalar values at a dotted path."""
-    # At each level: the key to follow, and the dotted spellings that would start here instead.
+    """Return a reader of the scalar values at a dotted path."""
+    # At each level: the key to follow, and the dotted spellings that may start here instead.
     segments = path.split(".")
     levels = tuple((segments[i], tuple(_spellings(segments, i))) for i in range(len(segments)))
     *inner, (last, _) = levels
@@ -104,7 +106,7 @@ def _spellings(segments: list[str], start: int) -> Iterator[str]:
 
 
 class _Several:
-    """The general answer: every spelling, through arrays of any depth."""
+    """The general case: every spelling, through arrays of any depth."""
 
     def __init__(self, path: str, segments: list[str]) -> None:
         self._path = path
@@ -144,7 +146,7 @@ def _bare(values: list[Any]) -> Any:
 
 
 def _gather(event: dict[str, Any]) -> dict[str, list[Any]]:
-    """Every scalar of an event by its path."""
+    """Return every scalar of an event, by path."""
     gathered: dict[str, list[Any]] = {}
     for path, value in scalars(event, None, _is_short):
         if _is_short(path):
@@ -159,12 +161,12 @@ def _is_short(path: str) -> bool:
 def scalars(
     value: dict[str, Any], path: str | None, enters: Callable[[str], bool]
 ) -> Iterator[tuple[str, Any]]:
-    """Each scalar of an object, at all levels, with its path.
+    """Yield each scalar of an object, at all levels, with its path.
 
     Args:
         value: the object.
-        path: where it stands; None for an event.
-        enters: whether an object at a path is looked into.
+        path: its path; None for an event.
+        enters: whether to look into an object at a path.
     """
     stack = [entries(value, path)]
     while stack:
@@ -179,11 +181,11 @@ def scalars(
 
 
 def entries(value: dict[str, Any], path: str | None) -> Iterator[tuple[str, Any]]:
-    """Each value of an object, and each element of its arrays, with its path.
+    """Yield each value of an object, and each element of its arrays, with its path.
 
     Args:
         value: the object.
-        path: where it stands; None for an event.
+        path: its path; None for an event.
     """
     for key, entry in value.items():
         if isinstance(key, str):
@@ -193,7 +195,7 @@ def entries(value: dict[str, Any], path: str | None) -> Iterator[tuple[str, Any]
 
 
 def values_at(event: Any, segments: list[str]) -> Iterator[Any]:
-    """Everything at a path: scalars and objects, in document order."""
+    """Yield everything at a path: scalars and objects, in document order."""
     if not segments:
         yield from flatten(event)
         return
@@ -207,10 +209,10 @@ def values_at(event: Any, segments: list[str]) -> Iterator[Any]:
 
 
 def object_reader(path: str) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
-    """A reader of the objects at a path, for nested blocks.
+    """Return a reader of the objects at a path, for nested blocks.
 
-    Dotted keys that go on below the path (``{"dll.Ext.code_signature.trusted": true}``) count as
-    one object for each place where they stand.
+    Dotted keys that continue below the path (``{"dll.Ext.code_signature.trusted": true}``) count as
+    one object for each place where they occur.
     """
     segments = path.split(".")
 
@@ -242,7 +244,7 @@ def _continues(key: Any, path: str) -> bool:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """Every scalar at or below a value, at any depth."""
+    """Yield every scalar at or below a value, at any depth."""
     stack = [flatten(value)]
     while stack:
         for element in stack[-1]:
@@ -255,7 +257,7 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def leaf_reader(path: str) -> Read:
-    """A reader of every scalar at or below a path, for flattened fields."""
+    """Return a reader of every scalar at or below a path, for flattened fields."""
     segments = path.split(".")
 
     key = leaf_reader, path
@@ -278,7 +280,7 @@ def _leaves_at(event: dict[str, Any], segments: list[str]) -> Iterator[Any]:
 
 
 def _dotted_below(event: Any, segments: list[str]) -> Iterator[Any]:
-    """Values under keys that spell a longer path than the one asked for."""
+    """Yield the values of keys that spell a longer path than this one."""
     path = ".".join(segments) + "."
     for element in flatten(event):
         if not isinstance(element, dict):

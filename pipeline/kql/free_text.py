@@ -1,7 +1,7 @@
-"""Free text: a literal without a field is looked for in every mapped field of the event.
+"""Free text: a literal without a field is searched for in every mapped field of the event.
 
-Elasticsearch searches its default fields leniently: a type that cannot be compared with the text
-is passed over. A pattern becomes a query_string, split at spaces into alternatives. Fields inside
+Elasticsearch searches its default fields leniently: types that cannot be compared with the text are
+skipped. A pattern becomes a query_string, which is split at spaces into alternatives. Fields inside
 nested objects are searched only within a nested block.
 """
 
@@ -23,18 +23,18 @@ from pipeline.kql.values import Operand, ValueRefused, ValueType
 from pipeline.kql.walk import leaves_by_type
 
 _ALONE: Final = 20_000
-"""Nanoseconds of the values of one object of a nested path, asked by themselves."""
+"""Estimated nanoseconds to test the values of one object of a nested path on their own."""
 
 _KEY: Final = object()
 
 SEPARATORS = " \t\n\r\u3000"
-"""Where query_string splits."""
+"""The characters at which query_string splits."""
 
 
 def pattern_parts(wildcard: Wildcard) -> Iterator[tuple[str, ...]]:
-    """The alternatives that a query_string makes of a pattern, each as texts between stars.
+    """Yield the alternatives that a query_string makes of a pattern, as texts between stars.
 
-    A part of one text holds no star: it is an ordinary value.
+    An alternative with only one text contains no star: it is an ordinary value.
     """
     part: list[str] = []
     for text in wildcard.parts:
@@ -55,7 +55,11 @@ def _split(text: str) -> list[str]:
 
 
 def part_predicate(values: ValueType, part: tuple[str, ...]) -> Predicate:
-    """The test of one alternative of a split pattern. Raises ValueRefused."""
+    """Return the test for one alternative of a split pattern.
+
+    Raises:
+        ValueRefused: the type cannot be compared with it.
+    """
     if len(part) == 1:
         return values.equals(Operand(part[0]))
     return values.matches(part)
@@ -63,22 +67,22 @@ def part_predicate(values: ValueType, part: tuple[str, ...]) -> Predicate:
 
 @dataclass(frozen=True, slots=True)
 class FreeText:
-    """What literals without a field mean, any of which may hold.
+    """The meaning of literals without a field, any of which may hold.
 
     Attributes:
-        predicates: by how values are indexed, the tests of them.
+        predicates: the tests, by the type of the values that they test.
     """
 
     predicates: Mapping[ValueType, tuple[Predicate, ...]]
 
     @classmethod
     def of(cls, value: Text | Boolean | Wildcard, table: FieldTable) -> FreeText:
-        """What one literal means."""
+        """Return the meaning of one literal."""
         return cls({values: _tests(values, value) for values in table.value_types})
 
     @classmethod
     def join(cls, texts: Sequence[FreeText]) -> FreeText:
-        """One for several, so that an event is walked once."""
+        """Combine several into one, so that an event is walked once."""
         return cls(
             {
                 values: tuple(test for text in texts for test in text.predicates[values])
@@ -89,7 +93,7 @@ class FreeText:
     def compile(
         self, table: FieldTable, nested: str | None, searches: Searches
     ) -> tuple[Test, Rows]:
-        """A test of whole events, or of the objects of a nested path, one by one or together."""
+        """Return a test of one event or nested object, and a test of all objects of a block."""
         several = tuple(
             (table.type_numbers[values], Several(tests, searches.of_field((_KEY, values))))
             for values, tests in self.predicates.items()
@@ -108,14 +112,14 @@ class FreeText:
             return holds((event,), memo)
 
         def rows(block: Block) -> int:
-            # Mostly nothing is found anywhere, which is told of all objects as one.
+            # Usually nothing is found anywhere, which one test of all objects together can tell.
             return block.each(test, _ALONE) if holds(block.objects, block.memo) else 0
 
         return test, rows
 
 
 def _tests(values: ValueType, value: Text | Boolean | Wildcard) -> tuple[Predicate, ...]:
-    """What the literal means for one type; nothing where the type refuses it."""
+    """Return what the literal means for one type; nothing if the type refuses it."""
     if isinstance(value, Wildcard):
         parts = pattern_parts(value)
         attempts = [partial(part_predicate, values, part) for part in parts]

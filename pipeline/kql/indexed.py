@@ -1,7 +1,7 @@
-"""The values of one field of one event, indexed once for all tests that ask for them.
+"""The values of one field of one event, indexed once for all tests of that field.
 
-One value is tested as it stands. Only what is long comes here: arrays, and long texts. Each clause
-of each rule would otherwise fold and walk it again.
+A single value is tested directly. Only what is long is indexed: arrays, and long texts, which each
+clause of each rule would otherwise fold and walk again.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pipeline.kql.predicates import ascii_lower
 from pipeline.kql.values import ValueType
 
 SEPARATOR: Final = "\1"
-"""Between texts. It is no NUL: Hyperscan's binding takes that for the end of what it searches."""
+"""What separates texts. It is not NUL, which Hyperscan's binding takes for the end of the data."""
 STAND_IN: Final = "\2"
-"""What the separator is replaced by inside of values."""
+"""What replaces the separator inside of values."""
 
 
 class Texts:
-    """Many texts as one, so that a search is one pass whether they are few or many.
+    """Many texts joined into one, so that a search is one pass, however many there are.
 
     Attributes:
         texts: the texts.
-        standing: by search, which of its patterns may fit; searches keep that here.
+        standing: for each search, which of its patterns may fit; stored here by the search.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -36,7 +36,7 @@ class Texts:
 
     @cached_property
     def joined(self) -> str:
-        """The texts with a separator before, between and behind them."""
+        """The texts, with a separator before, between and after them."""
         framed = ["", *self.texts, ""]
         joined = SEPARATOR.join(framed)
         if joined.count(SEPARATOR) >= len(framed):
@@ -45,15 +45,15 @@ class Texts:
 
     @cached_property
     def encoded(self) -> bytes:
-        """The same as UTF-8, for a search of bytes."""
+        """The joined texts as UTF-8, for a search of bytes."""
         return self.joined.encode("utf-8", "surrogatepass")
 
     def counted(self, part: str) -> int | None:
-        """How often a part stands in the texts, if that was asked before."""
+        """Return how often a part occurs in the texts, if it has been counted before."""
         return self._counts.get(part)
 
     def count(self, part: str) -> int:
-        """How often a part stands in the texts."""
+        """Return how often a part occurs in the texts."""
         found = self._counts.get(part)
         if found is None:
             found = self._counts[part] = self.joined.count(part)
@@ -61,7 +61,7 @@ class Texts:
 
 
 class Ordered:
-    """Values in their order. What is asked for is sorted only where the ends do not tell."""
+    """Ordered values. They are sorted only if their least and greatest do not suffice."""
 
     def __init__(self, values: Collection[Any]) -> None:
         self.values = values
@@ -80,7 +80,7 @@ class Ordered:
 
 
 class Indexed:
-    """What is indexed of a field.
+    """The indexed values of a field.
 
     Attributes:
         values: the distinct indexed values, in order of occurrence.
@@ -90,7 +90,7 @@ class Indexed:
         """Index a field.
 
         Args:
-            raw: what the field's reader gave.
+            raw: what the field's reader returned.
             values: how the field is indexed.
         """
         found: dict[Any, None] = dict.fromkeys(map(values.index, as_list(raw)))
@@ -99,47 +99,47 @@ class Indexed:
 
     @classmethod
     def of(cls, values: KeysView[Any]) -> Indexed:
-        """What is indexed already."""
+        """Wrap values that are already indexed."""
         made = cls.__new__(cls)
         made.values = values
         return made
 
     @cached_property
     def size(self) -> int:
-        """The length of all values together, of a keyword."""
+        """The length of all values together, for a keyword."""
         return sum(map(len, self.values))
 
     @cached_property
     def ordered(self) -> Ordered:
-        """All values, of a type that has an order."""
+        """All values, for a type that has an order."""
         return Ordered(self.values)
 
     @cached_property
     def texts(self) -> Texts:
-        """All values, of a keyword."""
+        """All values, for a keyword."""
         return Texts(self.values)
 
     @cached_property
     def ascii_lowered(self) -> frozenset[str]:
-        """All values with their ASCII letters in lower case, of a keyword."""
+        """All values with their ASCII letters in lower case, for a keyword."""
         return frozenset(map(ascii_lower, self.values))
 
     @cached_property
     def distinct_words(self) -> KeysView[str]:
-        """The words of all values, of a text, in order of occurrence."""
+        """The distinct words of all values, in order of occurrence, for a text."""
         return dict.fromkeys(chain.from_iterable(self.values)).keys()
 
     @cached_property
     def words(self) -> Texts:
-        """The words of all values, of a text."""
+        """The words of all values, for a text."""
         return Texts(self.distinct_words)
 
     @cached_property
     def ordered_words(self) -> Ordered:
-        """The words of all values, of a text."""
+        """The words of all values, for a text."""
         return Ordered(self.distinct_words)
 
     @cached_property
     def phrases(self) -> Texts:
-        """The values of a text, each as its words between spaces."""
+        """The values of a text, each as its words surrounded by spaces."""
         return Texts(f" {' '.join(words)} " for words in self.values)

@@ -1,4 +1,4 @@
-"""How large a query may be. Beyond that it is refused, before it costs time or stack."""
+"""How large a query may be. A larger one is refused before it costs time or stack."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pipeline.errors import QueryLimitError, Span
 from pipeline.kql.nodes import Node, children_of
 
 MAX_DEPTH = 100
-"""Levels: of parentheses and braces in a text, and of nodes in its tree."""
+"""Levels of parentheses and braces in a text, and of nodes in its tree."""
 
 MAX_CLAUSES = 20_000
-"""Single comparisons, counted after field-name wildcards are expanded and free text is told what it
-means for each type."""
+"""Single comparisons, counted after field-name wildcards have been expanded. Free text counts once
+for each type of value."""
 
 MAX_PATTERNS = 1_000
-"""Patterns with stars on one field: each is a search through its values, as long as they are."""
+"""Patterns with stars on one field: each is a search through its values, however long they are."""
 
 
 def too_many_patterns(field: str, text: str, span: Span) -> QueryLimitError:

@@ -7,13 +7,13 @@ from typing import Any
 
 
 def literal_database(texts: Iterable[tuple[bytes, bool]], *, once: bool = False) -> Any:
-    """Return a database of Hyperscan; the number of a text is its place among `texts`.
+    """Return a Hyperscan database in which the number of a text is its index in `texts`.
 
     Args:
-        texts: texts without NUL, none of them empty, each with whether its case does not count.
-        once: whether each text is told once a scan, and not each place where it stands.
+        texts: texts without NUL, none of them empty, each with whether to ignore its case.
+        once: whether to report each text once per scan, instead of every occurrence.
     """
-    # Every command imports the query language, and few of them search.
+    # Every command imports the query language, but only a few search.
     import hyperscan  # noqa: PLC0415
 
     texts = list(texts)

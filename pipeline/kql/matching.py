@@ -1,4 +1,4 @@
-"""The closures a matcher is made of, and the order in which a conjunction asks them."""
+"""The closures that a matcher consists of, and the order in which a conjunction runs them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pipeline.kql.values import KeywordType, TextType
 from pipeline.kql.values.folding import lower
 
 LONG: Final = 1024
-"""Characters of a text that is indexed once for all clauses."""
+"""Texts of more characters than this are indexed once for all clauses."""
 LONG_WORDS: Final = 64
-"""The same of an analysed text: to ask for a word is to walk all of them."""
+"""The same for analysed texts, where testing for a word means walking all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A compiled node. A conjunction asks the cheap and selective ones first.
+    """A compiled node. A conjunction runs the cheap and selective ones first.
 
     Attributes:
         test: the test of an event, or of one object of a nested path.
-        cost: what it costs, in comparison.
-        rows: the same test, of all objects of a nested path at once.
+        cost: its relative cost.
+        rows: the same test, on all objects of a nested path at once.
     """
 
     test: Test
@@ -44,7 +44,7 @@ class Leaf:
 
     Attributes:
         field: the field.
-        exact: indexed forms that are equal to a wanted one.
+        exact: indexed values, one of which a value may equal.
         predicates: any other tests of an indexed value.
     """
 
@@ -61,7 +61,7 @@ ALWAYS = Part(lambda _event, _memo: True, 0, lambda block: block.everything)
 
 
 def join_by_field(leaves: Iterable[Leaf]) -> list[Leaf]:
-    """One leaf for several of the same field, any of which is enough: its values are read once."""
+    """Join leaves of the same field, any of which is enough, so that its values are read once."""
     by_field: dict[str, list[Leaf]] = {}
     for leaf in leaves:
         by_field.setdefault(leaf.field.name, []).append(leaf)
@@ -140,12 +140,15 @@ def leaf_part(leaf: Leaf, nested: str | None, searches: Searches) -> Part:
 
 
 def _exact_cost(exact: frozenset[str]) -> int:
-    """Long values are rarely equal by chance: they decide most events, so they are asked first."""
+    """Return a lower cost for longer values, which rarely occur by chance.
+
+    They decide most events, so they are tested first.
+    """
     return 20 - min(20, *map(len, exact))
 
 
 def _exact_test(read: Read, field: FieldType, wanted: frozenset[str]) -> Test:
-    # Nothing in `wanted` is longer than ignore_above, so a value that is equal is indexed.
+    # Nothing in `wanted` is longer than ignore_above, so an equal value has been indexed.
     values, key = field.values, memo_key(field)
     index, caseless = values.index, field.caseless
     longest = max(map(len, wanted))
@@ -154,7 +157,7 @@ def _exact_test(read: Read, field: FieldType, wanted: frozenset[str]) -> Test:
         found = memo.get(key)
         if found is None:
             raw = read(event, memo)
-            if type(raw) is str:  # lower case has as many characters
+            if type(raw) is str:  # folding keeps the number of characters
                 return len(raw) <= longest and (lower(raw) if caseless else raw) in wanted
             if type(raw) is not list:
                 return raw is not None and index(raw) in wanted
@@ -170,7 +173,7 @@ def _exact_rows(field: FieldType, wanted: frozenset[str], nested: str | None) ->
 
 
 def _quick(leaf: Leaf) -> tuple[Fits, ...]:
-    """The tests of one value; what is equal is looked up."""
+    """Return the tests of a single value; all equality tests are one look-up."""
     equal = leaf.exact.union(p.value for p in leaf.predicates if isinstance(p, Equal))
     others = tuple(p.fits for p in leaf.predicates if not isinstance(p, Equal))
     return (equal.__contains__, *others) if equal else others
@@ -212,7 +215,7 @@ def _general_rows(
 
     def rows(block: Block) -> int:
         column = block.column(field, key, nested or "")
-        # Mostly no value fits, which is told of all values at once.
+        # Usually no value fits, which one test of all values together can tell.
         if not several(column.indexed, block.budget):
             return 0
         return column.rows_where(quick, block.budget)
@@ -222,5 +225,5 @@ def _general_rows(
 
 @lru_cache(maxsize=4096)
 def memo_key(field: FieldType) -> object:  # noqa: ARG001 - one object for each
-    """Return what a field is called in a memo: equal fields share it, and it is found at once."""
+    """Return the key of a field in memos: equal fields share it, and comparing it is fast."""
     return object()

@@ -1,8 +1,8 @@
-"""What is found out about one event, kept for all tests that ask, and how much they may ask.
+"""What is found out about one event, shared by all tests, and a budget for what they may cost.
 
-Most of what a large event costs is paid once: a text is split into words, an array is sorted, and
-every clause of every rule looks the answer up. What cannot be shared is counted beforehand, in
-nanoseconds as a rule of thumb, so that the same event always costs the same.
+Most of the cost of a large event is paid once: a text is split into words, an array is sorted, and
+every clause of every rule looks up the result. What cannot be shared is charged in advance, in
+estimated nanoseconds, so that the same event always costs the same.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pipeline.errors import TooCostlyError
 
 
 class Budget:
-    """What judging one event may still cost.
+    """What judging may still cost. The events of a record share one.
 
     Attributes:
-        left: nanoseconds, by count and not by clock; without a limit, infinite.
+        left: the nanoseconds left, by estimate and not by clock; infinite if there is no limit.
     """
 
     __slots__ = ("left",)
@@ -26,10 +26,10 @@ class Budget:
         self.left = left
 
     def spend(self, cost: float) -> None:
-        """Ask for what the next piece of work costs, before it is done.
+        """Charge the cost of the next piece of work, before it is done.
 
         Raises:
-            TooCostlyError: so much is not left. Never without a limit.
+            TooCostlyError: not enough is left. This cannot happen without a limit.
         """
         self.left -= cost
         if self.left < 0:
@@ -39,7 +39,7 @@ class Budget:
 class Memo(dict[object, Any]):
     """What is known of one event, or of one object of a nested path.
 
-    The event must not change while its memo is used.
+    The event must not change while its memo is in use.
     """
 
     __slots__ = ("budget",)

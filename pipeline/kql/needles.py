@@ -1,9 +1,9 @@
-r"""Needles: the texts that a matching event cannot do without.
+r"""Needles: texts that every matching event must contain.
 
-What a query demands is told in clauses: of each clause at least one needle stands in the event. An
-event that leaves one clause unanswered cannot match, and that can be seen in its raw JSON without
-decoding it (`pipeline.engine.prefilter`). Needles are printable ASCII without a slash: texts that
-JSON writers spell in one way, but for escapes of the form ``\u00XX``.
+What a query requires is given as clauses: an event contains at least one needle of each clause. An
+event that fails one clause cannot match, and that shows in its raw JSON, without decoding
+(`pipeline.engine.prefilter`). Needles are printable ASCII without a slash: texts that all JSON
+writers spell in the same way, except for escapes of the form ``\u00XX``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pipeline.kql.values import KeywordType, TextType
 from pipeline.kql.values.folding import words
 
 SHORTEST = 4
-"""Shorter needles, quotes included, are found in every event."""
+"""Shorter needles, including quotes, are in every event."""
 
 LONGEST = 256
-"""Characters of a needle: more would tell nothing more."""
+"""The maximum length of a needle: more characters would not make it more selective."""
 
 COMMON_WORDS = frozenset(
     {
@@ -35,24 +35,25 @@ COMMON_WORDS = frozenset(
         *("trusted", "microsoft windows", "microsoft corporation", "users", "program files"),
     }
 )
-"""What stands in most endpoint events, as a value or a field's name: it tells them not apart."""
+"""What is in most endpoint events, as a value or as part of a field's name, and so is not
+selective."""
 
 _RUN = re.compile(r"[ -.0-~]+")
 _BOOLEANS = ("true", "false")
-# What a JSON number may look like once it is a text, and what a part of one may.
+# What a JSON number may look like as text, and what part of one may.
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", re.IGNORECASE)
 _NUMERIC = re.compile(r"[0-9.eE+-]*")
-# An integer that is neither written with a fraction nor beyond 64 bits has one spelling.
+# An integer within 64 bits that is written without a fraction has only one spelling.
 _INTEGER = re.compile(r"[1-9][0-9]{,14}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Needle:
-    """A text that some value of a matching event holds.
+    """A text that some value of a matching event contains.
 
     Attributes:
-        text: printable ASCII without a slash; lower case if `caseless`.
-        caseless: the value holds it in any case, as `pipeline.kql.values.folding.lower` has it.
+        text: printable ASCII without a slash; in lower case if `caseless`.
+        caseless: the value may contain it in any case, by `pipeline.kql.values.folding.lower`.
         starts: the value is a string that begins with it.
         ends: the value is a string that ends with it.
     """
@@ -64,18 +65,18 @@ class Needle:
 
     @property
     def size(self) -> int:
-        """How many characters are known, quotes included."""
+        """The number of known characters, including quotes."""
         return len(self.text) + self.starts + self.ends
 
 
 Clause: TypeAlias = frozenset[Needle]
-"""Needles of which a matching event holds at least one."""
+"""Needles, at least one of which a matching event contains."""
 
 
 def required_clauses(node: Node, table: FieldTable) -> tuple[Clause, ...]:
-    """What a matching event must hold, the most telling clause first; empty if nothing is known.
+    """Return what a matching event must contain, most selective first; empty if nothing is known.
 
-    Negations, numbers with a fraction, booleans, dates, addresses and free text give nothing.
+    Negations, numbers with a fraction, booleans, dates, addresses and free text contribute nothing.
     """
 
     def leaf(node: Is, nested: str | None) -> tuple[Clause, ...]:
@@ -88,7 +89,7 @@ def required_clauses(node: Node, table: FieldTable) -> tuple[Clause, ...]:
 
 
 def _rank(clause: Clause) -> tuple[int, int, int]:
-    """The order of usefulness: nothing that most events hold, then the longer the rarer."""
+    """Rank by usefulness: first what most events do not contain, then longer needles, as rarer."""
     common = any(needle.text.lower() in COMMON_WORDS for needle in clause)
     return common, -min(needle.size for needle in clause), len(clause)
 
@@ -113,9 +114,9 @@ def _one(needle: Needle | None) -> tuple[Clause, ...]:
 
 
 def _of_whole(text: str, values: KeywordType) -> Needle | None:
-    """The best needle of a whole value."""
+    """Return the best needle of a whole value."""
     text = values.normal(text)
-    if text in _BOOLEANS:  # which may stand without quotes
+    if text in _BOOLEANS:  # which may be written without quotes
         return Needle(text, values.caseless)
     if _NUMBER.fullmatch(text):
         usable = len(text) >= SHORTEST and _INTEGER.fullmatch(text)
@@ -132,7 +133,7 @@ def _of_whole(text: str, values: KeywordType) -> Needle | None:
 
 
 def _of_pattern(parts: tuple[str, ...], values: KeywordType) -> tuple[Clause, ...]:
-    """A clause for each text between the stars of a pattern."""
+    """Return a clause for each text between the stars of a pattern."""
     if len(parts) == 1:
         return _one(_of_whole(parts[0], values))
     found = [
@@ -143,7 +144,7 @@ def _of_pattern(parts: tuple[str, ...], values: KeywordType) -> tuple[Clause, ..
 
 
 def _of_part(text: str, values: KeywordType, *, first: bool, last: bool) -> Needle | None:
-    # `t*` takes in the value true, which has no quotes.
+    # `t*` also matches the value true, which has no quotes.
     first = first and not any(boolean.startswith(text) for boolean in _BOOLEANS)
     last = last and not any(boolean.endswith(text) for boolean in _BOOLEANS)
     return _longest(
@@ -159,7 +160,7 @@ def _of_part(text: str, values: KeywordType, *, first: bool, last: bool) -> Need
 
 
 def _longest(needles: Iterable[Needle]) -> Needle | None:
-    """The longest of the usable needles; of a very long one its beginning."""
+    """Return the longest usable needle; if it is very long, its beginning."""
     usable = (needle for needle in needles if needle.size >= SHORTEST)
     best = max(usable, key=lambda needle: needle.size, default=None)
     if best is not None and len(best.text) > LONGEST:

@@ -1,7 +1,7 @@
-"""What a query is: a tree of frozen nodes, made by the parser. Equality is structure.
+"""The syntax tree of a query: frozen nodes, made by the parser and compared by structure.
 
-Spans say where in the text a node was read; they take no part in equality, so that the parse of
-a reformatted query equals the parse of the original.
+Spans say where in the text a node was read. They do not affect equality, so parsing a reformatted
+query gives a tree equal to the original one.
 
 The vocabulary is that of Kibana's own syntax tree (kbn-es-query): `is`, `range`, `nested`, `and`,
 `or`, `not`. A value list ``f:(a or b)`` is already expanded: ``Or(Is(f, a), Is(f, b))``.
@@ -22,7 +22,7 @@ NOWHERE = Span(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string literal. On a text field a quoted one is a phrase, an unquoted one loose words."""
+    """A string literal. On a text field, a quoted one is a phrase, an unquoted one loose words."""
 
     value: str
     quoted: bool = False
@@ -42,7 +42,7 @@ class Wildcard:
 
     @property
     def is_lone(self) -> bool:
-        """True for a single star: as a value it asks whether the field exists at all."""
+        """Whether this is a single star, which as a value tests whether the field exists."""
         return self.parts == ("", "")
 
 
@@ -56,7 +56,7 @@ class Boolean:
 
 @dataclass(frozen=True, slots=True)
 class Null:
-    """An unquoted ``null``: it parses, and Elasticsearch rejects it (so does the compiler)."""
+    """An unquoted ``null``: it parses, but Elasticsearch rejects it, and so does the compiler."""
 
     span: Span = attribute(default=NOWHERE, compare=False)
 
@@ -64,7 +64,7 @@ class Null:
 Literal: TypeAlias = Text | Wildcard | Boolean | Null
 
 FieldName: TypeAlias = str | Wildcard
-"""A field, or with stars all mapped fields whose full name matches."""
+"""A field; with stars, all mapped fields whose full name matches."""
 
 Operator: TypeAlias = OneOf["<", "<=", ">", ">="]
 
@@ -130,11 +130,11 @@ Node: TypeAlias = Is | Range | Nested | And | Or | Not
 
 LONE_STAR = Wildcard(("", ""))
 MATCH_ALL = Is(LONE_STAR, LONE_STAR)
-"""``*:*``, and what an empty query means."""
+"""``*:*``, which is also the meaning of an empty query."""
 
 
 def children_of(node: Node) -> tuple[Node, ...]:
-    """The nodes directly below this one."""
+    """Return the nodes directly below this one."""
     match node:
         case And() | Or():
             return node.children
@@ -145,7 +145,7 @@ def children_of(node: Node) -> tuple[Node, ...]:
 
 
 def literal_text(literal: Literal) -> str:
-    """A literal as the text it stands for; a star is a star."""
+    """Return the text that a literal stands for; stars are kept as stars."""
     match literal:
         case Text():
             return literal.value

@@ -1,12 +1,16 @@
-"""KQL text to nodes: recursive descent over Kibana's grammar (kbn-es-query, grammar.peggy).
+"""Parses KQL text to nodes: recursive descent over Kibana's grammar (kbn-es-query, grammar.peggy).
 
-Kibana's parser backtracks (it is a PEG). One pass without backtracking accepts the same language:
-whatever follows a consumed `and`, `or`, `not`, colon or bracket cannot be read another way. So a
-text of n characters costs O(n), and an error stands where the text goes wrong.
+Kibana's parser is a PEG and backtracks. One pass without backtracking accepts the same language,
+because after `and`, `or`, `not`, a colon or a bracket has been read, there is no other way to read
+what follows. So a text of n characters takes O(n), and an error is reported where the text goes
+wrong.
 
-What surprises people, and is right: whitespace is mandatory around `and` and `or` and after
-`not`; a literal swallows the spaces inside it; one `not` only; `not` and a space end a literal
-even inside a word.
+Some of the grammar is surprising, but correct:
+
+* Whitespace is mandatory around `and` and `or`, and after `not`.
+* A literal includes the spaces inside it.
+* There can be only one `not` in a row.
+* `not` followed by a space ends a literal, even inside a word.
 """
 
 from __future__ import annotations
@@ -52,10 +56,10 @@ _GLUED_KEYWORD = re.compile(rf"(?:^|[{WS}()])(and|or|not)$", _FLAGS)
 
 
 def parse(text: str) -> Node:
-    """Read a query. An empty one matches everything.
+    """Parse a query. An empty one matches everything.
 
     Raises:
-        QuerySyntaxError: the text is not KQL; the error knows the place.
+        QuerySyntaxError: the text is not KQL; the error has the position.
         QueryLimitError: more than `MAX_DEPTH` levels or `MAX_CLAUSES` clauses.
     """
     node = _Parser(text).query()
@@ -81,7 +85,7 @@ class _Parser:
         return node
 
     def _group(self, field: FieldName | None) -> Node:
-        """``or`` of ``and`` of operands; inside a value list ``field`` is the list's field."""
+        """Parse an ``or`` of ``and`` of operands; inside a value list, ``field`` is its field."""
         alternatives: list[Node] = []
         terms: list[Node] = []
         while True:
@@ -124,7 +128,7 @@ class _Parser:
         return node
 
     def _after_literal(self, scan: Scan) -> Node:
-        """Decide by what follows a literal: a range, a value, a nested block, or free text."""
+        """Decide by what follows a literal: a range, a value, a nested block or free text."""
         here = skip_whitespace(self._text, scan.end)
         if comparison := _COMPARISON.match(self._text, here):
             self._position = skip_whitespace(self._text, comparison.end())
@@ -200,7 +204,7 @@ class _Parser:
         return error
 
     def _unexpected(self, where: str = "") -> QuerySyntaxError:
-        """Something follows a complete expression that cannot follow it."""
+        """Return the error for something that cannot follow a complete expression."""
         before = _GLUED_KEYWORD.search(self._text[max(0, self._position - 8) : self._position])
         hint = None
         if self._next_is("(") and before:

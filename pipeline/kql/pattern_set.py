@@ -1,8 +1,9 @@
-"""Many star patterns on many texts, in one pass over the texts.
+"""Tests many star patterns on many texts, in one pass over the texts.
 
-A pattern can fit only if all its parts, the texts between its stars, stand somewhere. That is asked
-first, for all patterns of all queries at once. Where a pattern has one part, anchored or not, it is
-the answer; the texts around the places of the rarest part are looked at for the others.
+A pattern can fit only if all its parts (the texts between its stars) occur somewhere. That is
+tested first, for all patterns of all queries at once. For a pattern with one part, anchored or not,
+this is already the answer. For others, the pattern is tested on the texts around each occurrence of
+its rarest part.
 """
 
 from __future__ import annotations
@@ -17,22 +18,23 @@ from pipeline.kql.memo import Budget
 from pipeline.kql.patterns import StarPattern
 
 _PARTS_ASKED: Final = 4
-"""Parts of a pattern that are searched for; the longest ones tell most."""
+"""The maximum number of parts of a pattern that are searched for; the longest are the most
+selective."""
 
 _DEAR: Final = 3
-"""A text that is looked for costs as much as so many that are asked in turn."""
+"""Testing a text around an occurrence costs as much as testing this many texts in turn."""
 
 _RARE: Final = 8
-"""A part that stands at so few places is looked around without asking for a rarer one."""
+"""A part with no more occurrences than this is rare enough: no rarer one is looked for."""
 
 _SHORTEST_PART: Final = 2
 _LONGEST_PART: Final = 1000
-"""Bytes of a part that is searched for, characters at most. One character stands everywhere: to
-ask whether it stands at all ends with the first."""
+"""The minimum (in bytes) and maximum (in characters) length of a part that is searched for. A
+single character occurs everywhere, so testing for it ends at the first occurrence anyway."""
 
-# Nanoseconds, as measured: of a search for hundreds of texts and of one for a single text, each at
-# its worst and for each byte; of a pattern asked of a text, for each of its parts, and of each
-# character that it passes over.
+# Nanoseconds, as measured. For each byte, at worst: a search for hundreds of texts, and one for a
+# single text. Testing a pattern on a text: for each part of the pattern, and for each character
+# passed over.
 _SEARCH = 2.0
 _FIND = 0.3
 _FITS = 80
@@ -40,7 +42,7 @@ _PASS = 0.1
 
 
 class PatternSet:
-    """A test whether any of several patterns fits any of several texts. Safe in any thread."""
+    """A test of whether any of several patterns fits any of several texts. Thread-safe."""
 
     def __init__(self, patterns: Iterable[StarPattern] = ()) -> None:
         self._number: dict[StarPattern, int] = {}
@@ -50,7 +52,7 @@ class PatternSet:
         self.add(patterns)
 
     def add(self, patterns: Iterable[StarPattern]) -> frozenset[int]:
-        """Add patterns and return their numbers, to ask for them with `fits_any`."""
+        """Add patterns and return their numbers, for `fits_any`."""
         with self._lock:
             return frozenset(map(self._added, patterns))
 
@@ -62,7 +64,7 @@ class PatternSet:
         return number
 
     def prepare(self) -> None:
-        """Make the search ready, which the first question would do otherwise."""
+        """Build the search now, which the first test would have to do otherwise."""
         with self._lock:
             self._ready()
 
@@ -76,7 +78,7 @@ class PatternSet:
 
         Args:
             texts: the texts.
-            numbers: the patterns in question; None for all.
+            numbers: the numbers of the patterns to test; None for all.
             budget: what may be spent.
 
         Raises:
@@ -92,8 +94,8 @@ class PatternSet:
         return any(self._patterns[number].fits(texts, budget) for number in sorted(chosen))
 
     def _standing(self, texts: Texts, budget: Budget) -> frozenset[int]:
-        """Return the patterns whose parts, those that are searched for, all stand somewhere."""
-        with self._lock:  # of the search: it has one scratch space
+        """Return the patterns whose parts (those that are searched for) all occur somewhere."""
+        with self._lock:  # the search has a single scratch space
             search = self._ready()
             budget.spend(_SEARCH * len(texts.encoded))
             return search.standing(texts.encoded)
@@ -105,11 +107,11 @@ class PatternSet:
 
 
 class _Framed:
-    """A pattern and its parts as they stand among separators."""
+    """A pattern, and its parts as they occur among separators."""
 
     def __init__(self, pattern: StarPattern) -> None:
         self._pattern = pattern
-        # A separator in a value is replaced, so for such a pattern nothing is known beforehand.
+        # Separators in values are replaced, so a pattern that contains one cannot be searched for.
         self._odd = any(SEPARATOR in part or STAND_IN in part for part in pattern.parts)
         first, *middle, last = pattern.parts
         framed = [SEPARATOR + first] if first else []
@@ -121,7 +123,7 @@ class _Framed:
         self._pieces = len(framed)
 
     def fits(self, texts: Texts, budget: Budget) -> bool:
-        """Whether the pattern, whose longest parts stand somewhere, fits one of the texts."""
+        """Whether the pattern, whose longest parts occur somewhere, fits one of the texts."""
         if not self._odd:
             if not all(self._stands(part, texts, budget) for part in self.parts):
                 return False
@@ -155,11 +157,11 @@ class _Framed:
         return rarest
 
     def _fits_around(self, part: str, texts: Texts, budget: Budget) -> bool:
-        """Whether the pattern fits a text in which this part stands, its frame included."""
+        """Whether the pattern fits a text around an occurrence of this part, frame included."""
         joined = texts.joined
         place = joined.find(part)
         while place >= 0:
-            # A part with a frame in front begins with the separator: the text begins behind it.
+            # A part framed in front begins with the separator, so its text begins after that.
             start = joined.rfind(SEPARATOR, 0, place + 1) + 1
             end = joined.find(SEPARATOR, start)
             budget.spend(_DEAR * _FITS * self._pieces + _PASS * (end - start))
@@ -170,7 +172,7 @@ class _Framed:
 
 
 class _Search:
-    """One search for the parts of all patterns."""
+    """A single search for the parts of all patterns."""
 
     def __init__(self, patterns: Sequence[tuple[str, ...]]) -> None:
         bits: dict[bytes, int] = {}
@@ -191,7 +193,7 @@ class _Search:
             self._database = literal_database(((text, False) for text in bits), once=True)
 
     def standing(self, data: bytes) -> frozenset[int]:
-        """Return the numbers of the patterns whose parts stand in `data`."""
+        """Return the numbers of the patterns whose parts occur in `data`."""
         found: set[int] = set()
         self._found = found
         if self._database is not None:
@@ -208,8 +210,8 @@ class _Search:
 
 
 def _searched(parts: Sequence[str]) -> list[bytes]:
-    """Return the parts of a pattern that are searched for, the longest first."""
-    # Hyperscan's binding takes a NUL for the end of a text that is to be searched for.
+    """Return the parts of a pattern that are searched for, longest first."""
+    # Hyperscan's binding takes NUL for the end of a text to be searched for.
     plain = [max(p.split("\0"), key=len) if "\0" in p else p for p in parts]
     encoded = [part[:_LONGEST_PART].encode("utf-8", "surrogatepass") for part in plain]
     long = [text for text in encoded if len(text) >= _SHORTEST_PART]

@@ -1,7 +1,7 @@
 """Star patterns in linear time: anchored ends, then a greedy left-to-right search of the middle.
 
-For patterns whose only special character is ``*``, taking the leftmost place for each middle part
-is always right, so nothing backtracks; no regular expression is involved.
+In patterns whose only special character is ``*``, the leftmost place for each middle part is always
+right. So nothing backtracks, and no regular expression is needed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pipeline.kql.predicates import Fits, Predicate
 
 @dataclass(frozen=True)
 class StarPattern(Predicate):
-    """A pattern that can be asked of one text, and of many (`pipeline.kql.pattern_set`).
+    """A pattern that can be tested on one text, or on many (`pipeline.kql.pattern_set`).
 
     Attributes:
         parts: the texts between its stars, at least two; ``("a", "")`` is ``a*``.
@@ -30,7 +30,7 @@ class StarPattern(Predicate):
 
 @dataclass(frozen=True)
 class WordPattern(Predicate):
-    """A pattern that is asked of each word of an analysed text."""
+    """A pattern that is tested on each word of an analysed text."""
 
     of_word: StarPattern
     fits: Fits = field(init=False, repr=False, compare=False)
@@ -41,7 +41,7 @@ class WordPattern(Predicate):
 
 
 def compile_pattern(parts: tuple[str, ...]) -> Callable[[str], bool]:
-    """A test of whole strings against a pattern given as the texts between its stars.
+    """Return a test of whole strings against a pattern, given as the texts between its stars.
 
     Args:
         parts: at least two texts; ``("a", "")`` is ``a*``.

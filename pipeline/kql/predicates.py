@@ -1,7 +1,7 @@
-"""Tests of indexed values that tell what they ask, so that many are answered together.
+"""Tests of indexed values that reveal what they test, so that many can be answered together.
 
-Each has `fits`, the test of one value. On many values, or for many tests, `pipeline.kql.several`
-takes them apart: equal values are looked up, bounds are compared with the ends of an order.
+Each has `fits`, the test of one value. For many values or many tests, `pipeline.kql.several` takes
+them apart: equal values are looked up, and bounds are compared with the least and greatest value.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TO_ASCII_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
 def ascii_lower(text: str) -> str:
-    """Lower case for ASCII letters only."""
+    """Return a text with only its ASCII letters in lower case."""
     return text.translate(_TO_ASCII_LOWER)
 
 
@@ -57,7 +57,7 @@ def _set_fits(predicate: Predicate, fits: Fits) -> None:
 
 @dataclass(frozen=True)
 class Anything(Predicate):
-    """Whatever is indexed."""
+    """Matches whatever is indexed."""
 
     fits: Fits = field(init=False, repr=False, compare=False)
 
@@ -67,7 +67,7 @@ class Anything(Predicate):
 
 @dataclass(frozen=True)
 class Equal(Predicate):
-    """One value."""
+    """Matches one value."""
 
     value: Any
     fits: Fits = field(init=False, repr=False, compare=False)
@@ -79,10 +79,10 @@ class Equal(Predicate):
 
 @dataclass(frozen=True)
 class AsciiEqual(Predicate):
-    """One text, its ASCII letters in any case.
+    """Matches one text, ignoring the case of ASCII letters.
 
     Attributes:
-        text: in lower case.
+        text: the text, in lower case.
     """
 
     text: str
@@ -95,13 +95,13 @@ class AsciiEqual(Predicate):
 
 @dataclass(frozen=True)
 class Interval(Predicate):
-    """The values between two bounds. Either may be missing, as None; not both.
+    """Matches the values between two bounds. Either bound may be missing (None), but not both.
 
     Attributes:
         low: the lower bound.
         high: the upper bound.
-        above: whether the lower bound itself is left out.
-        below: whether the upper bound itself is left out.
+        above: whether the lower bound itself is excluded.
+        below: whether the upper bound itself is excluded.
     """
 
     low: Any = None
@@ -125,7 +125,7 @@ class Interval(Predicate):
         return lambda v: bool(low <= v <= high)
 
     def meets(self, order: Order) -> bool:
-        """Whether one of several values lies in it."""
+        """Whether one of several values is in the interval."""
         if self.high is None:
             return self.fits(order.greatest)
         if self.low is None:
@@ -135,7 +135,7 @@ class Interval(Predicate):
         return first < len(values) and self.fits(values[first])
 
     def within(self, other: Interval) -> Interval:
-        """What lies in both."""
+        """Return the intersection with another interval."""
         low, above = self.low, self.above
         if low is None or (other.low is not None and (other.low, other.above) > (low, above)):
             low, above = other.low, other.above
@@ -148,7 +148,7 @@ class Interval(Predicate):
 
 
 def ordered(operator: Operator, bound: Any) -> Interval:
-    """A comparison of indexed values with a bound, by Python's order of their type."""
+    """Return a comparison of indexed values with a bound, by Python's order of their type."""
     match operator:
         case "<":
             return Interval(high=bound, below=True)
@@ -162,10 +162,10 @@ def ordered(operator: Operator, bound: Any) -> Interval:
 
 @dataclass(frozen=True)
 class Moving(Predicate):
-    """An interval that depends on the present moment.
+    """An interval that depends on the present time.
 
     Attributes:
-        now: the interval as it is now.
+        now: returns the present interval.
     """
 
     now: Callable[[], Interval]
@@ -178,7 +178,7 @@ class Moving(Predicate):
 
 @dataclass(frozen=True)
 class AnyWord(Predicate):
-    """Texts that have one of some words."""
+    """Matches texts that contain one of these words."""
 
     words: frozenset[str]
     fits: Fits = field(init=False, repr=False, compare=False)
@@ -190,11 +190,11 @@ class AnyWord(Predicate):
 
 @dataclass(frozen=True)
 class Phrase(Predicate):
-    """Texts that have some words in a row.
+    """Matches texts that contain these words in a row.
 
     Attributes:
-        text: the words between spaces. Words hold none, so a phrase is a substring of a text that
-            is written in the same way, and is found in linear time.
+        text: the words, surrounded by spaces. Words contain no spaces, so a phrase is a substring
+            of a text written in the same way, and is found in linear time.
     """
 
     text: str
@@ -207,7 +207,7 @@ class Phrase(Predicate):
 
 @dataclass(frozen=True)
 class WordInterval(Predicate):
-    """Texts that have a word in an interval."""
+    """Matches texts with a word in an interval."""
 
     of_word: Interval
     fits: Fits = field(init=False, repr=False, compare=False)
@@ -223,8 +223,8 @@ class Other(Predicate):
 
     Attributes:
         fits: the test.
-        cost: nanoseconds that it takes for a value.
-        cost_of_character: nanoseconds that it takes besides for each character of one.
+        cost: nanoseconds for each value.
+        cost_of_character: additional nanoseconds for each character of a value.
     """
 
     fits: Fits = field(repr=False)

@@ -1,4 +1,7 @@
-"""Nodes to canonical text: one line, value lists collapsed, ``parse(format_query(n)) == n``."""
+"""Prints nodes as canonical text, on one line and with value lists collapsed.
+
+For every node that a query can spell, ``parse(format_query(node)) == node``.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,10 @@ _KEYWORDS = ("or", "and", "not")
 
 
 def format_query(node: Node) -> str:
-    """The canonical text of a query: equal nodes give equal texts.
+    """Return the canonical text of a query: equal nodes give equal texts.
 
-    Text nodes that no query can spell (unquoted, with outer whitespace, or reading ``null``,
-    ``true``, ``false``) are quoted.
+    Text nodes that cannot be written unquoted (with outer whitespace, or reading ``null``, ``true``
+    or ``false``) are quoted.
 
     Raises:
         QueryLimitError: the tree is deeper than a query may be.
@@ -70,7 +73,7 @@ def _enclosed(child: Node, parent: Node) -> str:
 
 
 def _list(node: Node) -> str:
-    """The inside of a value list: the same operators over bare values."""
+    """Return the inside of a value list: the same operators over bare values."""
     match node:
         case Not():
             return "not " + _enclosed_list(node.child, node)
@@ -97,7 +100,7 @@ def _needs_brackets(child: Node, parent: Node) -> bool:
 
 
 def _common_field(node: Node) -> FieldName | None:
-    """The one field that everything below tests for a value, if there is one."""
+    """Return the one field that everything below tests for a value, if there is one."""
     field: FieldName | None = None
     pending = [node]
     while pending:
@@ -127,7 +130,7 @@ def _literal(literal: Literal) -> str:
         case Null():
             return "null"
         case Text(value="", quoted=False):
-            return "\\t"  # the only way to spell it: whitespace that is trimmed away
+            return "\\t"  # the only spelling: whitespace that is trimmed away
         case Text(value=value, quoted=quoted):
             if quoted or not _is_trimmed(value) or value in {"null", "true", "false"}:
                 return _quoted(value)
@@ -139,7 +142,7 @@ def _is_trimmed(text: str) -> bool:
 
 
 def _stars(wildcard: Wildcard) -> str:
-    # Escaped as one text, so that a keyword is seen with what stands around it.
+    # Escaped as one text, so that a keyword is seen together with the characters around it.
     return _unquoted("*".join(wildcard.parts), stars=_star_positions(wildcard))
 
 
@@ -175,13 +178,13 @@ def _unquoted_character(text: str, index: int, stars: frozenset[int]) -> str:
     if index in stars:
         return character
     if character in SPECIAL or _starts_keyword(text, index):
-        # `\n` would be a newline: the n of `not` has to be spelled out.
+        # `\n` would be a newline, so the n of `not` has to be written as a code.
         return "\\u006e" if character == "n" else "\\" + character
     return _CONTROL.get(character) or _surrogate(character)
 
 
 def _starts_keyword(text: str, index: int) -> bool:
-    """Whether what starts here could end the literal, or with what follows it be read as and/or."""
+    """Whether a word here could end the literal, or be read as and/or with what follows it."""
     for keyword in _KEYWORDS:
         end = index + len(keyword)
         if text[index:end].lower() != keyword:

@@ -1,8 +1,8 @@
-r"""Characters to literals: escapes, quotes, stars, and where an unquoted literal ends.
+r"""Scans characters to literals: escapes, quotes, stars, and where an unquoted literal ends.
 
-The rules and their order are those of Kibana's grammar (kbn-es-query, grammar.peggy): in unquoted
-text the control-character escapes are tried before the escaped keywords, so ``\not`` is a
-newline and ``ot``.
+The rules and their order are those of Kibana's grammar (kbn-es-query, grammar.peggy). In unquoted
+text, escapes of control characters are tried before escaped keywords, so ``\not`` is a newline
+followed by ``ot``.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from pipeline.errors import QuerySyntaxError, Span
 
 WS = " \t\r\n\u00a0"
-"""What separates words of a query."""
+"""What separates the words of a query."""
 
 TRIMMED = WS + "\v\f\ufeff\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
 TRIMMED += "\u2028\u2029\u202f\u205f\u3000"
-"""What is trimmed off both ends of an unquoted literal (JavaScript's `trim`)."""
+"""What is trimmed from both ends of an unquoted literal (JavaScript's `trim`)."""
 
 SPECIAL = frozenset('\\():<>"*{}')
 """What has to be escaped in an unquoted literal."""
 
 _WHITESPACE = re.compile(f"[{WS}]*")
 _STOP_WORD = re.compile(f"[{WS}](?:or|and)[{WS}]|not[{WS}]", re.IGNORECASE | re.ASCII)
-# Runs that hold neither a special character nor the start of a stop-word: the fast way through.
+# Runs without special characters or starts of stop words: the fast path.
 _PLAIN = re.compile(rf'[^\\():<>"*{{}}nN{WS}]+')
 _QUOTED_PLAIN = re.compile(r'[^"\\]+')
 _HEX = re.compile(r"\\u([0-9a-fA-F]{4})")
@@ -35,7 +35,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A literal: its texts between unescaped stars, and the position after it."""
+    """A literal: its texts between unescaped stars, its position, and the position after it."""
 
     parts: tuple[str, ...]
     quoted: bool
@@ -53,7 +53,7 @@ def skip_whitespace(text: str, position: int) -> int:
 
 
 def scan_literal(text: str, position: int) -> Scan | None:
-    """Read the literal that starts here, or None when none does.
+    """Read the literal that starts here; None if none does.
 
     Raises:
         QuerySyntaxError: an unknown escape in unquoted text, or a quote that never closes.
@@ -147,7 +147,7 @@ def _trimmed(parts: list[str]) -> tuple[str, ...]:
 
 
 def _joined(pieces: list[str]) -> str:
-    """Join, and let a pair of escaped UTF-16 halves become the character they spell."""
+    """Join the pieces; a pair of escaped UTF-16 surrogates becomes the character it encodes."""
     text = "".join(pieces)
     if _SURROGATE.search(text):
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")

@@ -1,7 +1,7 @@
-"""Tests of one field answered together: of all its values, for all its alternatives.
+"""Answers all tests of one field together, for all its values.
 
-However many values an array has and however many alternatives a clause, each kind of test is one
-look-up or one search: equal values and words by their sets, intervals by the order of the values,
+However many values an array has, and however many alternatives a clause has, each kind of test is
+one look-up or one search: equal values and words by set, intervals by the order of the values,
 patterns and phrases by one pass over the texts.
 """
 
@@ -31,29 +31,29 @@ P = TypeVar("P", bound=Predicate)
 
 
 class Searches:
-    """The patterns of all queries that share their work, by the field they are asked of."""
+    """The patterns of all queries that share their work, by field."""
 
     def __init__(self) -> None:
         self._of_field: dict[object, FieldSearches] = {}
 
     def of_field(self, key: object) -> FieldSearches:
-        """Return the searches of a field, by what it is called in a memo."""
+        """Return the searches of a field, given its key in memos."""
         return self._of_field.setdefault(key, FieldSearches())
 
     def prepare(self) -> None:
-        """Make all searches ready, so that no event has to wait for it."""
+        """Build all searches now, so that no event has to wait for it."""
         for searches in self._of_field.values():
             for patterns in (searches.texts, searches.words, searches.phrases):
                 patterns.prepare()
 
 
 class FieldSearches:
-    """The patterns that are asked of one field.
+    """The patterns that are tested on one field.
 
     Attributes:
-        texts: of its values as a whole.
-        words: of their words.
-        phrases: words in a row.
+        texts: patterns for its values as a whole.
+        words: patterns for their words.
+        phrases: patterns for words in a row.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Several:
         phrases = [StarPattern(("", p.text, "")) for p in _only(Phrase, predicates)]
         self._phrases = searches.phrases.add(phrases)
         self._others = _only(Other, predicates)
-        # Most leaves have one kind of test: only the kinds that there are get asked.
+        # Most leaves have one kind of test, so only the kinds that occur are run.
         asked = (
             (self._anything, self._any_value),
             (self._equal, self._any_equal),

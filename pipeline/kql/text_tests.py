@@ -1,7 +1,7 @@
-"""What a part of a query asks of the one text of a field, in a form that other code can ask.
+"""What a part of a query tests about the text of one field, in a form that native code can run.
 
-That is `firstseen-native`, which knows no KQL. What a clause asks is taken from what the compiler
-makes of it, so the meaning of a query is said in one place.
+`firstseen-native` does not know KQL. The tests are derived from what the compiler makes of each
+clause, so that the meaning of a query is defined in one place only.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pipeline.kql.values import KeywordType
 
 
 class TextLeaf(NamedTuple):
-    """Whether a text, as it is indexed, is one of some texts or fits one of some patterns.
+    """Whether an indexed text equals one of some texts or fits one of some patterns.
 
     Attributes:
-        caseless: it is indexed in lower case.
-        ignore_above: a longer one (UTF-16 units) is not indexed, and nothing is true of it; None
-            for no limit.
-        exact: texts that it may be.
-        patterns: patterns that it may fit, each as the texts between its stars.
+        caseless: whether it is indexed in lower case.
+        ignore_above: longer texts (in UTF-16 units) are not indexed, and no test is true of them;
+            None for no limit.
+        exact: the texts it may equal.
+        patterns: the patterns it may fit, each as the texts between its stars.
         anything: whether it may be any text.
     """
 
@@ -38,11 +38,11 @@ class TextLeaf(NamedTuple):
 
 
 class TextJunction(NamedTuple):
-    """What several tests say together.
+    """A combination of several tests.
 
     Attributes:
-        is_any: whether one of them is enough, or all have to be true.
-        is_negated: whether it is true where that is not.
+        is_any: whether one true test suffices, instead of all.
+        is_negated: whether the result is negated.
         children: the tests.
     """
 
@@ -55,14 +55,14 @@ TextTest: TypeAlias = TextLeaf | TextJunction
 
 
 def text_test(node: Node, table: FieldTable) -> TextTest | None:
-    """Return what a part of a query asks of the one text of its field.
+    """Return what a part of a query tests about the text of its field.
 
     Args:
-        node: a part that asks one field, whose values are texts.
+        node: a part of a query that reads only one field, whose values are texts.
         table: the field types.
 
     Returns:
-        None if it asks something else: for an order, say, or for words.
+        None if it tests something else, such as an order, or words.
     """
     match node:
         case Is() | Range():
@@ -83,7 +83,7 @@ def text_test(node: Node, table: FieldTable) -> TextTest | None:
 
 
 def look_ups(test: TextTest) -> int:
-    """Return how many steps a test takes at most: one for all texts of a leaf, one a pattern."""
+    """Return the maximum number of steps of a test: for each leaf, one plus one per pattern."""
     match test:
         case TextLeaf():
             return 1 + len(test.patterns)
@@ -92,7 +92,7 @@ def look_ups(test: TextTest) -> int:
 
 
 def _of_clauses(clauses: Sequence[Is | Range], table: FieldTable) -> list[TextTest | None]:
-    """Return what clauses ask, any of which is enough; None stands for what is not known."""
+    """Return what clauses test, any of which suffices; None stands for what is not known."""
     leaves = compile_clauses(clauses, table)
     return [None] if leaves is None else [_of_leaf(leaf) for leaf in join_by_field(leaves)]
 

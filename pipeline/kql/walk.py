@@ -1,4 +1,4 @@
-"""What is mapped in a whole event, found in one walk for all clauses that ask for it."""
+"""Finds the mapped values of a whole event, in one walk for all clauses that need them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _OBJECTS: Final = object()
 def mapped_leaves(
     event: dict[str, Any], table: FieldTable, nested: str | None, below: str | None = None
 ) -> Iterator[tuple[str, FieldType, Any]]:
-    """Every scalar of an event with its path and each field that indexes it.
+    """Yield every scalar of an event, with its path and each field that indexes it.
 
     Args:
-        event: the event, or the object of the nested path.
+        event: the event, or an object of the nested path.
         table: which fields are mapped.
         nested: the nested path whose objects are walked instead of whole events.
-        below: only fields below this path.
+        below: if given, only fields below this path.
     """
 
     def enters(path: str) -> bool:
@@ -44,10 +44,11 @@ def _leads_to(path: str, below: str | None) -> bool:
 def leaves_by_type(
     objects: Sequence[dict[str, Any]], table: FieldTable, nested: str | None, memo: Memo
 ) -> Sequence[Indexed | None]:
-    """All mapped values of an event, or of objects of a nested path together.
+    """Return all mapped values of an event, or of all objects of a nested path together.
 
     Returns:
-        By the number that the table has for their type; None where there are none.
+        A sequence indexed by the table's number of the values' type; None if there are no values of
+        a type.
     """
     key = _LEAVES, table, nested
     found: list[Indexed | None] | None = memo.get(key)
@@ -65,10 +66,10 @@ def leaves_by_type(
 def has_below(
     path: str, event: dict[str, Any], table: FieldTable, nested: str | None, memo: Memo
 ) -> bool:
-    """Whether an object has any indexed value in any field below it."""
+    """Whether an object has any indexed value in a field below it."""
     asked = _ASKED, table, nested
     if asked not in memo:
-        # One is looked for: most often it is found at once.
+        # The first time, search for just one: it is usually found at once.
         memo[asked] = True
         found = mapped_leaves(event, table, nested, below=path)
         return any(field.values.index(value) is not None for _, field, value in found)

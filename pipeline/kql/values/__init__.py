@@ -1,4 +1,4 @@
-"""How values of each field type are indexed and compared. One module a family of types."""
+"""How values of each field type are indexed and compared; one module for each family of types."""
 
 from __future__ import annotations
 

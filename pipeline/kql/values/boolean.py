@@ -14,7 +14,7 @@ _TEXTS = {"true": True, "false": False, "": False}
 
 @dataclass(frozen=True, slots=True)
 class BooleanType(ValueType):
-    """JSON true and false, and the texts that Elasticsearch takes for them ("" is false)."""
+    """JSON true and false, and the texts that Elasticsearch accepts for them ("" is false)."""
 
     name: str = "boolean"
 

@@ -13,7 +13,7 @@ from pipeline.kql.values.base import Operand, ValueRefused, ValueType
 
 @dataclass(frozen=True, slots=True)
 class DateType(ValueType):
-    """Epoch milliseconds. ``field:2024-01`` is the range of everything it stands for."""
+    """Epoch milliseconds. ``field:2024-01`` is the range of everything it covers."""
 
     name: str = "date"
     pattern_hint = "leave parts out: 2024-01"

@@ -6,34 +6,34 @@ import re
 from functools import lru_cache
 from typing import Any
 
-# Hiragana and ideographs are words by themselves, as in Unicode's word boundaries (UAX 29).
+# Hiragana and ideographs are words on their own, as with Unicode's word boundaries (UAX 29).
 _ALONE = "\u3040-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{_ALONE}]|[^\W{_ALONE}]+")
 
-# Jackson, Elasticsearch's JSON reader, takes no number of more than 1,000 characters.
+# Jackson, Elasticsearch's JSON reader, accepts no number of more than 1,000 characters.
 _LONGEST_NUMBER_BITS = 3_321
 
 
 def lower(text: str) -> str:
-    """Lower case character by character, as Lucene's LowerCaseFilter.
+    """Return a text in lower case, character by character, as Lucene's LowerCaseFilter does.
 
-    Unlike `str.lower` it knows no context (a final sigma) and never changes the number of
+    Unlike `str.lower`, it ignores context (a final sigma) and never changes the number of
     characters (U+0130 becomes a plain i).
     """
     if text.isascii():
         return text.lower()
-    # Those two letters are the only ones that `str.lower` treats differently from Lucene.
+    # These two letters are the only ones that `str.lower` treats differently from Lucene.
     return "\u03c3".join(part.lower() for part in text.replace("\u0130", "i").split("\u03a3"))
 
 
-# A rule may ask the same text many times, `not message:a and not message:b`. Only few are kept: a
-# text may be as long as a record.
+# A rule may test the same text many times: `not message:a and not message:b`. Only a few are kept,
+# because a text may be as long as a record.
 @lru_cache(maxsize=4)
 def words(text: str) -> tuple[str, ...]:
-    """The tokens of an analysed text: lower-cased runs of letters, digits and underscores.
+    """Return the tokens of an analysed text: lower-case runs of letters, digits and underscores.
 
-    Elasticsearch's standard analyser differs in what it keeps together: `cmd.exe` and `don't` are
-    one token there, two here.
+    Elasticsearch's standard analyser keeps some texts together that are split here: `cmd.exe` and
+    `don't` are one token there, and two here.
     """
     return tuple(_WORD.findall(lower(text)))
 
@@ -47,9 +47,9 @@ def is_longer(text: str, limit: int) -> bool:
 
 
 def scalar_text(raw: Any) -> str | None:
-    """A JSON scalar as the text that a keyword field indexes, or None.
+    """Return a JSON scalar as the text that a keyword field indexes, or None.
 
-    Numbers are written as Python writes them: the spelling in the JSON text (``1e2``) is lost
+    Numbers are written as Python writes them: their spelling in the JSON text (``1e2``) is lost
     when it is decoded.
     """
     if isinstance(raw, str):

@@ -1,4 +1,4 @@
-"""keyword, with or without a lowercase normaliser; wildcard; constant_keyword; flattened leaves."""
+"""keyword, with or without a lowercase normalizer; wildcard; constant_keyword; flattened leaves."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pipeline.kql.values.folding import is_longer, lower, scalar_text
 
 @dataclass(frozen=True, slots=True)
 class KeywordType(ValueType):
-    """Whole values, compared code point by code point.
+    """Whole values, compared by code points.
 
     Attributes:
-        caseless: a lowercase normaliser stands before the index, and before every literal.
-        ignore_above: longer values (UTF-16 units) are not indexed; None for no limit.
+        caseless: whether a lowercase normalizer is applied to values and to literals.
+        ignore_above: longer values (in UTF-16 units) are not indexed; None for no limit.
     """
 
     name: str = "keyword"

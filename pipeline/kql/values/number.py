@@ -1,4 +1,4 @@
-"""Whole numbers and fractions. Comparison is by value, and exact."""
+"""Integers and floats. Comparison is by value, and exact."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class _NumberType(ValueType):
 
     @abstractmethod
     def _bound(self, text: str) -> int | float | Decimal:
-        """A literal in a form that orders exactly among indexed values."""
+        """Return a literal in a form that compares exactly with indexed values."""
 
 
 @dataclass(frozen=True, slots=True)
 class IntegerType(_NumberType):
     """long, integer, short, byte, unsigned_long.
 
-    Texts are parsed and fractions in a document are cut, as Elasticsearch's `coerce` does;
-    unsigned_long cuts nothing. What is out of range is not indexed.
+    Texts are parsed, and fractions in a document are truncated, as by Elasticsearch's `coerce`; a
+    value of an unsigned_long with a fraction is not indexed. Nor is anything out of range.
     """
 
     name: str
@@ -73,7 +73,7 @@ class IntegerType(_NumberType):
         number = _decimal(raw) if isinstance(raw, str) else None
         if isinstance(raw, float) and math.isfinite(raw):
             number = Decimal(raw)
-        # The size is looked at first: int(Decimal("1e99999")) would be a long calculation.
+        # The size is checked first, because int(Decimal("1e99999")) would take long.
         if number is None or number.copy_abs() > 2**64:
             return None
         whole = int(number)
@@ -92,7 +92,7 @@ class FloatType(_NumberType):
 
     Attributes:
         pack: the struct format of the stored width; None for double.
-        scaling_factor: of scaled_float: values are kept as whole multiples of its inverse.
+        scaling_factor: for scaled_float: values are stored as integer multiples of its inverse.
     """
 
     name: str
@@ -112,11 +112,11 @@ class FloatType(_NumberType):
     def _bound(self, text: str) -> float:
         number = float(self._literal(text))
         stored = self._stored(number)
-        # Too large for the type: it still has its place in the order.
+        # Too large for the type, but it still has a place in the order.
         return math.copysign(math.inf, number) if stored is None else stored
 
     def _stored(self, number: float) -> float | None:
-        """The number at the precision of the field, or None beyond its range."""
+        """Return the number at the precision of the field, or None if it is out of range."""
         try:
             if self.scaling_factor is not None:
                 number = round(number * self.scaling_factor) / self.scaling_factor

@@ -1,4 +1,4 @@
-"""text and match_only_text: values are analysed into words, and so are the literals."""
+"""text and match_only_text: values are analysed into words, and so are literals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.kql.values.folding import lower, scalar_text, words
 
 @dataclass(frozen=True, slots=True)
 class TextType(ValueType):
-    """A text is indexed as the tuple of its words (lower case, split at non-word characters)."""
+    """A text is indexed as a tuple of its words (in lower case, split at non-word characters)."""
 
     name: str = "text"
 

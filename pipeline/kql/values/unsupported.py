@@ -1,4 +1,4 @@
-"""Types that firstseen does not compare. Whether such a field exists can still be asked."""
+"""Types that firstseen cannot compare; only whether such a field exists can be tested."""
 
 from __future__ import annotations
 
