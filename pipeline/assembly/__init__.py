@@ -1,1 +1,1 @@
-"""Parts of the engine, put together as the settings ask for them."""
+"""Builds parts of the engine according to the settings."""

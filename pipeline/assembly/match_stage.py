@@ -1,4 +1,4 @@
-"""The match stage as the settings ask for it: the same for the stream and for a backfill."""
+"""Builds the match stage according to the settings: the same for the stream and for a backfill."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.rules import RuleSet
 
 
 def decode_limits(settings: Settings) -> DecodeLimits:
-    """Return what a record may ask of the decoder."""
+    """Return the limits of the decoder."""
     return DecodeLimits(
         max_bytes=settings.stream.max_event_bytes,
         max_depth=settings.stream.max_depth,
@@ -32,7 +32,9 @@ def forwarded_cache(settings: Settings) -> ForwardedCache:
 
 
 def verdicts_of(settings: Settings, ruleset: RuleSet) -> Verdicts | None:
-    """Return what remembers verdicts of the match stage, None where nothing can.
+    """Return the cache of the match stage's verdicts; None if there can be none.
+
+    There is none without `firstseen-native`, or if it is not known what the rules read.
 
     Raises:
         ConfigError: see `uses_native`.
@@ -59,7 +61,7 @@ def verdicts_of(settings: Settings, ruleset: RuleSet) -> Verdicts | None:
 def match_stage(
     settings: Settings, ruleset: RuleSet, prefilter: Prefilter | None = None
 ) -> MatchStage:
-    """Return the match stage of a rule set under these settings."""
+    """Return the match stage for a rule set under these settings."""
     return MatchStage(
         ruleset,
         limits=decode_limits(settings),

@@ -1,4 +1,4 @@
-"""Whether `firstseen-native` is used: the same as some of our Python does, in less time."""
+"""Whether to use `firstseen-native`, which does the same as some of our Python, but faster."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MODULE: Final = "firstseen_native"
 
 
 def uses_native(settings: Settings) -> bool:
-    """Return whether it is used, as `stream.native` says.
+    """Return whether to use it, according to `stream.native`.
 
     Raises:
-        ConfigError: it has to be used, and is not installed.
+        ConfigError: it is required, but not installed.
     """
     if settings.stream.native == "off":
         return False
