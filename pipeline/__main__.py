@@ -1,4 +1,4 @@
-"""``python -m pipeline`` is the command ``firstseen``."""
+"""Makes ``python -m pipeline`` the same as the command ``firstseen``."""
 
 from __future__ import annotations
 

@@ -6,5 +6,5 @@ import time
 
 
 def now_ms() -> int:
-    """Return the wall clock in epoch milliseconds."""
+    """Return the wall clock time in epoch milliseconds."""
     return time.time_ns() // 1_000_000

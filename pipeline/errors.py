@@ -1,4 +1,4 @@
-"""Every error firstseen raises on purpose.
+"""The errors that firstseen raises on purpose.
 
 ::
 
@@ -10,26 +10,30 @@
     ├── QueryError                  a KQL text, with the span to put the caret under
     │   ├── QuerySyntaxError
     │   ├── QueryTypeError          a literal that the field's type refuses
-    │   └── QueryLimitError         nested too deep, too many clauses
+    │   └── QueryLimitError         nested too deeply, too many clauses or patterns
     ├── UnmappedFieldError          a field without terms: not in the table, or of a type without
-    ├── RuleError                   one issue of one rule file, with file and line
+    ├── RuleError                   exit 4: no rule can be used, or none with the id asked for
     ├── RecordError                 -> dead letter; never stops the worker
     │   ├── DecodeError             too_large, invalid_utf8, invalid_json, duplicate_key, …
     │   ├── TimestampError          missing_timestamp, invalid_timestamp
-    │   └── TooCostlyError          judging it would take longer than a worker may stand still
-    ├── EventsFileError             an events file that cannot be read
-    ├── StateError                  exit 5 (a worker) or 1 (a command)
+    │   └── TooCostlyError          judging it would take longer than a worker may be blocked
+    ├── EventsFileError             exit 2: an events file that cannot be read
+    ├── StateError                  exit 5: a table that cannot be read or written
     ├── BrokerError                 exit 4: no broker, no topic, wrong partition count
     │   ├── BrokerUnreachableError
     │   └── TopologyError
     ├── DeliveryError               exit 5: an output was not acknowledged; offsets not committed
-    ├── DeadLetterLimitError        exit 5: too many bad records in a row
+    ├── DeadLetterLimitError        exit 5: too many bad records in a row, or too large a share
     ├── StallError                  exit 5: records wait, brokers answer, nothing is committed
     └── StopError                   exit 5: told to stop, but could not finish and commit in time
 
-Each class has a stable ``code`` (snake_case): it is the label in metrics, the header of a dead
-letter and the anchor in docs/reference/errors.md. The root derives from ``Exception``, so that
-``except ValueError`` never eats one of ours.
+The exit code of all others is 1. `pipeline.rules.filters` has one more, `UnsupportedFilterError`,
+which becomes an issue of its rule.
+
+Each class has a stable ``code`` (snake_case): it is the label in metrics and logs, and the anchor
+in docs/reference/errors.md. For a `RecordError`, its ``reason`` takes the place of the code in
+metrics, in logs and in the header of its dead letter. The root derives from ``Exception``, so that
+``except ValueError`` never catches one of ours.
 """
 
 from __future__ import annotations
@@ -99,22 +103,22 @@ class QueryError(FirstseenError):
 
     @property
     def line(self) -> int:
-        """1-based line of the span's start."""
+        """The 1-based line of the span's start."""
         return self.text.count("\n", 0, self.span.start) + 1
 
     @property
     def column(self) -> int:
-        """1-based column of the span's start."""
+        """The 1-based column of the span's start."""
         return self.span.start - (self.text.rfind("\n", 0, self.span.start) + 1) + 1
 
     def __str__(self) -> str:
         lines = self.text.split("\n")
         line = lines[self.line - 1] if self.line <= len(lines) else ""
-        # A rule's query can be one line of thousands of characters: show where it matters.
+        # A rule's query can be one line of thousands of characters, so show only the relevant part.
         first = max(0, self.column - 1 - _CONTEXT)
         shown_line = line[first : self.column - 1 + _CONTEXT]
         before = shown_line[: self.column - 1 - first]
-        # A tab keeps its width in the caret line, so that the caret stands where it should.
+        # A tab stays a tab in the caret line, so that the caret is in the right place.
         pad = "".join("\t" if c == "\t" else " " for c in before)
         room = max(1, len(shown_line) - len(before))
         width = max(1, min(self.span.end - self.span.start, room))
@@ -144,7 +148,7 @@ class UnmappedFieldError(FirstseenError):
 
 
 class RuleError(FirstseenError):
-    """Rules that cannot be loaded at all; single findings are `pipeline.rules.Issue`."""
+    """Rules that cannot be loaded at all, or not found; a finding is a `pipeline.rules.Issue`."""
 
     code = "rule"
     exit_code = EXIT_CANNOT_START
@@ -169,7 +173,7 @@ class TimestampError(RecordError):
 
 
 class TooCostlyError(RecordError):
-    """To judge the event would take longer than a worker may stand still."""
+    """Judging the record would take longer than a worker may be blocked."""
 
     code = "cost"
 

@@ -1,4 +1,4 @@
-"""A Kafka record and where it stands, whichever client read it."""
+"""A Kafka record and its position, whichever client read it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import msgspec
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 
 NO_TIMESTAMP: Final = -1
-"""Kafka's own sign for a record that has no timestamp."""
+"""How Kafka marks a record without a timestamp."""
 
 
-# Structs, not dataclasses: one is made for each record, in a tenth of the time.
+# Structs, not dataclasses: there is one for each record, and creating it takes a tenth of the time.
 class Position(msgspec.Struct, frozen=True, gc=False):
-    """Where a record stands: topic, partition, offset."""
+    """The position of a record: topic, partition, offset."""
 
     topic: str
     partition: int
@@ -28,16 +28,16 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """A Kafka record as bytes.
 
     Attributes:
-        position: where it stands.
+        position: its position.
         key: its key, or None.
         value: its value; None is a tombstone.
         headers: its headers, in order.
-        timestamp_ms: the record's own timestamp (epoch milliseconds): CreateTime or LogAppendTime;
-            negative when it has none.
-        arrival_ms: when it can have arrived at the latest (epoch milliseconds): the append time
-            where the broker stamps it, else the moment it was read.
-        read_ms: the moment it was read (epoch milliseconds); negative where that says nothing of
-            when its events happened, as with a file.
+        timestamp_ms: the record's own timestamp (epoch milliseconds), CreateTime or LogAppendTime;
+            negative if it has none.
+        arrival_ms: the latest time at which it can have arrived (epoch milliseconds): the append
+            time if the broker stamps it, otherwise the time at which it was read.
+        read_ms: the time at which it was read (epoch milliseconds); negative if that says nothing
+            about when its events happened, as with a file.
     """
 
     position: Position

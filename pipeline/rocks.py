@@ -1,4 +1,4 @@
-"""RocksDB, as the stream and the replay both read it."""
+"""How the stream and the replay both read RocksDB."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rocksdict import Rdict
 def rows(
     db: Rdict, start: bytes, unusable: Callable[[Exception], Exception]
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Yield every (key, value) whose key is at or after `start`, in order of the keys.
+    """Yield every (key, value) whose key is at or after `start`, in key order.
 
     Args:
-        db: opened in raw mode.
-        start: the key; empty for all rows.
-        unusable: makes what is raised where RocksDB cannot read further. To an iterator damage is
-            its end, as the last row is, and only its status tells them apart.
+        db: the database, opened in raw mode.
+        start: the first key; empty for all rows.
+        unusable: makes the exception to raise if RocksDB cannot read on. An iterator simply ends
+            there, as it does after the last row; only its status shows the difference.
     """
     cursor = db.iter()
     cursor.seek(start)

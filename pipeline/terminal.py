@@ -1,7 +1,7 @@
-"""What may reach a terminal.
+"""What may be written to a terminal.
 
-Values of events are written by whoever runs a program on a host: an escape sequence in the name of
-a file must not clear an analyst's screen or change what it says.
+The values in events are written by whoever runs a program on a host. An escape sequence in a file
+name must not clear an analyst's screen, or change what it shows.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 def printable(text: str) -> str:
     r"""Return the text with everything invisible written out: ``\x1b``, ``\u202e``, ``\n``.
 
-    That covers control characters (C0, C1, DEL), line and paragraph separators, characters that
-    change the direction of text or have no width, private and unassigned ones, lone surrogates.
-    A backslash stays as it is, so that Windows paths stay readable: the result is for eyes, and
-    does not say whether ``\x1b`` was one character or four.
+    This covers control characters (C0, C1, DEL), line and paragraph separators, characters that
+    change the direction of text or have no width, private and unassigned characters, and lone
+    surrogates. A backslash stays as it is, so that Windows paths remain readable. The result is for
+    people to read, and does not show whether ``\x1b`` was one character or four.
     """
     if text.isprintable():
         return text
@@ -21,16 +21,16 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Return the text as `printable` does, but keep its line breaks and tabs."""
+    """Return the text like `printable`, but keep its line breaks and tabs."""
     return "\n".join(
         "\t".join(printable(part) for part in line.split("\t")) for line in text.split("\n")
     )
 
 
 def printable_json(text: str) -> str:
-    """Return JSON text that means the same, with every invisible character as an escape of JSON.
+    """Return JSON text with the same meaning, but with every invisible character escaped.
 
-    Only characters above the C0 controls can stand in JSON text as they are, and only in strings.
+    JSON text can contain only characters above the C0 controls unescaped, and only in strings.
     """
     if text.isprintable():
         return text
@@ -38,7 +38,7 @@ def printable_json(text: str) -> str:
 
 
 def _escape(char: str) -> str:
-    # ascii(), not repr(): the latter depends on what Python thinks printable.
+    # ascii(), not repr(), which depends on what Python considers printable.
     return ascii(char)[1:-1]
 
 
