@@ -1,4 +1,4 @@
-"""The engine over files of events, without Kafka: what a rule would have told of them."""
+"""Runs the engine over files of events, without Kafka: what the rules would have found in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading files of events: one JSON document a line, plain, gzip or zstd."""
+"""Reads files of events: one JSON document per line, plain, gzip or zstd."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pipeline.record import NO_TIMESTAMP, Position, Record
 
 STDIN: Final = "-"
 MAX_LINE_BYTES: Final = 16 * 1_048_576
-"""Longest line that is read at all; the decoder's own limit is far below it."""
+"""The longest line that is read at all; the decoder's own limit is far lower."""
 
 _CHUNK_BYTES: Final = 262_144
-# Compressed bytes that are decompressed at a time: four of them may stand for 128 KiB, and what
-# they become is held in memory.
+# How many compressed bytes are decompressed at a time. Four bytes may expand to 128 KiB, and the
+# result is held in memory.
 _ZSTD_PIECE_BYTES: Final = 512
 
 
@@ -44,7 +44,7 @@ def record_of_line(line: EventLine, offset: int, arrival_ms: int) -> Record:
 
     Args:
         line: the line.
-        offset: its number over all the files, from 0.
+        offset: its number over all files, from 0.
         arrival_ms: when it counts as having arrived, epoch milliseconds.
     """
     topic = "stdin" if line.path == STDIN else PurePath(line.path).name
@@ -59,22 +59,22 @@ def record_of_line(line: EventLine, offset: int, arrival_ms: int) -> Record:
 
 
 def read_events(paths: Iterable[str | Path]) -> Iterator[EventLine]:
-    """Yield the lines of events files, one file after another, blank lines included.
+    """Yield the lines of events files, one file after another, including blank lines.
 
-    The name tells the compression: ``.gz`` and ``.zst`` (of any number of members or frames);
-    everything else is read as it is.
+    The file name determines the compression: ``.gz`` and ``.zst`` (with any number of members or
+    frames); anything else is read as it is.
 
     Args:
         paths: the files; ``-`` is standard input.
 
     Raises:
-        EventsFileError: a file cannot be opened or breaks off; it names the file and the line.
+        EventsFileError: a file cannot be opened, or is truncated; it names the file and the line.
     """
     for path in map(str, paths):
         number = 0
         try:
             for number, value in enumerate(_lines(_chunks(path)), 1):
-                # Editors on Windows write a byte order mark, which JSON does not know.
+                # Editors on Windows write a byte order mark, which JSON does not allow.
                 line = value.removeprefix(BOM_UTF8) if number == 1 else value
                 yield EventLine(path, number, line)
         except FileNotFoundError as error:
@@ -89,7 +89,7 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
     parts: list[bytes] = []
     size = 0
     for chunk in chunks:
-        # By find, not by split: a chunk of line feeds alone would be a list of millions.
+        # find, not split: a chunk that consists of line feeds would become a list of millions.
         start = 0
         while (end := chunk.find(b"\n", start)) >= 0:
             line = chunk[start:end]
@@ -122,19 +122,19 @@ def _chunks(path: str) -> Iterator[bytes]:
 
 
 class _Reader(Protocol):
-    """A file that gives what is there."""
+    """A file that can return whatever is available."""
 
     def read1(self, size: int, /) -> bytes: ...
 
 
 def _plain(file: _Reader) -> Iterator[bytes]:
-    # What is there, however little: whoever writes into a pipe line by line is answered so.
+    # Whatever is available, however little, so that a pipe written line by line is read at once.
     while chunk := file.read1(_CHUNK_BYTES):
         yield chunk
 
 
 def _zstd(file: BinaryIO) -> Iterator[bytes]:
-    """Decompress frame by frame, so that a frame that breaks off is an error and not an end."""
+    """Decompress frame by frame, so that a truncated frame is an error, not the end."""
     decompressor = zstandard.ZstdDecompressor()
     frame = None
     while packed := file.read(_CHUNK_BYTES):

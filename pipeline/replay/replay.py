@@ -1,23 +1,25 @@
 """Replay: the stages of the stream, driven over lines of files.
 
-A line is a record: its topic is the file's name, its partition 0, its offset the number of the line
-over all the files given, from 0. The verdicts are those of the stream for the same records in the
-same order; the differences are what has no meaning in a file:
+A line is a record: its topic is the file's name, its partition is 0, and its offset is the number
+of the line over all files, from 0. The verdicts are those of the stream for the same records in the
+same order. There are these differences, mostly in what has no meaning in a file:
 
-* no quota: every new term is told, for a replay asks what a rule would find, not how much of it an
-  analyst can read;
-* the alert's own time is the effective time of its event, so that a replay can be compared with
-  another one byte for byte;
-* a line does not tell when it arrived: a time in the future is capped against
+* There is no quota. Every new term raises an alert, because a replay is about what a rule would
+  find, not about how much of it an analyst can read.
+* The alert's own time is the effective time of its event, so that replays can be compared byte for
+  byte.
+* Every sighting is observed. The stream leaves out repeated ones within `state.granularity`, so its
+  last-seen times may be older by that much.
+* A line does not say when it arrived. A time in the future is capped relative to
   `ReplaySettings.now_ms`, if that is given, and an event without a usable time is a dead letter.
 
-Offsets of first seen rows
+Offsets of first-seen rows
 --------------------------
-First seen takes an observation whose offset it has passed for a replay after a crash, and does not
-apply it again (`pipeline.engine.first_seen`). A state folder outlives a run, and the next run reads
-other lines, or the same ones once more, as new sightings. So each run has a number, kept in the
-table and raised before anything else is written, and its observations are numbered from ``run <<
-40``: beyond those of every earlier run.
+First seen takes an observation whose offset it has already passed for a replay after a crash, and
+does not apply it again (`pipeline.engine.first_seen`). But a state folder outlives a run, and the
+lines of the next run, whether other lines or the same again, are new sightings. So each run has a
+number. It is kept in the table and incremented before anything else is written, and the run's
+observations are numbered from ``run << 40``, which is beyond those of every earlier run.
 """
 
 from __future__ import annotations
@@ -41,14 +43,14 @@ from pipeline.rules.ruleset import RuleSet
 from pipeline.rules.timestamp import MAX_MS
 
 RUN_KEY: Final = b"replay/run"
-"""Where the table keeps the number of the last run. No first seen key has this length."""
+"""The key of the last run's number in the table. No first-seen key has this length."""
 
 RUN_SHIFT: Final = 40
 DEAD_LINES: Final = 20
-"""Dead letters that are kept with their place; all of them are counted."""
+"""How many dead letters are kept with their place; all of them are counted."""
 
 REMEMBERED_IDS: Final = 100_000
-"""Alert ids remembered to leave out what is told already, as the stream's quota does."""
+"""How many alert ids are remembered, so that none is sent twice, as in the stream's quota."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,12 @@ class ReplaySettings:
     """How a replay runs.
 
     Attributes:
-        limits: what a line may ask of the decoder.
-        match_index: whether a rule's index patterns are asked.
+        limits: the limits of the decoder.
+        match_index: whether the rules' index patterns are applied.
         include_event: whether alerts carry the original event.
         prefilter: whether raw lines are searched before they are decoded.
         max_future_ms: how far after `now_ms` an event may be dated.
-        now_ms: the moment of the replay, epoch milliseconds; None: no time is too late.
+        now_ms: the time of the replay, epoch milliseconds; None if no time is too late.
     """
 
     limits: DecodeLimits = field(default_factory=DecodeLimits)
@@ -74,7 +76,7 @@ class ReplaySettings:
 
 @dataclass(frozen=True, slots=True)
 class DeadLine:
-    """A line that could not be processed, or not wholly."""
+    """A line that could not be processed, or not completely."""
 
     path: str
     line: int
@@ -87,21 +89,22 @@ class ReplayStats:
     """What a replay counted.
 
     Attributes:
-        lines: lines read; blank ones are not counted further.
+        lines: lines read, including blank ones.
         blank: lines without content.
         skipped: lines that the search on raw bytes ruled out.
-        documents: events decoded, and those of skipped lines.
-        matches: matches by rule id.
+        documents: events decoded, and those of skipped lines (one each).
+        matches: matches, by rule id.
         new_terms: tuples judged new, by rule id.
         known: sightings of tuples judged known.
         alerts: alerts yielded.
-        duplicates: alerts left out because their id was told in this run.
+        duplicates: alerts left out because an alert with the same id was yielded before in this
+            run.
         without_tuple: matches whose event lacks a value in a new-terms field.
         future_capped: matches dated too far in the future.
         dead_letters: lines that could not be processed, by reason.
-        first_dead_lines: the first of them.
-        rule_failures: failures by (rule id, code).
-        seconds: how long it took, the consumer's time between alerts included.
+        first_dead_lines: the first of these lines.
+        rule_failures: failures, by (rule id, code).
+        seconds: how long it took, including what the consumer did between alerts.
     """
 
     lines: int = 0
@@ -121,7 +124,7 @@ class ReplayStats:
     seconds: float = 0.0
 
     def summary(self) -> dict[str, Any]:
-        """Return the counts as plain data, fit for JSON."""
+        """Return the counts as plain data that can be written as JSON."""
         return {
             "lines": self.lines,
             "events": self.documents,
@@ -152,11 +155,11 @@ class Replay:
 
     Args:
         ruleset: the rules.
-        table: the first seen state; it is continued if it holds one.
+        table: the first-seen state; an existing state is continued.
         settings: how to run.
 
     Attributes:
-        stats: what was counted so far.
+        stats: what has been counted so far.
 
     Raises:
         StateError: the table's run number cannot be read.
@@ -213,7 +216,7 @@ class Replay:
     def _observe(self, observation: Observation) -> Iterator[bytes]:
         offset = self._observed
         self._observed += 1
-        # Nothing is replayed within a run, so everything before this observation is committed.
+        # Within a run nothing is read twice, so everything before this observation is committed.
         sighting = self._first_seen.observe(observation, offset, committed=offset)
         if not sighting.new:
             self.stats.known += 1
@@ -258,7 +261,7 @@ class Replay:
 
 
 def _begin_run(table: Table) -> int:
-    """Return this run's number, from 1, and note it in the table.
+    """Return this run's number, from 1, and store it in the table.
 
     Raises:
         StateError: the number in the table cannot be read.

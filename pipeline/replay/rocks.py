@@ -17,12 +17,13 @@ WRITE_BUFFER_BYTES: Final = 8 * 1_048_576
 
 
 class RocksTable:
-    """A `pipeline.engine.tables.Table` in a folder, which is made when it is not there.
+    """A `pipeline.engine.tables.Table` in a folder, which is created if it does not exist.
 
-    One process at a time. Use it as a context manager, or call `close`.
+    Only one process can use the folder at a time. Use the table as a context manager, or call
+    `close`.
 
     Raises:
-        StateError: the folder cannot be used, here and in every method; the message says what to
+        StateError: the folder cannot be used. Every method may raise it; the message says what to
             do.
     """
 
@@ -34,7 +35,7 @@ class RocksTable:
             raise StateError(f"{folder}: the state folder cannot be made: {error}") from error
         try:
             self._rows = Rdict(str(folder), _options())
-        except Exception as error:  # rocksdict raises nothing more special
+        except Exception as error:  # rocksdict raises nothing more specific
             raise StateError(_cannot_open(folder, str(error))) from error
 
     def get(self, key: bytes) -> bytes | None:
@@ -53,14 +54,14 @@ class RocksTable:
             raise self._unwritable(error) from error
 
     def delete(self, key: bytes) -> None:
-        """Remove `key`; nothing happens when it is not there."""
+        """Remove `key` if it is there."""
         try:
             self._rows.delete(key)
         except Exception as error:
             raise self._unwritable(error) from error
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Return every (key, value) in order of the keys.
+        """Return every (key, value), in key order.
 
         Raises:
             StateError: the folder is damaged.
@@ -68,7 +69,7 @@ class RocksTable:
         return self.items_from(b"")
 
     def items_from(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Return every (key, value) from a key on; see `items`."""
+        """Return every (key, value) whose key is at or after `start`, in key order; see `items`."""
         return rows(self._rows, start, self._unusable)
 
     def _unusable(self, error: Exception) -> StateError:
