@@ -1,8 +1,8 @@
-"""The three agents: what each does with one record, and when the record is acknowledged.
+"""The three agents: what each does with a record, and when the record is acknowledged.
 
-Every agent reads bytes, does its whole work for a record and acknowledges it itself. An exception
-never leaves an agent: a record that cannot be processed becomes a dead letter, anything else
-stops the worker without a commit, and the record is read again by whoever takes over.
+An agent reads bytes, does all of its work for a record, and acknowledges the record itself. No
+exception ever leaves an agent. A record that cannot be processed becomes a dead letter; any other
+error stops the worker without a commit, so whoever takes over reads the record again.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class Agents:
         )
 
     def declare(self) -> None:
-        """Declare one agent a stage; concurrency is partitions and processes, never coroutines."""
+        """Declare one agent per stage.
+
+        Concurrency comes from partitions and processes, never from coroutines.
+        """
         self._declare("match", self._topics.inputs, self.match.handle)
         self._declare("first-seen", (self._topics.observations,), self.first_seen.handle)
         self._declare("quota", (self._topics.new_terms,), self.quota.handle)
@@ -62,7 +65,7 @@ class Agents:
         self._app.timer(TICK_SECONDS, name="sweep")(self.first_seen.sweeper.sweep)
 
     def on_rebalance_end(self) -> None:
-        """Called by the app once the tables are recovered and the flow is open."""
+        """Called by the app once the tables have recovered and the flow is open."""
         if self._backfills is not None:
             self._backfills.on_rebalance_end()
 
@@ -89,11 +92,14 @@ class Agents:
             raise
         except Exception as exc:  # noqa: BLE001 - whatever it is, the worker stops uncommitted
             self._app.fail(exc)
-            # A finished agent would be started again on the next record, past the failed one.
+            # Faust would restart a finished agent on the next record, skipping the one that failed.
             await asyncio.Future()
 
     async def _handle(self, message: Any, handle: Handle) -> None:
-        """Handle what a message carries; where it is not its turn any more, the rest is left."""
+        """Handle what a message carries, and stop early once the flow has closed.
+
+        What is left unhandled stays unacknowledged, and is read again.
+        """
         consumer = self._app.consumer
         for delivered in self._deliveries(message):
             consumer.begin(bundle.message for bundle in delivered)
@@ -114,7 +120,7 @@ class Agents:
         )
 
     def _deliveries(self, message: Any) -> Iterable[Sequence[Delivered]]:
-        """Return what the agent has to handle, portion by portion."""
+        """Return the agent's work, portion by portion."""
         if not self._app.reading.bundles(message.topic):
             return ([Delivered(message, (record_of(message),))],)
         return self._bundle_buffer.portions((message, *message.others))

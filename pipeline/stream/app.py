@@ -1,6 +1,6 @@
-"""The Faust app of a worker: settings translated, classes mended, three agents, two tables.
+"""The Faust app of a worker: translated settings, corrected classes, three agents, two tables.
 
-Nothing is made at import time: `build_app` is called by the worker, and tests call it too.
+Nothing is created at import time: the worker calls `build_app`, and so do tests.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ QUOTA_TABLE = "quota"
 
 
 class App(faust.App):
-    """A Faust app that knows its outbox and how it failed."""
+    """A Faust app that has an outbox and remembers why it failed."""
 
     def __init__(
         self,
@@ -78,34 +78,34 @@ class App(faust.App):
         return self.producer._ensure_producer()  # noqa: SLF001 - Faust has no public way
 
     def fail(self, error: BaseException) -> None:
-        """Remember the first error that must stop the worker, and wake whoever waits for it."""
+        """Remember the first error that must stop the worker, and notify whoever waits for it."""
         if self.failure is None:
             self.failure = error
             self.on_failure()
 
     def _crash(self, reason: BaseException) -> None:
-        """Called where the app crashes, or a service that crashed takes those above it with it.
+        """Called when the app crashes, or when a crashed service takes its parents down with it.
 
-        The thread may be the consumer's. Without this, a worker whose fetcher has crashed would
-        stay alive, and read nothing.
+        May run in the consumer's thread. Without this, a worker whose fetcher has crashed would
+        stay alive and read nothing.
         """
         self.fail(reason)
         super()._crash(reason)
 
     def watch(self) -> None:
-        """Fail where something has ended below Faust that must not; called once a second."""
+        """Fail if aiokafka has lost a task, or the group refuses us; called once a second."""
         consumer = self.consumer._thread._consumer  # noqa: SLF001
         error = unexpected_end(consumer, self.producer._producer) or refusal(consumer)  # noqa: SLF001
         if error is not None:
             self.fail(error)
 
     def on_committed(self, offsets: Mapping[TP, int]) -> None:
-        """Called by the consumer after each commit."""
+        """Called by the consumer after each successful commit."""
         for table in self.state_tables.values():
             table.on_committed(offsets)
 
     def on_commit_ended(self, result: str, seconds: float) -> None:
-        """Called by the consumer: ``success``, ``failure`` or ``held``."""
+        """Called by the consumer after each attempt: ``success``, ``failure`` or ``held``."""
         self.metrics.commits.labels(result).inc()
         self.metrics.commit_seconds.observe(seconds)
 
@@ -132,14 +132,14 @@ def build_app(
     *,
     transport_class: type[Transport] = Transport,
 ) -> App:
-    """Make the app of one worker.
+    """Build the app of one worker.
 
     Args:
-        settings: the whole configuration; every Faust setting that matters is given explicitly,
-            so that none of Faust's own environment variables leaks in.
-        ruleset: what stage 1 matches and stage 2 describes alerts with.
+        settings: the whole configuration. Every Faust setting that matters is passed explicitly, so
+            that none of Faust's own environment variables leaks in.
+        ruleset: the rules that stage 1 matches, and with which stage 2 describes alerts.
         metrics: the catalogue's metrics.
-        transport_class: `Transport`, or the embedded broker's.
+        transport_class: `Transport`, or that of the embedded broker.
     """
     match_filter = MatchFilter(settings, ruleset, metrics)
     depth = Depth[settings.stream.filter_depth.upper()]
@@ -185,7 +185,7 @@ def build_app(
 
 def _faust_settings(settings: Settings) -> dict[str, Any]:
     kafka, stream, state = settings.kafka, settings.stream, settings.state
-    # Faust makes client ids, topic prefixes and folders of the id; it stays the group id.
+    # Faust derives client ids, topic prefixes and folders from the id, so it must be the group id.
     return {
         "broker": [URL(f"kafka://{server}") for server in kafka.bootstrap_servers.split(",")],
         "broker_credentials": _credentials(settings),
@@ -198,7 +198,8 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
         "broker_rebalance_timeout": kafka.rebalance_timeout.total_seconds(),
         "broker_request_timeout": kafka.request_timeout.total_seconds(),
         "broker_max_poll_interval": kafka.max_poll_interval.total_seconds(),
-        # Of bundles, where records are bundled: each may take a tenth of a second to read.
+        # These are bundles where records are bundled, and each may take a tenth of a second to
+        # read.
         "broker_max_poll_records": 500 if stream.filter_depth == "agent" else 4,
         "broker_check_crcs": True,
         "broker_commit_interval": stream.commit_interval.total_seconds(),
@@ -213,7 +214,7 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
         "producer_max_request_size": kafka.message_max_bytes,
         "producer_max_batch_size": 262_144,
         "store": "rocksdb://",
-        # Absolute: Faust would look for a relative tabledir inside its folder of the app's version.
+        # Absolute, because Faust looks for a relative tabledir in its folder for the app's version.
         "datadir": str(state.directory.absolute()),
         "tabledir": str(state.directory.absolute()),
         "Table": StateTable,

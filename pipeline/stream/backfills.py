@@ -1,15 +1,17 @@
-"""Backfills that a worker runs by itself, where `state.backfill` is `auto`.
+"""Backfills that a worker runs by itself if `state.backfill` is `auto`.
 
-Before a worker joins the group it begins the backfill of each rule that has none
-(`begin_backfills`): from then on the rule is held, so it tells nothing before it has learned. The
-rest is done by the worker that owns the rule's *home*, one partition of the observations: in a
-thread of its own, one rule after the other, while the stages go on. Where partitions move, the new
-owner goes on at the checkpoint. Should two run for a moment, both do the same, which does no harm.
+Before a worker joins the group, it begins the backfill of each rule that has none
+(`begin_backfills`). From then on the rule is held, so that it raises no alerts before it has
+learned. The rest is done by the worker that owns the rule's *home*, which is one partition of the
+observations topic. It runs the backfills in a thread of their own, one rule after another, while
+the stages go on. When partitions move, the new owner continues from the checkpoint. If two workers
+run the same backfill for a moment, both do the same thing, which does no harm.
 
-The owner looks again every minute. A rule that is held although it was done is one whose hold came
-late from a worker that began at the same time, or one that somebody has begun anew and left: the
-owner goes on with it. And once a day it commits the checkpoint anew, since brokers forget what
-is not committed for a week.
+The owner checks again every minute. A rule can be held although its backfill was done, for two
+reasons: a worker that started at the same time sent its hold late, or somebody began the backfill
+again and left it unfinished. In both cases the owner continues it. Once a day the owner also
+commits the checkpoint again, because brokers forget offsets that have not been committed for a
+week.
 """
 
 from __future__ import annotations
@@ -45,12 +47,12 @@ log = get_logger(__name__)
 def begin_with_retries(settings: Settings, ruleset: RuleSet) -> None:
     """Hold the rules that are new to this group, before any sighting of theirs is sent.
 
-    The brokers have answered before. If they are slow now it is tried again, and only those rules
-    are left that were not begun.
+    The brokers have answered before. If they are slow now, this tries again, and only the rules
+    that were not begun yet remain to be done.
 
     Raises:
-        BrokerError: they do not answer for a minute, or refuse.
-        StateError: a newer firstseen began one.
+        BrokerError: the brokers do not answer for a minute, or refuse.
+        StateError: a newer version of firstseen began one of the backfills.
     """
     rules: list[str] = []
     heard = told = monotonic()
@@ -81,19 +83,19 @@ def begin_with_retries(settings: Settings, ruleset: RuleSet) -> None:
 
 
 class _Done(NamedTuple):
-    """A backfill that needs nothing more: since when, and the last record it sent to its home."""
+    """A finished backfill: when it finished, and the offset of its last record in its home."""
 
     at: float
     offset: int
 
 
 class Backfills:
-    """Finishes the backfills of the rules whose home partition is ours.
+    """Finishes the backfills of the rules whose home partition this worker owns.
 
     Args:
         context: the app, settings and rules.
         table: the first seen table.
-        sweeper: opens its partitions.
+        sweeper: opens the table's partitions.
     """
 
     def __init__(self, context: Context, table: StateTable, sweeper: Sweeper) -> None:
@@ -108,12 +110,12 @@ class Backfills:
         self._wake = asyncio.Event()
 
     def on_rebalance_end(self) -> None:
-        """Take up the rules whose homes are ours now, and let go of the others."""
+        """Take on the rules whose homes are ours now, and let go of the others."""
         self._ours = frozenset(self._table.active_partitions())
         self._wake.set()
 
     async def run(self) -> None:
-        """Do what there is to do, after a rebalance and now and then; runs as long as the app."""
+        """Run whatever is due, after each rebalance and once a minute; runs as long as the app."""
         try:
             while True:
                 with suppress(TimeoutError):
@@ -124,11 +126,11 @@ class Backfills:
         except Exception as error:  # noqa: BLE001 - damaged state, or a bug: rules would stay silent
             self._app.fail(error)
         finally:
-            self._ours = frozenset()  # so that a thread that reads the log ends
+            self._ours = frozenset()  # so that a thread that is reading the log stops
 
     async def _turn(self, compiled: CompiledRule) -> None:
         if self._app.rebalancing or self._app.in_recovery:
-            return  # nobody may look into the tables; `on_rebalance_end` wakes us
+            return  # the tables must not be read now; `on_rebalance_end` wakes us
         history = bytes.fromhex(compiled.history_id)
         partitions = self._app.consumer.topic_partitions(self._settings.topics.observations) or 1
         home = partition_of(history, partitions)
@@ -149,20 +151,20 @@ class Backfills:
             self._note(result, home)
 
     def _is_done(self, compiled: CompiledRule, home: int) -> bool:
-        """Whether a rule needs nothing: it was done lately, and has not been held since."""
+        """Whether a rule needs nothing: its backfill was done lately and it was not held since."""
         done = self._done.get(compiled.history_id)
         if done is None or monotonic() - done.at > _COMMIT_ANEW_SECONDS:
             return False
         observations = TP(self._settings.topics.observations, home)
         if self._app.consumer.committed(observations) <= done.offset:
-            return True  # its release has not been come to yet
+            return True  # its release has not been processed yet
         return not self._is_held(home, bytes.fromhex(compiled.history_id))
 
     def _is_held(self, home: int, history: bytes) -> bool:
         return history[:HISTORY_BYTES] in self._sweeper.partition(home).first_seen.held.open()
 
     def _is_known(self, home: int, history: bytes) -> bool:
-        """Whether the history has been taught, or has seen something, before it was held."""
+        """Whether the history was taught, or had seen something, before it was held."""
         partition = self._sweeper.partition(home)
         if partition.first_seen.held.taught(history[:HISTORY_BYTES]):
             return True
@@ -172,7 +174,7 @@ class Backfills:
     def _backfill(
         self, compiled: CompiledRule, home: int, *, known: bool, held: bool
     ) -> Backfilled:
-        """Run one, in a thread; it stops once its home is another worker's."""
+        """Run one backfill in a thread; it stops once its home belongs to another worker."""
         rule_id = compiled.rule.rule_id
         remaining = self._metrics.backfill_remaining.labels(rule_id)
         records = self._metrics.backfill_records.labels(rule_id)
@@ -194,7 +196,7 @@ class Backfills:
             stopped=lambda: home not in self._ours,
         )
         result = backfill.run(known=known, held=held)
-        remaining.set(0)  # done, or another worker's; where it failed, it is still to be done
+        remaining.set(0)  # done, or another worker's; after a failure it stays as it is
         return result
 
     def _note(self, result: Backfilled, home: int) -> None:

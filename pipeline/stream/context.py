@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The app, and what every stage reads or counts with."""
+    """The app, and what every stage reads from or counts with."""
 
     app: App
     settings: Settings

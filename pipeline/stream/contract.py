@@ -1,8 +1,8 @@
 """The members of Faust, mode and aiokafka that `pipeline.stream` relies on.
 
-Both libraries are pinned exactly, because the transport subclasses classes that promise nothing.
-This list is what must be looked at when a pin moves: tests/unit/stream/test_contract.py fails with
-the name of each member that is gone or has other parameters.
+Faust and aiokafka are pinned to exact versions, because the transport subclasses classes that
+promise nothing. Check this list when a pin moves: tests/unit/stream/test_contract.py fails with the
+name of each member that is gone or has different parameters.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One attribute: where it is, and its parameters if it is called or overridden."""
+    """One attribute: its path, and its parameters if it is called or overridden."""
 
     path: str
     parameters: tuple[str, ...] | None = None

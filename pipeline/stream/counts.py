@@ -1,6 +1,6 @@
-"""What is gathered for the metrics: a counter with labels costs microseconds each time it is asked.
+"""Counts gathered for the metrics, because each access to a labelled counter costs microseconds.
 
-Each object belongs to one thread, which exports it after some records: a bundle, or a fetch.
+Each object belongs to one thread, which exports it after a number of records: a bundle or a fetch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pipeline.telemetry.metrics import Metrics
 
 
 class RecordCounts:
-    """Records of the inputs that are done with, each by its one outcome."""
+    """Finished records of the inputs, counted by their outcome."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -21,16 +21,16 @@ class RecordCounts:
         self._latest: dict[tuple[str, int], int] = {}
 
     def ended(self, topic: str, disposition: Disposition, records: int = 1) -> None:
-        """Count records that ended so."""
+        """Count records with this outcome."""
         self._ended[topic, disposition] += records
 
     def read_until(self, topic: str, partition: int, timestamp_ms: int) -> None:
-        """Note the timestamp of the latest record (-1: none)."""
+        """Note the timestamp of the latest record (-1 if it has none)."""
         if is_usable(timestamp_ms):
             self._latest[topic, partition] = timestamp_ms
 
     def export(self) -> None:
-        """Add what was counted since the last time to the metrics."""
+        """Add what was counted since the last export to the metrics."""
         metrics = self._metrics
         for (topic, disposition), records in self._ended.items():
             metrics.records_consumed.labels(topic).inc(records)
@@ -50,12 +50,12 @@ class MatchCounts:
         self._documents: Counter[str] = Counter()
         self._matches: Counter[str] = Counter()
         self.observations: Counter[str] = Counter()
-        """By result."""
+        """Observations by result."""
         self.ages: list[float] = []
-        """Of events whose sightings are forwarded, in seconds."""
+        """Ages in seconds of the events whose sightings are forwarded."""
 
     def add(self, topic: str, outcome: Outcome, records: int = 1) -> None:
-        """Count what was found in a record, or in some of which the same is known."""
+        """Count what was found in a record, or in several records with the same outcome."""
         if outcome.disposition is not Disposition.SKIPPED:
             self._documents[topic] += outcome.documents * records
         for rule_id, _ in outcome.matches:
@@ -70,7 +70,7 @@ class MatchCounts:
             self._metrics.events_without_tuple.inc(outcome.without_tuple * records)
 
     def export(self) -> None:
-        """Add what was counted since the last time to the metrics."""
+        """Add what was counted since the last export to the metrics."""
         metrics = self._metrics
         for topic, documents in self._documents.items():
             metrics.events_decoded.labels(topic).inc(documents)

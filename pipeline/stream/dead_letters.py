@@ -1,4 +1,4 @@
-"""Dead letters: what could not be processed, kept whole, and the limit that stops a worker."""
+"""Dead letters: records that could not be processed, kept whole, and the limit on their number."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from pipeline.telemetry.metrics import Metrics
 
 
 class DeadLetters:
-    """Writes dead letters through the outbox, so that a commit waits for them.
+    """Writes dead letters through the outbox, so that commits wait for them.
 
     Too many in a row, or too large a share of the latest records, means that the input or the
-    configuration is wrong, not a record: the worker stops instead of draining the topic here.
+    configuration is wrong, and not a single record. The worker then stops, rather than drain its
+    whole input into the dead letter topic.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class DeadLetters:
         def acknowledged(_: Delivery) -> None:
             self._metrics.dead_letters.labels(record.position.topic, code).inc()
 
-        # Without the record's own timestamp, which a header keeps: a letter of an old record would
-        # be old already, and the topic's retention would delete it before anybody sees it.
+        # The letter does not get the record's own timestamp, which is kept in a header. With it,
+        # the letter of an old record would be old already, and retention would delete it before
+        # anybody sees it.
         await self._outbox.send(
             self._topic,
             key=encoded.key,
@@ -77,7 +79,7 @@ class DeadLetters:
         self._metrics.errors.labels(stage, code).inc()
 
     def judge_good(self, records: int) -> None:
-        """Count records that were dropped before they reached an agent."""
+        """Count records as good that needed no judging of their own."""
         if records > 0:
             self._consecutive = 0
             length = self._limits.ratio_records
@@ -90,7 +92,7 @@ class DeadLetters:
         """Count one input record as good or bad.
 
         Raises:
-            DeadLetterLimitError: too many were bad.
+            DeadLetterLimitError: there are too many bad ones.
         """
         self._consecutive = self._consecutive + 1 if bad else 0
         self._remember(bad=bad)

@@ -33,13 +33,13 @@ STAGE = "first_seen"
 
 
 class _New(NamedTuple):
-    """A sighting that is to be told.
+    """A sighting that raises a new term.
 
     Attributes:
         record: its record, as it was fetched.
         observation: the sighting.
         sighting: the verdict on it.
-        clock_ms: what the event clock said then.
+        clock_ms: the event clock at that moment.
     """
 
     record: Any
@@ -49,11 +49,12 @@ class _New(NamedTuple):
 
 
 class FirstSeenAgent:
-    """Judges each observation against the table and sends the alerts of new terms onwards.
+    """Judges each observation against the table, and sends the alerts of new terms onwards.
 
-    The row, its changelog record and the new term leave together; the commit gate waits for all
-    of them. The row is stamped with the observation's offset, so a replay of that very record
-    raises the same new term again, whatever the row says by then (`pipeline.engine.first_seen`).
+    The row, its changelog record and the new term are sent together, and the commit gate waits for
+    all of them. The row is stamped with the offset of the observation. So if that record is
+    replayed, it raises the same new term again, whatever the row says by then
+    (`pipeline.engine.first_seen`).
     """
 
     def __init__(self, context: Context, table: StateTable) -> None:
@@ -69,7 +70,7 @@ class FirstSeenAgent:
         self.sweeper = Sweeper(context, table)
 
     async def handle(self, delivered: Sequence[Delivered]) -> None:
-        """Handle bundles of sightings and changes: what they raise is sent together."""
+        """Handle bundles of sightings and changes; send all their new terms together."""
         raised: list[Outgoing] = []
         results: Counter[str] = Counter()
         for message, records in delivered:
@@ -83,11 +84,12 @@ class FirstSeenAgent:
     async def _judge(
         self, message: Any, records: list[Any], results: Counter[str]
     ) -> list[Outgoing]:
-        """Judge a bundle, then write its rows at once; return the new terms to send."""
+        """Judge a bundle, then write its rows in one go; return the new terms to send."""
         partition = self.sweeper.partition(message.partition)
         committed = self._app.consumer.committed(TP(message.topic, message.partition))
         told: list[_New] = []
-        # The key of a record is that of its row. Where it is not, its row is read when asked for.
+        # The key of a record is that of its row. If it is not, the row is read when it is asked
+        # for.
         partition.table.read_ahead([record.key for record in records if record.key])
         at = 0
         while at < len(records):
@@ -99,7 +101,8 @@ class FirstSeenAgent:
                 if new is not None:
                     told.append(new)
                 at += 1
-        # One kind of work after the other: each finds in the processor's caches what it needs.
+        # One kind of work after another, so that each finds what it needs in the processor's
+        # caches.
         raised = [await self._raise(new) for new in told]
         self._count_raised(told, raised)
         await partition.table.send_changes(self._app.outbox)
@@ -108,7 +111,7 @@ class FirstSeenAgent:
     def _observe_again(
         self, partition: Partition, records: list[Any], start: int, committed: int
     ) -> int:
-        """Observe sightings of tuples that are known, and return how many they were."""
+        """Observe sightings of known tuples; return how many there were."""
         if self._seen_again is None or not self.sweeper.has_no_removals:
             return 0
         first_seen, table = partition.first_seen, partition.table
@@ -144,7 +147,7 @@ class FirstSeenAgent:
         return _New(record, envelope, sighting, partition.first_seen.clock.latest_ms or 0)
 
     def _change(self, partition: Partition, change: Change, offset: int, committed: int) -> None:
-        """Do what a history command asks for; see `pipeline.engine.first_seen`."""
+        """Apply the change that a history command asks for; see `pipeline.engine.first_seen`."""
         first_seen = partition.first_seen
         if isinstance(change, Learn):
             result = "learned" if first_seen.learn(change, offset, committed) else "refused"
@@ -160,12 +163,12 @@ class FirstSeenAgent:
         self._metrics.history_records.labels(result).inc()
 
     async def _raise(self, new: _New) -> Outgoing | None:
-        """Return the new term to send; None where it is a dead letter instead."""
+        """Return the new term to send; None if it became a dead letter."""
         rule_id = new.observation.rule.id
         try:
             value = self._alert(new, include_event=self._include_event)
             if len(value) > self._max_bytes:
-                # Better an alert without its event than none: the position leads back to the event.
+                # Better an alert without its event than none: its position leads back to the event.
                 value = self._alert(new, include_event=False)
         except DecodeError as exc:
             record = record_of_consumer(new.record)
@@ -185,7 +188,7 @@ class FirstSeenAgent:
         return Outgoing(rule_id.encode(), value)
 
     def _count_raised(self, told: Sequence[_New], raised: Sequence[Outgoing | None]) -> None:
-        """Count new terms that are sent for the first time."""
+        """Count the new terms that are sent for the first time."""
         by_rule = Counter(
             new.observation.rule.id
             for new, sent in zip(told, raised, strict=True)
@@ -201,7 +204,7 @@ class FirstSeenAgent:
                 new.observation,
                 new.sighting,
                 None if compiled is None else compiled.rule,
-                # The observation's own timestamp: a replay builds the same bytes.
+                # The observation's own timestamp, so that a replay builds the same bytes.
                 created_ms=timestamp_of(new.record),
                 ruleset_digest=self._ruleset.digest,
                 include_event=include_event,

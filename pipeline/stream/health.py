@@ -1,4 +1,4 @@
-"""Whether a worker is alive, and whether it works."""
+"""Whether a worker is alive, and whether it is making progress."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from pipeline.stream.app import App
 
 STALL_SECONDS = 120.0
-"""Records wait and no offset was committed for so long: the worker makes no progress."""
+"""After this time with records waiting and no commit, the worker counts as stalled."""
 
 GIVE_UP_SECONDS = 300.0
-"""As `STALL_SECONDS`, and the brokers answer: it is the worker that hangs, so it ends."""
+"""After this time without progress, although brokers answer, the worker gives up and ends."""
 
 ANSWER_SECONDS = 30.0
-"""No broker has answered for so long: nothing is known of the records that may be waiting."""
+"""After this time without an answer from any broker, nothing is known about waiting records."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One answer: is it fine, and the sentence that says why or why not."""
+    """The answer to one question: whether all is well, and a sentence that says why or why not."""
 
     ok: bool
     reason: str
@@ -33,8 +33,8 @@ class Condition:
 class Health:
     """Judges a running app.
 
-    *Alive* does not depend on the broker: a broker that is away must not make an orchestrator
-    restart the whole fleet. A loop that hangs does not answer at all, which is an answer too.
+    *Alive* does not depend on the brokers: when they are down, an orchestrator must not restart the
+    whole fleet. An event loop that hangs does not answer at all, which is an answer too.
     """
 
     def __init__(self, app: App, clock: Callable[[], float] = monotonic) -> None:
@@ -45,13 +45,13 @@ class Health:
         self.draining = False
 
     def observe(self, lag_records: int, last_commit_at: float) -> None:
-        """Take a sample, about once a second: no waiting records, or a new commit, is progress."""
+        """Take a sample, about once a second; an empty lag or a new commit counts as progress."""
         if lag_records == 0 or last_commit_at != self._last_commit_at:
             self._last_commit_at = last_commit_at
             self._progress_at = self._clock()
 
     def expect_nothing(self) -> None:
-        """Take a sample while partitions are assigned or tables recovered: nobody can commit."""
+        """Take a sample while partitions are assigned or tables recover: nobody can commit then."""
         self._progress_at = self._clock()
 
     def alive(self) -> Condition:
@@ -60,7 +60,7 @@ class Health:
         return Condition(ok=True, reason="alive")
 
     def ready(self) -> Condition:
-        """Ready: partitions assigned, tables recovered, offsets move while records wait."""
+        """Whether partitions are assigned, tables recovered, and offsets move if records wait."""
         alive = self.alive()
         if not alive.ok:
             return alive
@@ -68,7 +68,7 @@ class Health:
         return Condition(ok=obstacle is None, reason=obstacle or "ready")
 
     def _obstacles(self) -> Iterator[str]:
-        """Yield what keeps the worker from working, the first cause first."""
+        """Yield the reasons why the worker cannot work, the root cause first."""
         if self.draining:
             yield "draining"
         if not self._app.tables.actives_ready:
@@ -83,17 +83,17 @@ class Health:
             yield f"records wait, but no commit for {STALL_SECONDS:.0f} s"
 
     def stalled(self) -> bool:
-        """Whether records have been waiting for long without a commit."""
+        """Whether records have been waiting for too long without a commit."""
         return self._clock() - self._progress_at > STALL_SECONDS
 
     def answered(self) -> bool:
-        """Whether a broker has answered a fetch or a commit lately."""
+        """Whether a broker has lately answered a fetch or a commit."""
         consumer = self._app.consumer
         answered_at: float = max(consumer.answered_at(), consumer.last_commit_at)
         return self._clock() - answered_at <= ANSWER_SECONDS
 
     def hang(self) -> StallError | None:
-        """Return why the worker should give up whatever it does; called about once a second."""
+        """Return why the consumer's thread hangs, or None; call this about once a second."""
         if self._app.consumer.unanswered() <= GIVE_UP_SECONDS:
             return None
         return StallError(
@@ -102,7 +102,7 @@ class Health:
         )
 
     def stall(self) -> StallError | None:
-        """Return why the worker should give up; None while it need not."""
+        """Return why the worker should give up because it makes no progress, or None."""
         silent = self._clock() - self._progress_at
         if silent <= GIVE_UP_SECONDS or not self.answered():
             return None
@@ -112,7 +112,7 @@ class Health:
         )
 
     def state(self) -> str:
-        """Return the word for `firstseen_worker_state`."""
+        """Return the value for `firstseen_worker_state`."""
         if self._app.failure is not None:
             return "failed"
         if self.draining:

@@ -1,4 +1,4 @@
-"""``/metrics``, ``/healthz`` and ``/readyz``: three pages, no input that matters."""
+"""``/metrics``, ``/healthz`` and ``/readyz``: three pages that ignore their input."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from pipeline.stream.health import Condition, Health
 from pipeline.telemetry.metrics import CONTENT_TYPE, Metrics
 
 MAX_CONNECTIONS = 64
-"""Connections that are kept open. Whoever opens more closes the oldest: the worker needs its file
-descriptors for brokers and tables, and a probe has to get in though strangers hold connections."""
+"""Maximum number of open connections; beyond it, the oldest are closed.
+
+The worker needs its file descriptors for brokers and tables, and a probe must get through even if
+strangers hold connections open.
+"""
 
 
 class HealthServer:
-    """Serves the three pages on the worker's own loop."""
+    """Serves the three pages on the worker's own event loop."""
 
     def __init__(self, health: Health, metrics: Metrics, settings: WebSettings) -> None:
         self._health = health
@@ -29,10 +32,10 @@ class HealthServer:
         self.port: int | None = None
 
     async def start(self) -> None:
-        """Listen.
+        """Start to listen.
 
         Raises:
-            ConfigError: the address is taken or not ours.
+            ConfigError: the address is taken or does not belong to this host.
         """
         application = web.Application()
         application.router.add_get("/metrics", self._metrics_page)
@@ -76,12 +79,12 @@ class HealthServer:
 
 
 def _bounded(server: web.Server | None) -> Callable[[], asyncio.Protocol]:
-    """Return what makes the protocol of each connection, and closes the oldest of too many."""
+    """Return a protocol factory that closes the oldest connections when there are too many."""
     if server is None:
         raise RuntimeError("the runner was not set up")
 
     def connect() -> asyncio.Protocol:
-        # In the order in which they were opened; those that are being closed are still among them.
+        # In the order in which they were opened. Connections that are closing are still listed.
         opened = [each for each in server.connections if not _is_closing(each)]
         for oldest in opened[: len(opened) - MAX_CONNECTIONS + 1]:
             oldest.force_close()

@@ -1,6 +1,6 @@
 """What the match stage makes of a record in the stream.
 
-It is the same in the consumer's thread, below Faust, as in the agent at `Depth.AGENT`.
+The same code runs in the consumer's thread, below Faust, and in the agent at `Depth.AGENT`.
 """
 
 from __future__ import annotations
@@ -37,16 +37,17 @@ log = get_logger(__name__)
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """What a record gives rise to, or several that follow one another and end alike.
+    """The result of judging a record, or several consecutive records with the same outcome.
 
     Attributes:
-        position: where the first one stands.
-        timestamp_ms: the last one's timestamp.
-        disposition: how they end.
-        observations: what goes to first seen.
-        new_terms: what goes to the quota.
-        dead: the record, if it is a dead letter, and why; the first reason, if there are several.
-        records: how many they are; for a batch that cannot be read, what its header says.
+        position: the position of the first record.
+        timestamp_ms: the timestamp of the last record.
+        disposition: the outcome.
+        observations: what goes to the first seen stage.
+        new_terms: what goes to the quota stage.
+        dead: the record and the (first) reason, if it is a dead letter.
+        records: how many records there are; for an unreadable batch, what its header says, at most
+            one per offset.
     """
 
     position: Position
@@ -59,12 +60,12 @@ class Judged(msgspec.Struct, frozen=True):
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left to do for it but to count it."""
+        """Whether nothing remains to be done except counting."""
         return not (self.observations or self.new_terms or self.dead)
 
     @property
     def size(self) -> int:
-        """How many bytes wait with it."""
+        """How many bytes this keeps in memory."""
         size = size_of(self.observations) + size_of(self.new_terms)
         if self.dead is not None:
             size += len(self.dead[0].key or b"") + len(self.dead[0].value or b"")
@@ -72,12 +73,12 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 def nothing(record: Record, disposition: Disposition) -> Judged:
-    """Return what a record gives rise to that matches nothing."""
+    """Return the result for a record that matches nothing."""
     return Judged(record.position, record.timestamp_ms, disposition)
 
 
 def dead_letter(record: Record, error: RecordError, records: int = 1) -> Judged:
-    """Return what a record gives rise to that cannot be judged, or one that stands for many."""
+    """Return the result for a record that cannot be judged, or one that stands for many."""
     return Judged(
         position=record.position,
         timestamp_ms=record.timestamp_ms,
@@ -88,7 +89,7 @@ def dead_letter(record: Record, error: RecordError, records: int = 1) -> Judged:
 
 
 class Judge:
-    """Runs the match stage and spells out what is to be sent. Not for two threads at once.
+    """Runs the match stage and encodes what is to be sent. Not thread-safe.
 
     Sightings that the forwarded cache covers are left out.
 
@@ -109,7 +110,7 @@ class Judge:
             settings: the whole configuration.
             stage: the match stage.
             metrics: the catalogue's metrics.
-            verdicts: what remembers verdicts of the stage, if that is possible.
+            verdicts: remembers the verdicts of the stage, if that is possible.
         """
         self._stage = stage
         self._max_bytes = settings.kafka.max_value_bytes
@@ -126,9 +127,10 @@ class Judge:
 
         Args:
             tp: the partition.
-            records: consecutive records of its batches, but for those that need not be judged.
-            answers: whether the search on raw bytes lets a value through, asked only if nothing
-                matches: else the record counts as skipped, as if that had been asked before.
+            records: consecutive records of its batches, without those that need no judging.
+            answers: whether the search on raw bytes lets a value through. It is asked only if
+                nothing matches; if it says no, the record counts as skipped, as if it had been
+                asked first.
         """
         at = 0
         while at < len(records):
@@ -146,13 +148,13 @@ class Judge:
             yield self._judge(record, answers, NO_MATCH if matches_nothing else None)
 
     def judge(self, record: Record) -> Judged:
-        """Judge a record by itself, whatever is known, and count what was found in it."""
+        """Judge a single record without remembered verdicts, and count what was found in it."""
         return self._counted(record, self._stage.process(record), None)
 
     def _judge(
         self, record: Record, answers: Callable[[bytes], bool] | None, outcome: Outcome | None
     ) -> Judged:
-        """Judge a record of which the outcome may be known."""
+        """Judge a record, unless its outcome is known already."""
         if outcome is None:
             outcome = self._stage.process(record)
             if self._verdicts is not None:
@@ -162,7 +164,7 @@ class Judge:
     def _counted(
         self, record: Record, outcome: Outcome, answers: Callable[[bytes], bool] | None
     ) -> Judged:
-        """Count what was found in a record, and return what it gives rise to."""
+        """Count what was found in a record, and return the result."""
         if answers is not None and not outcome.matches and not answers(record.value or b""):
             outcome = SKIPPED
         self.counts.add(record.position.topic, outcome)
@@ -171,7 +173,7 @@ class Judge:
         return self._spelled(record, outcome)
 
     def _told(self, known: Known, tp: Any, records: list[Any]) -> Judged:
-        """Return what records give rise to of which the verdicts are known; count it."""
+        """Return the result for records whose verdicts are known, and count it."""
         counts = self.counts
         for outcome, count in known.outcomes:
             counts.add(tp.topic, outcome, count)
@@ -187,11 +189,11 @@ class Judge:
         )
 
     def clear(self) -> None:
-        """Leave nothing out because of what was judged so far: it may be lost on its way."""
+        """Forget what was forwarded so far, because it may be lost on its way."""
         self._forwarded.clear()
 
     def _spelled(self, record: Record, outcome: Outcome) -> Judged:
-        """Spell out what is to be sent; what the broker would refuse becomes a dead letter."""
+        """Encode what is to be sent; what the broker would refuse becomes a dead letter."""
         error = outcome.error
         observations: list[Outgoing] = []
         new_terms: list[Outgoing] = []
@@ -229,7 +231,7 @@ class Judge:
         self.counts.ages.append(age_ms / 1000)
 
     def _refused(self, outgoing: Outgoing) -> RecordError | None:
-        """Return why the broker would refuse a record, if it would."""
+        """Return why the broker would refuse a record, or None."""
         size = len(outgoing.value or b"")
         if size <= self._max_bytes:
             return None

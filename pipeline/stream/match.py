@@ -28,13 +28,13 @@ class MatchAgent:
         self._dead_letters = context.dead_letters
         self._filter = match_filter
         self._dropped = 0
-        # For records that reach the agent unjudged: all of them at `Depth.AGENT`. The filter's own
-        # stage and search belong to the consumer's thread.
+        # For records that reach the agent unjudged, which at `Depth.AGENT` are all of them. The
+        # stage and the search of the filter belong to the consumer's thread.
         stage = match_stage(settings, ruleset, Prefilter.from_ruleset(ruleset))
         self._judge = Judge(settings, stage, context.metrics)
 
     async def handle(self, delivered: Sequence[Delivered]) -> None:
-        """Handle bundles: of records, and of what the filter has judged already."""
+        """Handle bundles of records, or of what the filter has already judged."""
         observations: list[Outgoing] = []
         new_terms: list[Outgoing] = []
         try:
@@ -52,14 +52,15 @@ class MatchAgent:
             self._app.consumer.acknowledge(bundle.message)
 
     async def _take(self, judged: Judged) -> None:
-        """Count records, and write the dead letter if it is one."""
+        """Count the records of a result, and write its dead letter if it has one."""
         if judged.dead is not None:
             record, error = judged.dead
             await self._dead_letters.write(record, code=error.reason, stage=STAGE, text=str(error))
         position = judged.position
         self._counts.ended(position.topic, judged.disposition, judged.records)
         self._counts.read_until(position.topic, position.partition, judged.timestamp_ms)
-        # Those that the filter dropped before it were good, and so are others with it.
+        # The records that the filter dropped before this one were good, and so are others in the
+        # result.
         dropped = self._filter.dropped
         others = judged.records - 1 if judged.dead is None else 0
         self._dead_letters.judge_good(dropped - self._dropped + others)

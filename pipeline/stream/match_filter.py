@@ -1,4 +1,4 @@
-"""The match stage below Faust: drops what needs nothing more, keeps the rest as it was judged."""
+"""The match stage below Faust: drops records that need nothing more, and keeps the judged rest."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from pipeline.stream.transport.record_filter import Examined
 from pipeline.telemetry.metrics import Metrics
 
 _GAINS: Final = {Disposition.MATCHED: 2.0, Disposition.SKIPPED: -15.0}
-"""What it gains to judge a record that ends so before it is searched, in microseconds."""
+"""What is gained, in microseconds, by judging a record with this outcome before searching it."""
 
 _LATELY: Final = 64
-"""Over so many records it is averaged."""
+"""The number of records over which the gain is averaged."""
 
 
 class MatchFilter:
     """A `pipeline.stream.transport.RecordFilter` that runs the match stage.
 
-    It works in the consumer's thread. What it keeps goes on as it was judged, so no record is
-    decoded twice. What it drops, it counts: what no rule matches, and what tells nothing new.
+    It works in the consumer's thread. What it keeps goes on in its judged form, so no record is
+    decoded twice. What it drops, it counts: records that no rule matches, and sightings that say
+    nothing new.
     """
 
     def __init__(self, settings: Settings, ruleset: RuleSet, metrics: Metrics) -> None:
@@ -45,7 +46,7 @@ class MatchFilter:
         self._gain = 0.0
         self._counts = RecordCounts(metrics)
         self.dropped = 0
-        """Records dropped so far: good ones, all of them."""
+        """How many records were dropped so far; all of them are good."""
 
     @property
     def texts(self) -> tuple[bytes, ...]:
@@ -62,8 +63,8 @@ class MatchFilter:
             yield Examined(first, records[at - 1].offset + 1, self._keep(judged))
 
     def examine(self, tp: Any, records: list[Any]) -> Iterator[Examined]:
-        # What matches is known to answer all clauses of some rule. Where nearly everything does, it
-        # is cheaper to judge at once and to search only what matches nothing.
+        # A match is known to satisfy all clauses of some rule. If nearly everything matches, it is
+        # cheaper to judge first, and to search only the records that match nothing.
         at = 0
         while at < len(records):
             if judges_first := self._gain > 0:

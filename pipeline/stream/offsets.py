@@ -1,10 +1,13 @@
-"""Which offset of a partition may be committed: knows no framework and no broker.
+"""Which offset of a partition may be committed, independent of any framework or broker.
 
-Faust's own bookkeeping commits past a record that is still in flight and loses its way where
-offsets have gaps (compaction, transaction markers). Here a partition has two numbers: the
-*scanned* position (the next offset that nobody has looked at) and the delivered offsets that are
-not acknowledged yet. What may be committed is the smallest unacknowledged offset, else the
-scanned position. Both sides are O(1) a record, and a run of skipped records costs nothing.
+Faust's own bookkeeping commits past records that are still in flight, and loses its way where
+offsets have gaps (compaction, transaction markers). Here a partition has
+
+* the *scanned* position: the next offset that has not been looked at yet;
+* the delivered offsets that are not acknowledged yet.
+
+The offset to commit is the smallest unacknowledged one; if there is none, it is the scanned
+position. Both sides cost O(1) per record, and a run of skipped records costs nothing.
 """
 
 from __future__ import annotations
@@ -30,8 +33,8 @@ class _Partition:
 class OffsetTracker(Generic[P]):
     """Committable positions by partition.
 
-    The consumer thread reports what it scanned and passed on; the event loop reports what was
-    acknowledged and asks what may be committed; a lock keeps the two apart.
+    The consumer's thread reports what it scanned and passed on. The event loop reports what was
+    acknowledged, and asks what may be committed. A lock protects the state that they share.
     """
 
     def __init__(self) -> None:
@@ -39,20 +42,20 @@ class OffsetTracker(Generic[P]):
         self._partitions: dict[P, _Partition] = {}
 
     def begin(self, partition: P, base: int | None) -> None:
-        """Start a partition anew where it was just sought to.
+        """Restart the bookkeeping of a partition, right after a seek.
 
         Args:
-            partition: the partition; what was known about it is dropped.
+            partition: the partition; everything known about it is dropped.
             base: the next offset to read; None if reading begins wherever the consumer stands.
         """
         with self._lock:
             self._partitions[partition] = _Partition(base)
 
     def passed(self, partition: P, position: int) -> None:
-        """Record that nothing was delivered up to a position, as with a tail of control records.
+        """Record that nothing was delivered up to a position, for example after control records.
 
-        Ignored for a partition that is not begun: where it was dropped, records that were
-        delivered and thrown away may lie before the position.
+        This is ignored for a partition that was not begun. If such a partition was dropped, records
+        that were delivered and then thrown away may lie before the position.
         """
         with self._lock:
             state = self._partitions.get(partition)
@@ -63,10 +66,10 @@ class OffsetTracker(Generic[P]):
         """Record one fetch.
 
         Args:
-            partition: whose records were fetched.
-            base: the position the fetch started from.
+            partition: the partition that was fetched.
+            base: the position at which the fetch started.
             position: the next offset after the fetch, skipped records included.
-            delivered: offsets, ascending, that were passed on and must be acknowledged.
+            delivered: the offsets, ascending, that were passed on and must be acknowledged.
         """
         with self._lock:
             state = self._partitions.get(partition)
@@ -85,7 +88,7 @@ class OffsetTracker(Generic[P]):
                 state.acknowledged.update(offsets)
 
     def committable(self, partition: P) -> int | None:
-        """Return the offset to commit (the next one to read), None if nothing was scanned."""
+        """Return the offset to commit (the next one to read), or None if nothing was scanned."""
         with self._lock:
             state = self._partitions.get(partition)
             if state is None:
@@ -96,7 +99,7 @@ class OffsetTracker(Generic[P]):
             return delivered[0] if delivered else state.scanned
 
     def forget(self, partition: P) -> int | None:
-        """Drop a partition (revoked, or about to be sought); return where its reading began."""
+        """Drop a partition (revoked, or about to be sought); return where reading it began."""
         with self._lock:
             state = self._partitions.pop(partition, None)
             return None if state is None else state.base
@@ -106,7 +109,7 @@ class OffsetTracker(Generic[P]):
             return list(self._partitions)
 
     def in_flight(self, partition: P) -> int:
-        """Return how many delivered records of the partition are not acknowledged."""
+        """Return how many delivered records of the partition are unacknowledged."""
         with self._lock:
             state = self._partitions.get(partition)
             return 0 if state is None else len(state.delivered) - len(state.acknowledged)

@@ -1,4 +1,4 @@
-"""Transactions that nobody ends: what is behind them is no lag, and cannot be read."""
+"""Transactions that nobody ends: records behind them cannot be read, and do not count as lag."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from faust.types import TP
 
 
 class OpenTransactions:
-    """Says for how long the same open transaction has held up a partition.
+    """Tells for how long the same open transaction has held up a partition.
 
-    Producers whose transactions follow one another keep one open at any moment, which is none of
-    this: the place where the first one begins moves on.
+    Producers with back-to-back transactions have one open at any moment. That does not count,
+    because the offset at which the first open transaction begins keeps advancing.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -20,11 +20,11 @@ class OpenTransactions:
         self._since: dict[TP, tuple[int, float]] = {}
 
     def seconds(self, tp: TP, begins: int | None) -> float:
-        """Note where the first open transaction of a partition begins; return since when it does.
+        """Return for how many seconds a partition's first open transaction has been the same.
 
         Args:
             tp: the partition.
-            begins: its first offset, if records wait behind it; None if none do.
+            begins: the first offset of the transaction; None if no records wait behind one.
         """
         if begins is None:
             self._since.pop(tp, None)

@@ -1,15 +1,17 @@
-"""Produced records that the broker has not acknowledged yet, and the gate they hold shut.
+"""Produced records that the broker has not acknowledged yet, and the commit gate they hold shut.
 
-``await topic.send()`` of Faust only buffers, and a commit of Faust does not wait for what it
-buffered. Here every record that a worker produces (observations, new terms, alerts, dead letters
-and the changelog of its tables) goes through one `Outbox`. An offset may be committed only when
-everything that was sent before the offsets were read is acknowledged (`settle`). One failed
-delivery shuts the gate for good: the worker stops without a commit, and the replay repeats the
-work under the same ids.
+Faust's ``await topic.send()`` only buffers a record, and a commit in Faust does not wait for what
+was buffered. Here, every record that a worker produces (observations, new terms, alerts, dead
+letters and the changelogs of its tables) goes through one `Outbox`:
 
-What goes to one partition is gathered: for a few milliseconds, and as long as the batch before is
-on its way. A batch costs the same whether it has one record or a hundred, and a round trip is paid
-per batch.
+* Offsets may be committed only when everything that was sent before they were read has been
+  acknowledged (`settle`).
+* One failed delivery shuts the gate for good: the worker stops without a commit, and the replay
+  repeats the work under the same ids.
+
+Records for one partition are gathered for a few milliseconds, and for as long as the previous batch
+is in flight. A batch costs about the same whether it holds one record or a hundred, so a round trip
+is paid per batch and not per record.
 """
 
 from __future__ import annotations
@@ -28,16 +30,16 @@ from pipeline.errors import DeliveryError
 
 
 class Batch(Protocol):
-    """What the outbox needs of a batch; see `pipeline.stream.transport.producer`."""
+    """The methods of a batch that the outbox uses; see `pipeline.stream.transport.producer`."""
 
     def extend(self, records: Sequence[Outgoing], start: int, timestamp_ms: int) -> int:
-        """Add records from a number on, as many as there is room for; return how many it was."""
+        """Add as many records as fit, from index ``start`` on; return how many were added."""
 
     def close(self) -> None: ...
 
 
 class AsyncProducer(Protocol):
-    """What the outbox needs of `aiokafka.AIOKafkaProducer`."""
+    """The methods of `aiokafka.AIOKafkaProducer` that the outbox uses."""
 
     def create_batch(self) -> Batch: ...
 
@@ -60,7 +62,7 @@ class AsyncProducer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Where an acknowledged record went; of several, where the last one went."""
+    """The position of an acknowledged record; for a group of records, of the last one."""
 
     topic: str
     partition: int
@@ -80,7 +82,7 @@ class Outgoing(NamedTuple):
 
 
 def size_of(records: Iterable[Outgoing]) -> int:
-    """Return the bytes of keys and values."""
+    """Return the total size of keys and values in bytes."""
     return sum([len(key) + len(value or b"") for key, value, _ in records])
 
 
@@ -89,16 +91,16 @@ OnAcknowledged = Callable[[Delivery], None]
 
 @dataclass(slots=True, eq=False)
 class _RecordGroup:
-    """Records that were handed over together, for one partition.
+    """Records for one partition that were handed over together.
 
     Attributes:
-        count: how many.
-        size: their bytes.
-        done: ends when the broker has all of them.
+        count: the number of records.
+        size: their size in bytes.
+        done: resolves when the broker has acknowledged all of them.
         records: the records, until all of them are in a batch.
-        packed: how many of them are.
+        packed: how many of them are in a batch already.
         timestamp_ms: when they were handed over.
-        since: the same by the monotonic clock, seconds.
+        since: the same by the monotonic clock, in seconds.
     """
 
     topic: str
@@ -114,7 +116,7 @@ class _RecordGroup:
 
 @dataclass(slots=True)
 class _PartitionQueue:
-    """What waits to go to one partition, in order; only one batch is on its way at a time."""
+    """Groups that wait for one partition, in order; only one batch at a time is in flight."""
 
     topic: str
     partition: int
@@ -130,11 +132,11 @@ class Outbox:
     """Sends records and remembers them until they are acknowledged.
 
     Args:
-        producer: returns the started producer (Faust makes it late).
+        producer: returns the started producer (Faust creates it late).
         linger_seconds: how long records for a partition are gathered.
-        max_records: how many unacknowledged records make `send` wait.
-        max_bytes: how many bytes of them do: what bounds the memory.
-        on_failure: called once with the error of the first delivery that failed.
+        max_records: the number of unacknowledged records from which `send` waits.
+        max_bytes: the size of unacknowledged records from which `send` waits; this bounds memory.
+        on_failure: called once, with the error of the first delivery that failed.
     """
 
     def __init__(
@@ -176,13 +178,13 @@ class Outbox:
         """Hand a record to the producer, which chooses its partition.
 
         Returns:
-            What ends when the broker has acknowledged the record.
+            A future that resolves when the broker has acknowledged the record.
 
         Raises:
             DeliveryError: an earlier delivery failed, or the producer refuses this record.
         """
         if key is None and value is None:
-            key = b""  # Kafka allows neither, aiokafka refuses it; an empty key stands in
+            key = b""  # aiokafka refuses a record without key and value
         await self._wait_for_room()
         try:
             sent = await self._producer().send(
@@ -201,10 +203,10 @@ class Outbox:
         records: Sequence[Outgoing],
         on_acknowledged: OnAcknowledged | None = None,
     ) -> list[asyncio.Future[Delivery]]:
-        """Send records to the partitions of their keys; order is kept by partition.
+        """Send records to the partitions of their keys; order is kept within each partition.
 
         Raises:
-            DeliveryError: see `send_to`.
+            DeliveryError: the partitions of the topic are unknown, or see `send_to`.
         """
         if not records:
             return []
@@ -230,7 +232,7 @@ class Outbox:
         """Queue one or more records for a partition; their order is kept.
 
         Returns:
-            What ends when the broker has acknowledged all of them.
+            A future that resolves when the broker has acknowledged all of them.
 
         Raises:
             DeliveryError: an earlier delivery failed.
@@ -247,7 +249,7 @@ class Outbox:
         return group.done
 
     def waiting_seconds(self) -> float:
-        """Return for how long the oldest record has been without acknowledgement; 0 if none is."""
+        """Return for how long the oldest record has been unacknowledged; 0 if there is none."""
         oldest = min((group.since for group in self._pending), default=None)
         return 0.0 if oldest is None else time.monotonic() - oldest
 
@@ -265,7 +267,7 @@ class Outbox:
             task.add_done_callback(self._shipping.discard)
 
     async def _ship(self) -> None:
-        """Send a batch to each partition that something waits for and nothing is on its way to."""
+        """Send a batch to each partition that has records waiting and no batch in flight."""
         for queue in list(self._queues.values()):
             if queue.is_ready:
                 queue.on_its_way = True
@@ -288,7 +290,7 @@ class Outbox:
         packed: list[tuple[_RecordGroup, int]],
         sent: asyncio.Future[Any],
     ) -> None:
-        """Note that a batch arrived, or did not; `packed` is what `_pack` returned."""
+        """Handle the result of a batch; `packed` is what `_pack` returned."""
         error = asyncio.CancelledError() if sent.cancelled() else sent.exception()
         if error is not None:
             self._fail(queue.topic if queue is not None else packed[0][0].topic, error)
@@ -348,19 +350,19 @@ class Outbox:
             for group in self._pending:
                 if not group.done.done():
                     group.done.set_exception(self.failure)
-                    group.done.exception()  # nobody has to ask for it: the worker stops anyway
+                    group.done.exception()  # nobody has to retrieve it: the worker stops anyway
             if self._on_failure is not None:
                 self._on_failure(self.failure)
         return self.failure
 
     async def settle(self, seconds: float) -> bool:
-        """Wait until all that is unacknowledged now has been acknowledged.
+        """Wait until everything that is unacknowledged now has been acknowledged.
 
         Returns:
             False if that took longer than ``seconds``: try again later.
 
         Raises:
-            DeliveryError: a delivery has failed; committing is over for this process.
+            DeliveryError: a delivery has failed, so this process may not commit any more.
         """
         pending = list(self._pending)
         if pending and self.failure is None:
@@ -375,7 +377,10 @@ def _pack(batch: Batch, waiting: deque[_RecordGroup]) -> list[tuple[_RecordGroup
     """Move records into a batch until it is full.
 
     Returns:
-        The groups whose last record is in it, each with the place of that record.
+        The groups whose last record is in the batch, each with that record's index in the batch.
+
+    Raises:
+        ValueError: the first record is too large for any batch.
     """
     whole = []
     count = 0

@@ -1,4 +1,4 @@
-"""Decisions of the quota on their way out: in order, and within a bound."""
+"""Outputs of the quota on their way out: in order, and within a memory bound."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OVERHEAD_BYTES: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class PendingOutputs:
-    """Decisions of a bundle whose outputs wait for the changelog records they rest on."""
+    """The outputs of a bundle, which wait for the changelog records they depend on."""
 
     changelog: list[asyncio.Future[Any]]
     outputs: Sequence[Output]
@@ -26,10 +26,11 @@ class PendingOutputs:
 
 
 class PendingQueue:
-    """What is decided and not sent yet, in order: so many bytes, or one of them that is larger.
+    """Outputs that are decided but not sent yet, in order, up to a number of bytes.
 
-    All agents wait for room in the outbox alike, so outputs leave it no faster than others fill it.
-    Without this bound the decisions of a flood gathered here, a gigabyte in a minute.
+    A single entry may be larger than the bound. The bound is needed because all agents compete for
+    room in the outbox, so outputs do not leave faster than other records come in: without it, the
+    outputs of a flood piled up here at a gigabyte per minute.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -49,6 +50,6 @@ class PendingQueue:
         return await self._queue.get()
 
     def sent(self, pending: PendingOutputs) -> None:
-        """Make room: the outbox holds the outputs now."""
+        """Make room, because the outbox holds the outputs now."""
         self._bytes -= pending.size
         self._room.set()

@@ -1,4 +1,4 @@
-"""Stage 3, QUOTA: new terms in, alerts out, at most so many a rule and window."""
+"""Stage 3, QUOTA: new terms in, alerts out, with a limit per rule and window."""
 
 from __future__ import annotations
 
@@ -32,10 +32,15 @@ STAGE = "quota"
 class QuotaAgent:
     """Decides where each new term goes; the decision is durable before its outputs leave.
 
-    The verdict depends on the clock, so a replay could decide otherwise: therefore *state first*.
-    The decision's rows are acknowledged by the changelog, then the outputs are sent, then the
-    record is acknowledged. The agent goes on deciding meanwhile; `send_outputs` follows in
-    order, so a round trip is paid per batch and not per alert.
+    The verdict depends on the clock, so a replay could decide differently. Therefore the rule is
+    *state first*:
+
+    1. the changelog acknowledges the rows of the decision;
+    2. the outputs are sent;
+    3. the record is acknowledged.
+
+    Meanwhile the agent goes on deciding, and `send_outputs` follows in order. So a round trip is
+    paid per batch and not per alert.
     """
 
     def __init__(self, context: Context, table: StateTable) -> None:
@@ -60,7 +65,7 @@ class QuotaAgent:
         table.on_recover(self._recovered)
 
     async def _recovered(self) -> None:
-        """Open every partition that is ours now: windows may be waiting to be closed."""
+        """Open every partition that we own now, because windows may be waiting to be closed."""
         try:
             self._open.clear()
             self._closing.clear()
@@ -78,7 +83,7 @@ class QuotaAgent:
             await self._decide(message, records)
 
     async def _decide(self, message: Any, records: Sequence[Any]) -> None:
-        """Decide a bundle, then write its rows; `send_outputs` sends the outputs."""
+        """Decide a bundle and write its rows; `send_outputs` sends the outputs."""
         table, quota = self._open[message.partition]
         committed = self._app.consumer.committed(TP(message.topic, message.partition))
         candidates = await self._decoded(records)
@@ -88,7 +93,7 @@ class QuotaAgent:
             place = (offset, now_ms(), committed)
             if isinstance(candidate, CloseWindow):
                 decision = quota.close(candidate, *place)
-                # Where it came too early, because a clock was set back, it may be sent again.
+                # If the tick came too early, because a clock was set back, it may be sent again.
                 self._closing.discard(_mark(message.partition, candidate))
             else:
                 decision = quota.admit(candidate, *place)
@@ -99,7 +104,7 @@ class QuotaAgent:
         await self._pending.put(PendingOutputs(changelog, outputs, message))
 
     async def _decoded(self, records: Sequence[Any]) -> list[tuple[int, NewTerm | CloseWindow]]:
-        """Return candidates with their offsets; what is none becomes a dead letter."""
+        """Return candidates with their offsets; other records become dead letters."""
         candidates = []
         for record in records:
             try:
@@ -111,10 +116,11 @@ class QuotaAgent:
         return candidates
 
     async def send_outputs(self) -> None:
-        """Send outputs in order, each after the rows it rests on; runs as long as the app.
+        """Send outputs in order, each after the rows it depends on; runs as long as the app.
 
-        Where others have the partition by now, they decide again, with a clock of their own. If
-        they have read our rows they repeat our decision; else it must not leave.
+        If another worker owns the partition by now, it decides again, with a clock of its own. If
+        it has read our rows, it repeats our decision; if not, our decision must not leave. So in
+        either case nothing is sent from here.
         """
         try:
             while True:
@@ -180,7 +186,7 @@ class QuotaAgent:
             self._metrics.alert_latency.observe((now_ms() - output.source_timestamp_ms) / 1000)
 
     async def close_windows(self) -> None:
-        """Ask, through the topic, to close windows that ended: the log keeps the order exact."""
+        """Send a tick through the topic for each ended window; the log keeps the order exact."""
         try:
             for number, (_, quota) in list(self._open.items()):
                 for tick in quota.ended(now_ms()):

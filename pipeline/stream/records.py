@@ -1,4 +1,4 @@
-"""From Faust's messages to our records."""
+"""Conversion of Faust's messages and aiokafka's records to our records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.clock import now_ms
 from pipeline.record import NO_TIMESTAMP, Headers, Position, Record
 
 LOG_APPEND_TIME = 1
-"""Kafka's timestamp type of a topic whose broker stamps the arrival."""
+"""Kafka's timestamp type for topics where the broker stamps the arrival."""
 
 
 def _headers(headers: Iterable[tuple[str, bytes | None]] | None) -> Headers:
@@ -19,9 +19,9 @@ def _headers(headers: Iterable[tuple[str, bytes | None]] | None) -> Headers:
 def record_of(message: Any) -> Record:
     """Return the record of a Faust message.
 
-    Its arrival is the append time where the broker stamps one. With CreateTime the record's
-    timestamp is the shipper's claim (Elastic Agent writes the event's own time), so the moment
-    of reading stands in: no record arrives later than that.
+    Its arrival is the append time if the broker stamps one. With CreateTime, the record's timestamp
+    is only the shipper's claim (Elastic Agent sends the event's own time), so the moment of reading
+    is used instead: no record can have arrived later than that.
     """
     timestamp_ms = NO_TIMESTAMP if message.timestamp is None else round(message.timestamp * 1000)
     stamped = message.timestamp_type == LOG_APPEND_TIME
@@ -49,7 +49,7 @@ def record_of_consumer(record: Any) -> Record:
 
 
 def record_of_batch(tp: Any, record: Any) -> Record:
-    """Return the record of a batch of a partition; see `record_of`."""
+    """Return the record for an entry of a partition's batch; see `record_of`."""
     timestamp_ms = timestamp_of(record)
     read_ms = now_ms()
     return Record(

@@ -1,4 +1,4 @@
-"""The look that a worker takes at itself once a second: does all go on, what do the metrics say?"""
+"""Checks a worker once a second: fails it if it cannot go on, and sets the gauges."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ log = get_logger(__name__)
 
 
 class Sampler:
-    """Looks at a running app, fails it where it cannot go on, and sets the gauges.
+    """Checks a running app, fails it if it cannot go on, and sets the gauges.
 
     Args:
         app: the app.
-        health: judges it, by what is sampled here.
+        health: judges the app by the samples taken here.
         metrics: the catalogue's metrics.
         inputs: the topics of events.
         on_ready: called once, when partitions are assigned and tables recovered.
@@ -51,7 +51,7 @@ class Sampler:
         self._transactions = OpenTransactions()
 
     async def run(self) -> None:
-        """Look once a second, until cancelled."""
+        """Check once a second, until cancelled."""
         while True:
             try:
                 self._look()

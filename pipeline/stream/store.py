@@ -1,4 +1,4 @@
-"""RocksDB behind a table: one folder a partition, bounded memory, and what to do with damage."""
+"""The RocksDB behind a table: one folder per partition, bounded memory, and handling of damage."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from pipeline.errors import StateError
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
-    """Memory and files of all RocksDB instances of one worker, in bytes.
+    """Memory (in bytes) and open files for RocksDB in one worker.
 
-    Every table and partition shares the block cache and the room for write buffers.
+    All tables and partitions share the block cache and the write buffers. The limit on open files
+    applies to each database.
     """
 
     block_cache_bytes: int
@@ -34,16 +35,16 @@ _LARGEST_WRITE_BUFFER_BYTES = 16 << 20
 
 
 class SharedMemoryOptions(rocksdb.RocksDBOptions):
-    """RocksDB options with one block cache and one room for write buffers in the whole process.
+    """RocksDB options with one block cache and one write buffer limit for the whole process.
 
-    Faust's own give every table and partition a cache of 2 GiB and three buffers of 64 MiB.
+    Faust's own options give every table and partition a cache of 2 GiB and three buffers of 64 MiB.
     """
 
     def __init__(self, options: StoreOptions) -> None:
         super().__init__(use_rocksdict=True)
         self._options = options
         self._cache = rocksdict.Cache(options.block_cache_bytes)
-        # It has the buffer written out that fills the room; nobody waits for it.
+        # When the room is used up, a buffer is flushed; writers do not wait for it.
         self._write_buffers = rocksdict.WriteBufferManager(
             options.write_buffer_bytes, allow_stall=False
         )
@@ -81,14 +82,14 @@ _NO_DAMAGE = (
     "read-only file system",
     "input/output error",
 )
-"""In what RocksDB says when the folder is all right, but this process cannot use it now."""
+"""Phrases in RocksDB's errors for a folder that is intact, but that this process cannot use now."""
 
 
 def is_damaged(error: Exception) -> bool:
-    """Whether an error of RocksDB at opening means that what is in the folder cannot be used.
+    """Whether an error on opening RocksDB means that the content of the folder is unusable.
 
-    A full disk does not, nor a folder of another user: to set a good state aside would only make
-    the next start recover all of it from the changelog.
+    A full disk does not mean that, nor does a folder of another user. Setting a good state aside
+    would only make the next start recover all of it from the changelog.
     """
     text = str(error).lower()
     return "corruption" in text or not any(cause in text for cause in _NO_DAMAGE)
@@ -116,7 +117,7 @@ class Store(rocksdb.Store):
                 raise StateError(f"cannot open the state at {path}: {exc}") from exc
             aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
             for older in path.parent.glob(f"{path.name}.damaged-*"):
-                shutil.rmtree(older, ignore_errors=True)  # one is kept, to be looked at
+                shutil.rmtree(older, ignore_errors=True)  # one is kept, for inspection
             path.rename(aside)
             note.unlink(missing_ok=True)
             self.log.exception(
@@ -134,7 +135,7 @@ class Store(rocksdb.Store):
             raise StateError(note.read_text(encoding="utf-8"))
         db = self.rocksdb_options.open(path)
         try:
-            db.get(self.offset_key)  # Faust asks for it next
+            db.get(self.offset_key)  # the first thing that Faust will ask for
         except Exception:
             db.close()
             raise
@@ -145,16 +146,16 @@ class Store(rocksdb.Store):
         return path.with_name(f"{path.name}.damage")
 
     def unusable(self, partition: int, error: Exception) -> StateError:
-        """Return what to stop with after RocksDB raised in an open database.
+        """Return the error to stop with after RocksDB raised in an open database.
 
-        It looks at a block only when the block is read: a folder that opened well can turn out to
-        be damaged hours later, and would again after each start. So damage is noted beside the
-        folder, and the next start sets that aside.
+        RocksDB checks a block only when it reads it. So a folder that opened without error can turn
+        out to be damaged hours later, and would do so again after each start. Therefore damage is
+        noted in a file beside the folder, and the next start sets that folder aside.
         """
         path = self.partition_path(partition)
         if "corruption" not in str(error).lower():
             return StateError(f"the state at {path} cannot be used: {error}")
-        with suppress(OSError):  # no room for it: the next start meets the damage once more
+        with suppress(OSError):  # no room: the next start meets the damage once more
             self._note_of_damage(partition).write_text(str(error), encoding="utf-8")
         return StateError(
             f"the state at {path} is damaged: {error}. Start again: it is set aside then, and "
@@ -166,14 +167,14 @@ class Store(rocksdb.Store):
         return self._db_for_partition(partition)
 
     def approximate_size(self) -> int:
-        """Return about how many rows the open partitions hold (RocksDB's estimate)."""
+        """Return RocksDB's estimate of the number of rows in the open partitions."""
         total = 0
         for db in self._dbs.values():
             total += db.property_int_value("rocksdb.estimate-num-keys") or 0
         return total
 
     async def stop(self) -> None:
-        """Close every database; closing is dropping the last reference."""
+        """Close every database; a database is closed only when its last reference is gone."""
         for db in self._dbs.values():
             db.close()
         self._dbs.clear()

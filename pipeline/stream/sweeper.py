@@ -1,7 +1,7 @@
 """The assigned partitions of the first seen table, and the sweep that goes over them.
 
-The sweep runs on the worker's own loop, between records: a slice of a few milliseconds each tick,
-so the stream never waits for it. What it does is decided in `pipeline.engine.sweep`.
+The sweep runs on the worker's own event loop, between records, in slices of a few milliseconds per
+tick, so that the stream never waits for it. `pipeline.engine.sweep` decides what it does.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One assigned partition: its rows, who judges by them, who counts and who removes them."""
+    """One assigned partition: its rows, and what counts them, judges by them and removes them."""
 
     table: PartitionTable
     entries: Entries
@@ -44,7 +44,7 @@ class Partition:
 
 
 class Sweeper:
-    """Opens the partitions of the first seen table and sweeps those that are ours."""
+    """Opens the partitions of the first seen table that this worker owns, and sweeps them."""
 
     def __init__(self, context: Context, table: StateTable) -> None:
         state = context.settings.state
@@ -71,7 +71,7 @@ class Sweeper:
         table.on_recover(self._recovered)
 
     async def _recovered(self) -> None:
-        """Open every partition that is ours now: a quiet one is swept as well."""
+        """Open every partition that we own now, so that a quiet one is swept as well."""
         try:
             self._open.clear()
             for number in self._table.active_partitions():
@@ -95,7 +95,7 @@ class Sweeper:
         return found
 
     def _share(self) -> int | None:
-        """Return this partition's part of a rule's bound: keys are spread evenly."""
+        """Return this partition's share of a rule's limit; keys are spread evenly."""
         if self._limit is None:
             return None
         partitions = self._app.consumer.topic_partitions(self._topic) or 1
@@ -103,16 +103,16 @@ class Sweeper:
 
     @property
     def has_no_removals(self) -> bool:
-        """Whether no removal is on its way."""
+        """Whether no removal is in flight."""
         return not self._leaving
 
     async def wait_for_removal(self, key: bytes) -> None:
-        """Wait until the removal of a row, if there is one on its way, is acknowledged."""
+        """Wait until the removal of a row, if one is in flight, is acknowledged."""
         while (leaving := self._leaving.get(key)) is not None:
             await leaving
 
     def refused(self, rule_id: str) -> None:
-        """Count a new term that was told and not remembered, because its rule is full."""
+        """Count a new term that is alerted but not remembered, because its rule is full."""
         self._metrics.state_refused.labels(self._label(rule_id)).inc()
         if rule_id not in self._told_full:
             self._told_full.add(rule_id)
@@ -138,7 +138,7 @@ class Sweeper:
             self._app.fail(exc)
 
     def _by_turns(self) -> Iterator[tuple[int, Partition]]:
-        """Yield the partitions, beginning with another one each time."""
+        """Yield the partitions, starting with a different one each time."""
         numbers = sorted(self._open)
         self._turn += 1
         start = self._turn % max(1, len(numbers))
@@ -148,7 +148,7 @@ class Sweeper:
 
     async def _sweep_one(self, number: int, partition: Partition, until: float) -> None:
         if partition.table.has_changes:
-            return  # a bundle is half judged: its rows are not in RocksDB, where the sweep looks
+            return  # a bundle is half judged, and the sweep would not find its rows in RocksDB
         removed = partition.sweep.step(
             now_ms(),
             self._app.consumer.committed(TP(self._topic, number)),
@@ -175,8 +175,8 @@ class Sweeper:
     def _measure(self) -> None:
         """Export rows and holds by rule.
 
-        Rows of rules that do not run here are counted together. A hold counts only if it is that of
-        a rule's present query: nobody misses what one that is gone would tell.
+        Rows of rules that do not run here are counted together. A hold counts only if it belongs to
+        the present query of a rule: nobody misses alerts of a query that is gone.
         """
         totals: Counter[str] = Counter(dict.fromkeys((*self._rules, _OTHER_RULES), 0))
         held: Counter[str] = Counter(dict.fromkeys(self._histories.values(), 0))

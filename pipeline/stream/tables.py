@@ -1,14 +1,14 @@
-"""Tables: RocksDB by partition, a changelog topic behind each, written through the outbox.
+"""Tables: one RocksDB per partition and a changelog topic per table, written through the outbox.
 
-A `StateTable` is a Faust table where recovery, standby copies and assignment are concerned. The
-stages do not use its dictionary face, which costs a quarter of a millisecond a write and works
-only inside a stream iteration: they ask for a `PartitionTable`, read and write RocksDB directly
-and send the changelog records themselves.
+For recovery, standby copies and assignment, a `StateTable` is a Faust table. The stages do not use
+its dictionary interface, which costs a quarter of a millisecond per write and works only inside a
+stream iteration. Instead they ask for a `PartitionTable`, read and write RocksDB directly, and send
+the changelog records themselves.
 
-The offset up to which the changelog is known to be in the local RocksDB is stored when source
-offsets are committed, so the next start re-reads at most what was written since the last commit;
-a row that was written locally but never acknowledged is then overwritten by what the changelog
-holds, or written again by the replay.
+When source offsets are committed, the offset up to which the changelog is known to be in the local
+RocksDB is stored as well. So the next start re-reads at most what was written since the last
+commit. A row that was written locally but never acknowledged is then either overwritten by what the
+changelog holds, or written again by the replay.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from pipeline.stream.store import SharedMemoryOptions, Store
 class PartitionTable:
     """One partition of a `StateTable`, as the engine sees it (`pipeline.engine.tables.Table`).
 
-    Writes gather in memory, where reads find them, until `send_changes`: then RocksDB gets them in
-    one atomic batch and the changelog gets one record a key, in the order of the last write to each
-    (the engine's argument for the quota rests on that order).
+    Writes gather in memory, where reads find them, until `send_changes`. Then RocksDB gets them in
+    one atomic batch, and the changelog gets one record per key, in the order of the last write to
+    each key. The engine's correctness argument for the quota relies on that order.
     """
 
     def __init__(self, table: StateTable, partition: int) -> None:
@@ -45,7 +45,7 @@ class PartitionTable:
 
     @property
     def has_changes(self) -> bool:
-        """Whether writes wait for `send_changes`: the rows that `items` tells are old then."""
+        """Whether writes wait for `send_changes`, so that the rows from `items` are out of date."""
         return bool(self._changes)
 
     def get(self, key: bytes) -> bytes | None:
@@ -57,9 +57,9 @@ class PartitionTable:
         return value
 
     def read_ahead(self, keys: Iterable[bytes]) -> None:
-        """Read the rows of keys that are about to be asked for, at once: that takes half the time.
+        """Read the rows of keys that will be needed soon in one go, which takes half the time.
 
-        They are kept until they are written, or others are read ahead.
+        They are kept until they are written, or until other rows are read ahead.
 
         Raises:
             StateError: RocksDB cannot read them.
@@ -85,15 +85,15 @@ class PartitionTable:
         self._changes[key] = value
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over the rows; finish before the next await, an open iterator keeps the lock.
+        """Iterate over the rows. Finish before the next await: an open iterator keeps the lock.
 
         Raises:
-            StateError: RocksDB cannot read further.
+            StateError: RocksDB cannot read on.
         """
         return self.items_from(b"")
 
     def items_from(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over the rows from a key on, in order of the keys; see `items`."""
+        """Iterate over the rows from a key on, in key order; see `items`."""
         for key, value in rows(self._db, start, self._unusable):
             if key != Store.offset_key:
                 yield key, value
@@ -102,13 +102,13 @@ class PartitionTable:
         return self._table.data.unusable(self._partition, error)
 
     async def send_changes(self, outbox: Outbox) -> list[asyncio.Future[Any]]:
-        """Write what changed to RocksDB and send it to the changelog.
+        """Write the changes to RocksDB and send them to the changelog.
 
-        One call at a time: the changelog holds the changes in the order of writing, also where an
-        agent and the sweep write to the same partition.
+        Calls run one at a time, so the changelog holds the changes in the order in which they were
+        written, even if an agent and the sweep write to the same partition.
 
         Returns:
-            Futures that end when the changelog is acknowledged.
+            Futures that resolve when the changelog is acknowledged.
         """
         async with self._sending:
             changes, self._changes = self._changes, {}
@@ -161,7 +161,7 @@ class StateTable(Table):
         return str(self.changelog_topic.get_topic_name())
 
     def active_partitions(self) -> list[int]:
-        """Return the numbers of the partitions that this worker owns; standby copies are none."""
+        """Return the partitions that this worker owns; standby copies do not count."""
         return [
             tp.partition
             for tp in self.app.assignor.assigned_actives()
@@ -176,7 +176,7 @@ class StateTable(Table):
         return table
 
     async def on_changelog_event(self, event: Any) -> None:
-        """Write a bundle of the changelog, while the table is recovered or copied."""
+        """Write a bundle of the changelog to RocksDB, during recovery or in a standby copy."""
         message = event.message
         try:
             batch = rocksdict.WriteBatch(raw_mode=True)
@@ -192,14 +192,14 @@ class StateTable(Table):
         del message.bundle  # Faust keeps the message for a while
 
     def apply_changelog_batch(self, batch: Any) -> None:
-        """Do nothing: `on_changelog_event` has written every row."""
+        """Do nothing: `on_changelog_event` has already written every row."""
 
     def on_changelog_acknowledged(self, delivery: Delivery) -> None:
         last = self._acknowledged.get(delivery.partition, -1)
         self._acknowledged[delivery.partition] = max(last, delivery.offset)
 
     def on_committed(self, offsets: Mapping[TP, int]) -> None:  # noqa: ARG002
-        """Remember on disk how far the changelog is known to be in RocksDB."""
+        """Store on disk how far the changelog is known to be in RocksDB."""
         acknowledged, self._acknowledged = self._acknowledged, {}
         for partition, offset in acknowledged.items():
             if partition in self._open:
@@ -212,7 +212,8 @@ class StateTable(Table):
         newly_assigned: set[TP],
         generation_id: int = 0,
     ) -> None:
-        # Every partition is recovered anew after a rebalance, so every handle is opened anew.
+        # Every partition is recovered again after a rebalance, so every handle must be opened
+        # again.
         self._open.clear()
         self._acknowledged.clear()
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)

@@ -27,17 +27,17 @@ from pipeline.stream.transport import Transport
 from pipeline.telemetry.logging import get_logger
 from pipeline.telemetry.metrics import Metrics
 
-# The loop and the consumer's thread hand each other the interpreter whenever one of them
-# decompresses or waits; taking it away in between, every 5 ms, is only a switch more.
+# The loop and the consumer's thread hand the interpreter to each other whenever one of them
+# decompresses or waits. Taking it away in between, every 5 ms, only adds switches.
 _SWITCH_SECONDS = 0.02
 
-# Docker kills ten seconds after SIGTERM, so the process is gone by then whatever happens.
+# Docker kills a process ten seconds after SIGTERM, so this one ends before that in any case.
 _FINISH_SECONDS = 6.0
 _LEAVE_SECONDS = 1.5
 _END_SECONDS = 9.0
 
-# Faust and mode log through the module of whoever subclasses them: their start and stop lines
-# come under our names too.
+# Faust and mode log under the module name of their subclasses, so their start and stop lines appear
+# under our names too.
 _FAUST_LOGGERS = (
     "faust",
     "mode",
@@ -53,13 +53,13 @@ log = get_logger(__name__)
 
 
 class Worker:
-    """Runs a Faust app until it is told to stop or cannot go on.
+    """Runs a Faust app until it is asked to stop or cannot go on.
 
     Args:
         settings: the whole configuration.
         ruleset: the compiled rules.
         metrics: where everything is counted.
-        transport_class: another one for the embedded broker.
+        transport_class: a different one for the embedded broker.
         on_ready: called once, when partitions are assigned and tables recovered.
     """
 
@@ -86,7 +86,7 @@ class Worker:
         self._wake.set()
 
     def _on_failure(self) -> None:
-        """Called in any thread."""
+        """Wake the worker up; may be called from any thread."""
         self._loop.call_soon_threadsafe(self._failed.set)
         self._loop.call_soon_threadsafe(self._wake.set)
 
@@ -94,8 +94,8 @@ class Worker:
         """Run until stopped; return the process's exit code.
 
         Raises:
-            ConfigError: the web endpoints cannot listen, or the state folder cannot be made.
-            BrokerError: no broker answers, or topics are not as they should be.
+            ConfigError: the web endpoints cannot listen, or the state folder is unusable.
+            BrokerError: no broker answers, or the topics are not as they should be.
         """
         if self._settings.log.level != "debug":
             _quieten(logging.WARNING)
@@ -126,9 +126,9 @@ class Worker:
             await server.stop()
 
     async def _done_before_a_stop(self, step: Callable[[], object]) -> bool:
-        """Do a step of the start in a thread; return False if the worker is told to stop first.
+        """Run a startup step in a thread; return False if the worker is asked to stop first.
 
-        Whatever the step waits for, the process then ends in time.
+        Whatever the step is waiting for, the process then still ends in time.
         """
         doing = asyncio.create_task(asyncio.to_thread(step))
         waking = asyncio.create_task(self._wake.wait())
@@ -136,7 +136,7 @@ class Worker:
         waking.cancel()
         if not doing.done():
             log.info("stopping", action="worker_stopping")
-            self._exit_code = EXIT_OK  # nothing was begun
+            self._exit_code = EXIT_OK  # nothing has begun
             self._end_in_time()
             return False
         doing.result()
@@ -173,16 +173,16 @@ class Worker:
             starting.cancel()
 
     def _end_in_time(self) -> None:
-        """End the process when the time is over, though a thread or the loop should hang.
+        """End the process when the time is up, even if a thread or the loop hangs.
 
-        That is a crash as any other: what is not committed is done again.
+        That counts as a crash like any other: what is not committed is done again.
         """
         timer = threading.Timer(_END_SECONDS, lambda: os._exit(self._exit_code))
         timer.daemon = True
         timer.start()
 
     async def _finish(self, app: App) -> None:
-        """Finish what was begun and commit it; if that fails or takes too long, fail the app."""
+        """Finish and commit the work in progress; fail the app if that fails or takes too long."""
         stopping = asyncio.create_task(app.stop())
         failing = asyncio.create_task(self._failed.wait())
         await asyncio.wait(
@@ -205,7 +205,7 @@ class Worker:
 
     async def _abandon(self, app: App, failure: BaseException) -> None:
         """Leave the group without committing, so that others take over at once."""
-        # What Faust says about being torn down would bury the reason.
+        # Otherwise what Faust logs while it is torn down would bury the reason.
         _quieten(logging.CRITICAL)
         if isinstance(failure, FirstseenError):
             self._exit_code = failure.exit_code
@@ -218,7 +218,7 @@ class Worker:
         consumer = thread._consumer  # noqa: SLF001
         if consumer is not None and not thread.thread_loop.is_closed():
             leaving = asyncio.run_coroutine_threadsafe(consumer.stop(), thread.thread_loop)
-            # Waited for, not awaited: Faust, falling over at the same time, may cancel it.
+            # Not awaited directly: Faust, falling over at the same time, may cancel it.
             done, _ = await asyncio.wait([asyncio.wrap_future(leaving)], timeout=_LEAVE_SECONDS)
             if not done or any(future.cancelled() or future.exception() for future in done):
                 log.warning("could not leave the group", action="leave_failed")
@@ -241,7 +241,7 @@ class Worker:
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:
-    """Have the log tell of an error that nobody in the thread has caught."""
+    """Log an error that nobody has caught in a thread."""
     name = "unknown" if args.thread is None else args.thread.name
     log.error(
         "a thread ended with an error", action="thread_failed", thread=name, error=args.exc_value
@@ -249,7 +249,7 @@ def _thread_failed(args: threading.ExceptHookArgs) -> None:
 
 
 def _make_folder(directory: Path) -> None:
-    # Faust makes the last folder only, and the default is one inside another.
+    # Faust creates only the last folder of a path, and the default is nested.
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -268,10 +268,10 @@ def _make_folder(directory: Path) -> None:
 
 
 def _calm_collector() -> None:
-    """Have cyclic garbage looked for seldom, and never among what is loaded by now and stays.
+    """Make the garbage collector run rarely, and skip everything that is loaded by now.
 
-    Records and verdicts are freed by their reference counts; with Python's thresholds a tenth of a
-    loaded worker's time went into looking through them all the same.
+    Records and verdicts are freed by their reference counts. With Python's default thresholds, a
+    loaded worker spent a tenth of its time on looking through them all the same.
     """
     gc.collect()
     gc.freeze()

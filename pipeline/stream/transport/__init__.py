@@ -1,9 +1,9 @@
-"""Faust's aiokafka transport: its faults mended, and a filter below it.
+"""Faust's aiokafka transport, with its faults fixed and a record filter below it.
 
-By subclassing only; no module is patched. `consumer` commits, seeks and lets go of partitions
-exactly, `filtered_records` drops what matches nothing before Faust sees it, `producer` is
-idempotent. Members of Faust and aiokafka that this relies on are listed in
-`pipeline.stream.contract`; the reasons are in docs/adr/0003-faust-mends.md and
+This is done by subclassing only; no module is patched. `consumer` makes commits, seeks and
+revocations exact, `filtered_records` drops what matches nothing before Faust sees it, and
+`producer` is idempotent. `pipeline.stream.contract` lists the members of Faust and aiokafka that
+this relies on. The reasons are in docs/adr/0003-faust-mends.md and
 docs/adr/0006-filter-below-faust.md.
 """
 

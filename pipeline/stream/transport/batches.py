@@ -1,11 +1,11 @@
 """Record batches of Kafka's format 2, as they come in a fetch response.
 
-Kafka's documentation ("Record Batch") has the layout. Only what the filter needs is read here:
-where a batch ends, which offsets it covers, whether it holds control records or a transaction, and
-where each record of its decompressed records section lies.
+The layout is in Kafka's documentation ("Record Batch"). Only what the filter needs is read here:
+where a batch ends, which offsets it covers, whether it holds control records or belongs to a
+transaction, and where each record lies in the decompressed records section.
 
-A batch is written by whoever may write to the topic. Brokers check some of it, each its own way.
-What cannot be read here is an `UnreadableBatchError`, never an endless loop.
+Anybody who may write to the topic can write a batch, and each broker version checks other parts of
+it. What cannot be read here raises an `UnreadableBatchError`; it never causes an endless loop.
 """
 
 from __future__ import annotations
@@ -25,30 +25,33 @@ CRC_OFFSET: Final = 17
 _HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES: Final = _HEADER.size
 unpack_header: Final = _HEADER.unpack_from
-"""Returns base offset, length, leader epoch, magic, checksum, attributes, last offset delta, first
-and greatest timestamp, producer's id and epoch, base sequence and number of records."""
+"""Unpacks the header of a batch.
+
+Returns base offset, length, leader epoch, magic, checksum, attributes, last offset delta, first and
+greatest timestamp, producer's id and epoch, base sequence and number of records.
+"""
 _LENGTH: Final = struct.Struct(">i")
 LENGTH_OFFSET: Final = 8
-LENGTH_OVERHEAD: Final = 12  # base offset and length itself are not part of the length
+LENGTH_OVERHEAD: Final = 12  # does not count the base offset and the length itself
 ATTRIBUTES_OFFSET: Final = 21
 _RECORDS_OFFSET: Final = 57
 
 _LONGEST_SHIFT: Final = 28
-"""A length has 32 bits: five groups."""
+"""The shift of the last group: a length has 32 bits, which makes five groups of seven."""
 
 CODEC_MASK: Final = 0x07
 _TRANSACTIONAL: Final = 0x10
 _CONTROL: Final = 0x20
 OF_TRANSACTIONS: Final = _TRANSACTIONAL | _CONTROL
-"""Attributes of batches that are not simply there to be read."""
+"""Attributes of batches that cannot simply be read."""
 
 
 class UnreadableBatchError(Exception):
-    """A batch whose checksum is right and whose records cannot be read: not now, not later."""
+    """A batch whose checksum is right, but whose records cannot be read, now or later."""
 
 
 class BatchHeader(msgspec.Struct, frozen=True, gc=False):
-    """What the header of a batch says, and where the batch stands in the response."""
+    """The header of a batch, and the start and end of the batch in the response."""
 
     start: int
     end: int
@@ -79,13 +82,14 @@ class BatchHeader(msgspec.Struct, frozen=True, gc=False):
 
 
 def batch_header(data: memoryview, start: int) -> BatchHeader | None:
-    """Return the header of the batch that starts there.
+    """Return the header of the batch that starts at a position.
 
-    None where no complete one does: a broker may cut the last batch off, and it is fetched again.
-    Do not ask where a message set of an old format starts (`is_old_format`).
+    Returns None if no complete batch starts there: a broker may cut off the last batch of a
+    response, which is then fetched again. The position must not be the start of a message set of an
+    old format (`is_old_format`).
 
     Raises:
-        CorruptRecordException: a batch says that it ends before its header does.
+        CorruptRecordException: the batch claims to end before its header does.
     """
     if len(data) - start < HEADER_BYTES:
         return None
@@ -111,15 +115,15 @@ def batch_header(data: memoryview, start: int) -> BatchHeader | None:
 
 
 def is_old_format(data: memoryview, start: int) -> bool:
-    """Whether a message set of magic 0 or 1 starts there, which only aiokafka's own reader reads.
+    """Whether a message set of magic 0 or 1 starts at a position; nothing else follows such a set.
 
-    Nothing else follows it.
+    Only aiokafka's own reader can read them.
     """
     return len(data) - start >= HEADER_BYTES and data[start + MAGIC_OFFSET] < MAGIC
 
 
 def first_batch_end(data: bytes | memoryview) -> int | None:
-    """Return where the first batch ends; None if it is cut off. It may be of an old format."""
+    """Return where the first batch (of any format) ends, or None if it is cut off."""
     if len(data) < LENGTH_OVERHEAD:
         return None
     (length,) = _LENGTH.unpack_from(data, LENGTH_OFFSET)
@@ -128,8 +132,8 @@ def first_batch_end(data: bytes | memoryview) -> int | None:
 
 
 def checksum(data: memoryview, start: int, end: int) -> int:
-    """Return what the checksum of a batch has to be."""
-    # In hardware: aiokafka's own takes a tenth of what decompressing the batch takes.
+    """Return the checksum that a batch must have."""
+    # In hardware: aiokafka's own takes a tenth of the time that decompressing the batch takes.
     found: int = google_crc32c.value(bytes(data[start + ATTRIBUTES_OFFSET : end]))
     return found
 
@@ -145,7 +149,7 @@ def check_crc(data: memoryview, header: BatchHeader) -> None:
 
 
 def parse(data: memoryview, header: BatchHeader, payload: bytes | memoryview) -> DefaultRecordBatch:
-    """Return a batch whose records can be iterated, without decompressing it once more."""
+    """Return an iterable batch of records from a payload that is already decompressed."""
     if header.codec == 0:
         return DefaultRecordBatch(data[header.start : header.end])
     return DefaultRecordBatch(b"".join((_plain_header(data, header), payload)))
@@ -156,8 +160,8 @@ def record_ends(payload: bytes | memoryview, records: int, until: int | None = N
 
     Args:
         payload: the section.
-        records: how many records it has.
-        until: a position in it; what follows the record there is left out, and not looked at.
+        records: the number of records in it.
+        until: a position in it; records after the one at this position are not looked at.
 
     Raises:
         UnreadableBatchError: the lengths do not add up.
@@ -167,7 +171,8 @@ def record_ends(payload: bytes | memoryview, records: int, until: int | None = N
     last = size if until is None else until
     try:
         for _ in range(records):
-            # The length is an integer in zigzag form, low groups of seven bits first: mostly two.
+            # The length is a zigzag integer in groups of seven bits, low group first; mostly two
+            # groups.
             low, high = payload[start], payload[start + 1]
             if low >= 0x80 > high and not low & 1:
                 end = start + 2 + ((low & 0x7F | high << 7) >> 1)
@@ -190,7 +195,7 @@ def _record_end(payload: bytes | memoryview, start: int) -> int:
     """Return where a record ends whose length may take any number of bytes.
 
     Raises:
-        UnreadableBatchError: its length is negative, or longer than lengths are.
+        UnreadableBatchError: the length is negative, or takes more bytes than a length may.
     """
     byte, position, shift, length = 0x80, start, 0, 0
     while byte >= 0x80 and shift <= _LONGEST_SHIFT:
@@ -227,7 +232,7 @@ def parse_some(
 
 
 def _plain_header(data: memoryview, header: BatchHeader) -> bytearray:
-    """Return the header of a batch as if it were not compressed."""
+    """Return the header of a batch with its compression attribute cleared."""
     plain = bytearray(data[header.start : header.start + HEADER_BYTES])
     struct.pack_into(">h", plain, ATTRIBUTES_OFFSET, header.attributes & ~CODEC_MASK)
     return plain

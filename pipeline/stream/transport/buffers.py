@@ -1,7 +1,7 @@
-"""Memory for what brokers send, used again and again.
+"""Reusable memory for what brokers send.
 
-Fresh memory is dear: the kernel clears each page before it is written for the first time, which for
-a fetch of some megabytes takes as long as receiving it.
+Fresh memory is expensive: the kernel clears each page before it is written for the first time. For
+a fetch of some megabytes, that takes as long as receiving it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ _STEP: Final = 1 << 20
 
 
 class Buffers:
-    """Lends memory and notices by itself when it is free again.
+    """Lends memory, and notices by itself when it is free again.
 
-    A bytearray refuses to change its length as long as a view of it exists; so whoever holds a view
-    of what was lent holds the memory, and nobody has to give anything back.
+    A bytearray refuses to change its length while a view of it exists. So whoever holds a view of
+    lent memory keeps it reserved, and nobody has to give anything back.
 
     Args:
-        kept: how many buffers are kept at most. What is lent beyond is forgotten when it is free.
+        kept: the maximum number of buffers to keep. Others are not reused when they are free.
     """
 
     def __init__(self, kept: int) -> None:
@@ -27,14 +27,14 @@ class Buffers:
         self._kept: list[bytearray] = []
 
     def lend(self, size: int) -> memoryview:
-        """Return a view of so many bytes, which hold anything."""
+        """Return a view of this many bytes, with arbitrary content."""
         if size < _SMALL:
             return memoryview(bytearray(size))
         free = [buffer for buffer in self._kept if _is_free(buffer)]
         for buffer in sorted(free, key=len):
             if len(buffer) >= size:
                 return memoryview(buffer)[:size]
-        # Each of them is too small for what comes nowadays.
+        # Each free buffer is too small for what comes now.
         self._kept = [buffer for buffer in self._kept if not any(buffer is one for one in free)]
         buffer = bytearray(-(-size // _STEP) * _STEP)
         if len(self._kept) < self._most:

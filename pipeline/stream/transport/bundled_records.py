@@ -1,8 +1,8 @@
-"""Bundles in the place of records: what aiokafka fetched, gathered as it is read.
+"""Bundles in place of records: what aiokafka fetched, gathered while it is read.
 
 aiokafka hands each partition's share of a fetch response to a `PartitionRecords`, an iterator that
-parses batches and yields records, and takes the next position from it. Here that iterator is
-replaced by one that yields a record for each bundle.
+parses batches, yields records, and knows the next position. Here that iterator is replaced by one
+that yields a single record per bundle.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipeline.stream.transport.record_filter import Item
 
 
 class BundledRecords(PartitionRecords):
-    """Yields the first record of each bundle and puts the bundle into the buffer."""
+    """Yields the first record of each bundle, and puts the bundle into the buffer."""
 
     bundle_buffer: BundleBuffer
     next_fetch_offset: int
@@ -50,7 +50,7 @@ class BundledRecords(PartitionRecords):
     def _bundle(
         self, items: Iterator[tuple[FetchedRecord, Item | None]]
     ) -> Iterator[FetchedRecord]:
-        """Gather items; a record with None was judged and dropped."""
+        """Gather items into bundles; a record whose item is None was judged and dropped."""
         first: FetchedRecord | None = None
         record: FetchedRecord | None = None
         bundle: list[Item] = []
@@ -77,20 +77,20 @@ class BundledRecords(PartitionRecords):
         last: FetchedRecord,  # noqa: ARG002 - for others
         bundle: Bundle,
     ) -> FetchedRecord:
-        """Put a bundle where its reader finds it; return the record that Faust carries."""
+        """Put a bundle where its reader finds it; return the record that Faust carries for it."""
         self.bundle_buffer.put(Position(first.topic, first.partition, first.offset), bundle)
         return first
 
     def _deliver_to(self, bundle_buffer: BundleBuffer) -> None:
         self.bundle_buffer = bundle_buffer
-        # Where a fetch ended with an error, aiokafka delivers nothing of it, and it is read again.
+        # If a fetch ended with an error, aiokafka delivers nothing of it, and it is read again.
         bundle_buffer.forget_from(
             Position(self._tp.topic, self._tp.partition, self.next_fetch_offset)
         )
 
     @classmethod
     def adopt(cls, records: PartitionRecords, bundle_buffer: BundleBuffer) -> None:
-        """Turn the iterator of aiokafka, which nobody has read from yet, into one of ours."""
+        """Turn an aiokafka iterator that nobody has read from yet into one of ours."""
         records.__class__ = cls
         records._deliver_to(bundle_buffer)  # noqa: SLF001
         unpacked = records._unpack_records()  # noqa: SLF001
@@ -98,13 +98,13 @@ class BundledRecords(PartitionRecords):
 
 
 class BundleRecord(FetchedRecord, frozen=True, gc=False):
-    """The last record of a bundle, which it carries."""
+    """The last record of a bundle; it carries the bundle."""
 
     bundle: Bundle
 
 
 class ChangelogRecords(BundledRecords):
-    """Yields the last record of each bundle, with the bundle."""
+    """Yields the last record of each bundle, with the bundle attached."""
 
     def _hand_over(
         self,

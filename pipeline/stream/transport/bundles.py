@@ -1,17 +1,20 @@
 """Records that reach an agent together, as one Faust event.
 
 Faust spends a tenth of a millisecond on each event. So the fetcher puts what it read from a
-partition into *bundles*: Faust carries only the first record of each, and the agent takes the whole
-bundle from the `BundleBuffer`. For the offsets a bundle is one delivered record: nothing behind its
-first offset is committed until the bundle is acknowledged.
+partition into *bundles*. Faust carries only the first record of each bundle, and the agent takes
+the whole bundle from the `BundleBuffer`. To the offset tracker, a bundle is one delivered record:
+nothing past its first offset is committed until the bundle is acknowledged.
 
-What was fetched of a topic is handed over at once: the message of the first bundle carries those of
-the `others` (`carried`), and the agent handles them together. Faust waits for the first one only,
-so the agent says which ones it has begun.
+Everything that was fetched of a topic is handed over at once: the message of the first bundle
+carries the messages of the `others` (`carried`), and the agent handles them together. Faust waits
+only for the first message, so the agent reports which ones it has begun.
 
-Records of a changelog go in bundles as well. There Faust carries the last record of each, since it
-compares offsets to find out whether a table is up to date, and the record carries the bundle: Faust
-drops what it has queued at a rebalance without a word, and with it the bundle must be gone.
+Changelog records are bundled as well, with two differences:
+
+* Faust carries the last record of each bundle, because it compares offsets to find out whether a
+  table is up to date.
+* That record carries the bundle itself. At a rebalance, Faust silently drops what it has queued,
+  and the bundle must be gone with it.
 """
 
 from __future__ import annotations
@@ -30,14 +33,14 @@ from pipeline.record import Headers, Position
 MAX_BUNDLE_RECORDS = 500
 MAX_BUNDLE_BYTES = 4 << 20
 MAX_BUNDLE_SECONDS = 0.1
-"""A bundle is closed after so long, even if it is empty: heartbeats wait meanwhile."""
+"""A bundle is closed after this time even if it is empty, because heartbeats wait meanwhile."""
 
 
 class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record as it was fetched, with what Faust asks of aiokafka's ``ConsumerRecord``.
+    """A record as it was fetched, with the attributes that Faust reads from it.
 
-    That one is a frozen dataclass of eleven fields: it takes longer to make than the record takes
-    to read.
+    aiokafka's own ``ConsumerRecord`` is a frozen dataclass of eleven fields, which takes longer to
+    create than the record takes to read.
     """
 
     topic: str
@@ -73,8 +76,8 @@ class Bundle:
 
     Attributes:
         items: what the reader made of the records, in order of offsets.
-        size: bytes of their values, for the bound on what waits in memory.
-        records: how many records they stand for.
+        size: how many bytes the items keep in memory.
+        records: how many records the items stand for.
     """
 
     items: tuple[Any, ...]
@@ -86,7 +89,7 @@ class Delivered(NamedTuple):
     """A bundle as an agent gets it.
 
     Attributes:
-        message: what Faust carries for it; acknowledging it acknowledges the bundle.
+        message: the message that Faust carries for it; acknowledging it acknowledges the bundle.
         items: what the fetcher made of its records, in order of offsets.
     """
 
@@ -95,12 +98,13 @@ class Delivered(NamedTuple):
 
 
 def carried(messages: Iterable[Any], is_bundled: Callable[[str], bool]) -> list[Any]:
-    """Return the messages that Faust hands over, which carry the others.
+    """Return the messages to hand over to Faust, which carry the remaining ones.
 
     Args:
         messages: what was fetched, in order.
-        is_bundled: whether records of a topic reach their agent in bundles. Of such a topic the
-            first message is handed over, with a list of the `others`; of another one each.
+        is_bundled: whether records of a topic reach their agent in bundles. Of such a topic, only
+            the first message is handed over, with the remaining ones in its list `others`. Of any
+            other topic, every message is handed over.
     """
     handed_over = []
     firsts: dict[str, Any] = {}
@@ -116,11 +120,12 @@ def carried(messages: Iterable[Any], is_bundled: Callable[[str], bool]) -> list[
 
 
 class BundleBuffer:
-    """Bundles between the fetcher, in the consumer's thread, and the agents.
+    """Bundles on their way from the fetcher, in the consumer's thread, to the agents.
 
     Args:
-        max_bytes: when this much of a topic waits, reading it should pause (`is_full`). Each topic
-            has this room to itself: a stage that is behind must not keep the next one from reading.
+        max_bytes: the size of waiting bundles from which reading their topic should pause
+            (`is_full`). The limit is per topic: a stage that is behind must not keep the next one
+            from reading.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -135,10 +140,10 @@ class BundleBuffer:
         return self._bytes[topic] >= self._max_bytes
 
     def count(self, topic: str, bundle: Bundle) -> None:
-        """Count a bundle that is kept elsewhere among what waits, as long as it exists."""
+        """Count a bundle that is kept elsewhere as waiting, for as long as it exists."""
         with self._lock:
             self._bytes[topic] += bundle.size
-        # A finalizer runs wherever the last reference goes, be it inside of a lock.
+        # A finalizer runs wherever the last reference is dropped, possibly while a lock is held.
         weakref.finalize(bundle, self._freed.append, (topic, bundle.size)).atexit = False
 
     def _count_freed(self) -> None:
@@ -148,22 +153,22 @@ class BundleBuffer:
                 self._bytes[topic] -= size
 
     def put(self, position: Position, bundle: Bundle) -> None:
-        """Add the bundle whose first record has this position."""
+        """Add a bundle under the position of its first record."""
         with self._lock:
             self._remove(position)
             self._bundles[position] = bundle
             self._bytes[position.topic] += bundle.size
 
     def take(self, position: Position) -> Bundle | None:
-        """Remove and return a bundle; None if it was forgotten since."""
+        """Remove and return a bundle, or None if it was forgotten in the meantime."""
         with self._lock:
             return self._remove(position)
 
     def portions(self, messages: Iterable[Any]) -> Iterator[list[Delivered]]:
-        """Take the bundles of messages, and yield several at once while they are small.
+        """Take the bundles of messages, and yield small ones together.
 
-        A bundle is taken when its portion is asked for. One that is gone by then is left out: its
-        partition was let go, or sought anew, and it will be read again.
+        A bundle is taken only when its portion is asked for. If it is gone by then, it is left out:
+        its partition was revoked or sought, and the bundle will be read again.
         """
         portion: list[Delivered] = []
         records = size = 0
@@ -181,7 +186,7 @@ class BundleBuffer:
             yield portion
 
     def forget(self, partitions: Iterable[tuple[str, int]]) -> None:
-        """Drop the bundles of partitions that are let go, or will be read again."""
+        """Drop the bundles of partitions that are revoked or will be read again."""
         gone = set(partitions)
         with self._lock:
             for position in list(self._bundles):
@@ -189,7 +194,7 @@ class BundleBuffer:
                     self._remove(position)
 
     def forget_from(self, start: Position) -> None:
-        """Drop the bundles of a partition from an offset on: nobody was told of them."""
+        """Drop the bundles of a partition from an offset on; Faust has not seen them yet."""
         with self._lock:
             for position in list(self._bundles):
                 same = (position.topic, position.partition) == (start.topic, start.partition)

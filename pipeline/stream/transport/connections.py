@@ -1,9 +1,9 @@
-"""The connections that fetches go over: what a broker sends is received where it stays.
+"""Connections for fetches, which receive a response directly into its final place in memory.
 
-aiokafka gathers a response in a buffer that grows, copies it out, and copies the records of each
-partition out of that. Here the kernel writes a response into memory of its length, and the records
-of a partition are a view of it. A fetch has a connection of its own to each broker, so that nothing
-else waits behind it. TLS and SASL are aiokafka's.
+aiokafka gathers a response in a growing buffer, copies it out, and then copies the records of each
+partition out of that. Here the kernel writes a response into memory of the right size, and the
+records of a partition are a view of it. Fetches have their own connection to each broker, so that
+nothing else waits behind them. TLS and SASL are aiokafka's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SHORT: Final = 1024
 
 
 class _Frames(asyncio.BufferedProtocol):
-    """Cuts what is received into frames: a size of four bytes, and so many bytes."""
+    """Cuts the received data into frames: a size of four bytes, followed by that many bytes."""
 
     def __init__(self, connection: FetchConnection, buffers: Buffers) -> None:
         self._connection = weakref.ref(connection)
@@ -74,7 +74,7 @@ class _Frames(asyncio.BufferedProtocol):
 
 
 class _Stream:
-    """What `AIOKafkaConnection` asks of its reader and its writer."""
+    """The part of a stream reader and writer that `AIOKafkaConnection` uses."""
 
     def __init__(self, transport: Any, frames: _Frames) -> None:
         self._transport = transport
@@ -87,14 +87,14 @@ class _Stream:
         self._transport.write(data)
 
     async def drain(self) -> None:
-        """Requests are short: the transport holds what the socket does not take at once."""
+        """Do not wait: requests are short, and the transport buffers what the socket refuses."""
 
     def close(self) -> None:
         self._transport.close()
 
 
 class _Fields:
-    """Reads the fields of a frame; what is long is a view."""
+    """Reads the fields of a frame; long ones are returned as views."""
 
     def __init__(self, frame: memoryview) -> None:
         self._frame = frame
@@ -107,7 +107,7 @@ class _Fields:
 
 
 class FetchConnection(AIOKafkaConnection):
-    """A connection whose responses to fetches hold views of the memory they were received in."""
+    """A connection whose fetch responses hold views of the memory they were received in."""
 
     def __init__(self, buffers: Buffers, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -126,7 +126,7 @@ class FetchConnection(AIOKafkaConnection):
             )
         self._protocol = frames
         self._reader = self._writer = _Stream(transport, frames)
-        self._read_task = loop.create_future()  # nothing has to read: `_Frames` is called
+        self._read_task = loop.create_future()  # nothing needs to read: `_Frames` is called
         if self._max_idle_ms is not None:
             self._idle_handle = loop.call_soon(self._idle_check, weakref.ref(self))
         try:
@@ -139,7 +139,7 @@ class FetchConnection(AIOKafkaConnection):
         return self._reader, self._writer
 
     def on_frame(self, frame: memoryview) -> None:
-        """Answer the oldest request with a frame."""
+        """Resolve the oldest request with a frame."""
         correlation_id, request, future = self._requests[0]
         if request is None or request.API_KEY != FetchRequest.API_KEY:
             self._handle_frame(bytes(frame))
@@ -158,17 +158,17 @@ class FetchConnection(AIOKafkaConnection):
         self._requests.popleft()
 
     def on_lost(self, error: Exception | None) -> None:
-        """Fail what waits for an answer; the socket is closed."""
+        """Fail the requests that wait for a response, because the socket is closed."""
         if self._closed_fut is not None and not self._closed_fut.done():
             self._closed_fut.set_result(None)
         self.close(reason=CloseReason.CONNECTION_BROKEN, exc=error)
 
 
 class FetchClient(AIOKafkaClient):
-    """A client with a connection of its own to each broker for fetches.
+    """A client with a separate connection to each broker for fetches.
 
     Attributes:
-        answered_at: when a broker answered a fetch last (`time.monotonic`); at first, when the
+        answered_at: when a broker last answered a fetch (`time.monotonic`); initially, when the
             client was adopted.
     """
 
@@ -183,8 +183,8 @@ class FetchClient(AIOKafkaClient):
 
         Args:
             client: the client.
-            viewed: topics whose records are read from `take_views`. Of them, a response itself has
-                no more than the first batch of each partition.
+            viewed: topics whose records are read from `take_views`. For them, a response itself
+                holds only the first batch of each partition.
         """
         client.__class__ = cls
         client.answered_at = monotonic()
@@ -193,9 +193,9 @@ class FetchClient(AIOKafkaClient):
         client._views = {}  # noqa: SLF001
 
     def take_views(self, request: FetchRequest) -> dict[TopicPartition, memoryview]:
-        """Return what the response to a request held of the topics that are read as views.
+        """Return the records in the response to a request, for topics that are read as views.
 
-        The memory is lent as long as a view of it exists.
+        The memory stays reserved for as long as a view of it exists.
         """
         return self._views.pop(id(request), {})
 
@@ -218,7 +218,7 @@ class FetchClient(AIOKafkaClient):
     def _without_view(
         self, topic: str, part: tuple[Any, ...], views: dict[TopicPartition, memoryview]
     ) -> tuple[Any, ...]:
-        """Return what a response says of a partition, with bytes as aiokafka's reader wants."""
+        """Return a partition's part of a response, with the bytes that aiokafka's reader needs."""
         records = part[-1]
         if not records:
             return part
@@ -236,7 +236,7 @@ class FetchClient(AIOKafkaClient):
         try:
             while not ((connection := self._conns.get(key)) and connection.connected()):
                 async with self._get_conn_lock:
-                    # Somebody else may have connected meanwhile.
+                    # Another task may have connected in the meantime.
                     if self._conns.get(key) is connection:
                         self._conns[key] = await self._connect(node_id)
         except (OSError, errors.KafkaError) as exc:

@@ -1,15 +1,17 @@
-"""The consumer: what it has scanned, what may be committed, what is let go at a rebalance.
+"""The consumer: what it has scanned, what may be committed, and what a rebalance takes away.
 
-What stock Faust 0.15 does wrong, and what stands here instead (each has a test on Apache Kafka):
+Stock Faust 0.15 has these faults. Each has a fix here, and a test on Apache Kafka:
 
-* a commit passes records in flight and stumbles over gaps -> `OffsetTracker`;
-* a commit does not wait for what was produced -> the gate in `Consumer._commit_offsets`;
-* a revocation forgets what was acknowledged -> commit first;
-* a record fetched before a rebalance and dropped after it is acknowledged -> acknowledgements
-  come from our agents alone (`Consumer.acknowledge`), never from Faust's streams;
-* a partition without a committed offset is not sought back -> `ConsumerThread.seek_to_committed`;
-* what is under way goes out although others have the partition by now -> `Consumer.holds`;
-* the isolation level and the fetch sizes are fixed -> `ConsumerThread._create_worker_consumer`.
+* A commit goes past records in flight, and stumbles over gaps: fixed by `OffsetTracker`.
+* A commit does not wait for what was produced: see the gate in `Consumer._commit_offsets`.
+* A revocation forgets what was acknowledged: here it commits first
+  (`Consumer.on_partitions_revoked`).
+* A record that was fetched before a rebalance, and dropped after it, is acknowledged: here
+  acknowledgements come only from our agents (`Consumer.acknowledge`), never from Faust's streams.
+* A partition without a committed offset is not sought back: see `ConsumerThread.seek_to_committed`.
+* Work in progress is sent although another worker owns the partition by now: see
+  `Consumer.still_owns`.
+* The isolation level and the fetch sizes are fixed: see `ConsumerThread._create_worker_consumer`.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ _NEVER = float("inf")
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """The thread that owns the aiokafka consumer: reports what it scanned, seeks exactly."""
+    """The thread that owns the aiokafka consumer; reports what it scanned, and seeks exactly."""
 
     @property
     def tracker(self) -> OffsetTracker[TP]:
@@ -108,14 +110,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
         max_records: int | None = None,
     ) -> Mapping[TP, list[Any]]:
-        # Where the agents are behind, reading pauses: memory holds what they have not taken yet.
+        # Reading pauses while the agents are behind: memory holds what they have not taken yet.
         bundle_buffer = self.transport.reading.bundle_buffer
         wanted = {tp for tp in active_partitions if not bundle_buffer.is_full(tp.topic)}
         if not wanted:
             await asyncio.sleep(_FULL_SECONDS)
             return {}
         if len(wanted) < len(active_partitions):
-            # Others may be silent for long, and those left out have room again in a moment.
+            # The others may be silent for long, and those left out may have room again in a moment.
             timeout = _FULL_SECONDS if timeout is None else min(timeout, _FULL_SECONDS)
         return await self._waiting_bundles(consumer, wanted, max_records) or await self._drain(
             consumer, wanted, timeout=timeout, max_records=max_records
@@ -125,18 +127,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self, consumer: AIOKafkaConsumer, wanted: set[TP], **limits: Any
     ) -> Mapping[TP, list[Any]]:
         records: Mapping[TP, list[Any]] = await super()._fetch_records(consumer, wanted, **limits)
-        # No await between the drain above and this bookkeeping: a seek that slipped in between
-        # would be overwritten by positions from before it.
+        # No await between the drain above and this bookkeeping: a seek in between would be
+        # overwritten by positions from before it.
         self._account(consumer, records)
         return records
 
     async def _waiting_bundles(
         self, consumer: AIOKafkaConsumer, wanted: set[TP], max_records: int | None
     ) -> Mapping[TP, list[Any]]:
-        """Return what waits of our own topics, as long as there is room for it.
+        """Return what waits in the topics between our stages, as long as there is room for it.
 
-        It takes a moment to read, and comes before what the filter has to search, of which each
-        bundle may take a tenth of a second: so the stages behind get few and large portions.
+        It takes only a moment to read. It comes before the inputs, which the filter has to search
+        and where each bundle may take a tenth of a second. So the later stages get few and large
+        portions.
         """
         reading = self.transport.reading
         waiting: dict[TP, list[Any]] = {}
@@ -173,13 +176,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             if offsets := delivered.get(tp):
                 self.tracker.scanned(tp, offsets[0], position, offsets)
             else:
-                # aiokafka steps over control records and aborted ones without a word.
+                # aiokafka silently steps over control records and aborted ones.
                 self.tracker.passed(tp, position)
 
     def readable_end(self, tp: TP) -> int | None:
-        """Return the offset up to which a partition can be read; None if no fetch has told it.
+        """Return the offset up to which a partition can be read; None if no fetch has told it yet.
 
-        Behind it there may be records of a transaction that is still open.
+        At and after this offset, there may be records of a transaction that is still open.
         """
         consumer = self._ensure_consumer()
         end: int | None = consumer.highwater(tp)
@@ -190,7 +193,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return end
 
     def open_transaction(self, tp: TP) -> int | None:
-        """Return where the first open transaction begins behind which records wait, if one does."""
+        """Return the start of the first open transaction, if records wait behind it; else None."""
         readable, end = self.readable_end(tp), self._ensure_consumer().highwater(tp)
         return readable if readable is not None and end is not None and end > readable else None
 
@@ -198,9 +201,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return await self.call_thread(self._seek_each_to_committed)
 
     async def _seek_each_to_committed(self) -> Mapping[TP, int]:
-        """Seek and begin anew in one step a partition, so that no fetch comes between the two."""
+        """Seek each partition and reset its bookkeeping in one step, with no fetch in between."""
         consumer = self._ensure_consumer()
-        # One question for all: a worker may have dozens of partitions, and stands still meanwhile.
+        # One request for all: a worker may have dozens of partitions, and reads none meanwhile.
         asked = list(consumer.assignment())
         answer = await consumer._coordinator.fetch_committed_offsets(asked)  # noqa: SLF001
         committed: dict[TP, Any] = {}
@@ -214,8 +217,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             committed[ensure_TP(tp)] = offset
             base = self.tracker.forget(ensure_TP(tp))
             self.transport.reading.bundle_buffer.forget([(tp.topic, tp.partition)])
-            # Without a commit aiokafka leaves the position where it is, and what was fetched but
-            # not processed would be skipped: go back to where reading began.
+            # Without a commit, aiokafka leaves the position where it is, which would skip what was
+            # fetched but not processed. So go back to where reading began.
             target = offset if offset is not None else base
             if target is not None:
                 consumer._fetcher.seek_to(tp, target)  # noqa: SLF001
@@ -224,7 +227,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return committed
 
     async def leave_group(self) -> None:
-        """Leave the group, unless membership is static; nothing can be committed any more."""
+        """Leave the group, unless membership is static; nothing can be committed after that."""
         await self.call_thread(self._ensure_consumer()._coordinator.close)  # noqa: SLF001
 
     async def _seek_wait(self, consumer: AIOKafkaConsumer, partitions: Mapping[TP, int]) -> None:
@@ -237,14 +240,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         super().seek(partition, offset)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Stay silent: Faust's detector compares clocks of two kinds; `health` watches progress."""
+        """Do nothing: Faust's check compares unlike clocks, and `health` watches progress."""
 
     def verify_recovery_event_path(self, now: float, tp: TP) -> None:
-        """Stay silent, for the same reason."""
+        """Do nothing, for the same reason."""
 
 
 class Consumer(driver.Consumer):
-    """Faust's consumer with an exact idea of what may be committed, and a gate before it."""
+    """Faust's consumer with exact bookkeeping of what may be committed, and a commit gate."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.tracker: OffsetTracker[TP] = OffsetTracker()
@@ -265,25 +268,25 @@ class Consumer(driver.Consumer):
         return self.app.outbox
 
     def begin(self, messages: Iterable[Any]) -> None:
-        """Have stops and rebalances wait until these are acknowledged.
+        """Make stops and rebalances wait until these messages are acknowledged.
 
-        Faust knows of the message that it has handed over, not of those that it carries.
+        Faust knows only the message that it has handed over, not the ones that it carries.
         """
         self._unacked_messages.update(messages)
 
     def goes_on(self, message: Any) -> bool:
-        """Whether what was fetched with this message may be begun.
+        """Whether work on what was fetched with this message may still begin.
 
-        Once a stop or a rebalance has closed the flow, it may not. It is unacknowledged, and read
-        again: whoever opens the flow again seeks first.
+        It may not after a stop or a rebalance has closed the flow. It then stays unacknowledged,
+        and is read again, because whoever opens the flow again seeks first.
         """
         return bool(self.flow_active and message.generation_id == self.app.consumer_generation_id)
 
     def acknowledge(self, message: Any) -> None:
-        """Mark a record as done; one that was fetched before the last rebalance counts for nothing.
+        """Mark a record as done; ignored if it was fetched before the last rebalance.
 
-        The only way to acknowledge: Faust's own path also acknowledges records that a stream
-        dropped because a rebalance came in between, and they would be lost.
+        This must be the only way to acknowledge. Faust's own path also acknowledges records that a
+        stream dropped because of a rebalance, and those would be lost.
         """
         message.acked = True
         self._unacked_messages.discard(message)
@@ -292,16 +295,19 @@ class Consumer(driver.Consumer):
         notify(self._waiting_for_ack)
 
     async def still_owns(self, message: Any) -> bool:
-        """Return whether the partition of a record is still ours; wait until that is sure.
+        """Return whether we still own the partition of a record; wait until that is certain.
 
-        A worker that was frozen for longer than a session, or could not finish in time when the
-        group asked for its partitions, has lost them to another one, which decides again what was
-        under way here. What it decides may depend on its clock, so only one of the two may tell.
+        A worker can lose its partitions without noticing: it was frozen for longer than a session,
+        or could not finish in time when the group asked for them. The new owner then decides again
+        what was in progress here. The decision may depend on the clock, so only one of the two may
+        be sent.
 
-        `MemberCoordinator` knows until when the group cannot have given the partition away; after
-        that only the next heartbeat tells, so what is to be sent waits for it. Once we are asked
-        for the partition we let go earlier, half of the rebalance timeout after we heard of that:
-        what was sent before has time to arrive, and we to join before the group goes on without us.
+        `MemberCoordinator` knows until when the group cannot have given the partition away. After
+        that, only the next heartbeat can tell, so sending waits for it.
+
+        Once the group asks for the partition, we let go earlier: half of the rebalance timeout
+        after we heard of it. Then what was sent before has time to arrive, and we have time to join
+        before the group goes on without us.
         """
         membership = self._thread.membership
         while membership.generation == message.generation_id and monotonic() < self._holds_until:
@@ -311,7 +317,7 @@ class Consumer(driver.Consumer):
         return False
 
     def abandon(self, message: Any) -> None:
-        """Be done with a record that others process again: its offset stays where it is."""
+        """Give up a record that another worker processes again; its offset is not acknowledged."""
         message.acked = True
         self._unacked_messages.discard(message)
         notify(self._waiting_for_ack)
@@ -321,19 +327,19 @@ class Consumer(driver.Consumer):
         return self._committed_offset[tp] or 0
 
     def unanswered(self) -> int:
-        """Ask the thread whether it goes on; return how often it was asked since it answered."""
+        """Ping the consumer's thread; return how many pings before this one it has not answered."""
         return self._thread.pulse.ask(self._thread.thread_loop)
 
     def answered_at(self) -> float:
-        """Return when a broker answered a fetch last (`time.monotonic`)."""
+        """Return when a broker last answered a fetch (`time.monotonic`)."""
         return self._thread.answered_at
 
     def open_transaction(self, tp: TP) -> int | None:
-        """Return where the first open transaction begins behind which records wait, if one does."""
+        """Return the start of the first open transaction, if records wait behind it; else None."""
         return self._thread.open_transaction(tp)
 
     def lags(self) -> dict[TP, int]:
-        """Return, by partition an agent reads, how many records are not committable yet."""
+        """Return the number of records not committable yet, per partition that an agent reads."""
         lags = {}
         for tp in self.assignment():
             if self._is_source(tp):
@@ -345,17 +351,18 @@ class Consumer(driver.Consumer):
         return lags
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
-        """Commit all that is acknowledged by now.
+        """Commit everything that is acknowledged by now.
 
-        While another commit is under way Faust only waits for its end; that one has read its
-        offsets before. At a stop, or before partitions are let go, nobody would commit the rest.
+        While another commit is in progress, Faust would only wait for its end. But that commit has
+        read its offsets earlier, and at a stop, or before partitions are revoked, nobody would
+        commit the rest.
         """
         while await self.maybe_wait_for_commit_to_finish():
             pass
         committed: bool = await super().commit(topics, start_new_transaction)
         return committed
 
-    # -- what Faust asks when it commits
+    # -- what Faust calls when it commits
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (
@@ -368,20 +375,20 @@ class Consumer(driver.Consumer):
         return self.tracker.committable(tp)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Gaps need no bookkeeping: the tracker knows the scanned position."""
+        """Do nothing: gaps need no bookkeeping, because the tracker knows the scanned position."""
 
     async def _handle_attached(self, commit_offsets: Mapping[TP, int]) -> None:
-        """Nothing is attached to offsets: the outbox holds what must be acknowledged first."""
+        """Do nothing: the outbox, not the offset, holds what must be acknowledged first."""
 
     async def _commit_offsets(
         self,
         offsets: Mapping[TP, int],
         start_new_transaction: bool = True,  # noqa: ARG002 - Faust's signature
     ) -> bool:
-        """Commit when everything produced for these offsets is acknowledged.
+        """Commit once everything that was produced for these offsets is acknowledged.
 
-        The offsets were read before the outbox is looked at, so the outbox holds at least all
-        that belongs to them.
+        The offsets were read before the outbox is looked at, so the outbox covers at least
+        everything that belongs to them.
         """
         start = monotonic()
         self.last_commit_succeeded = False
@@ -396,7 +403,7 @@ class Consumer(driver.Consumer):
             return False
         assigned = self.assignment()
         wanted = {tp: offset for tp, offset in offsets.items() if tp in assigned}
-        self.last_commit_succeeded = not wanted  # what is no longer ours, others commit
+        self.last_commit_succeeded = not wanted  # others commit what is no longer ours
         if not wanted or not await self._commit(wanted):
             self.app.on_commit_ended("failure", monotonic() - start)
             return False
@@ -424,8 +431,8 @@ class Consumer(driver.Consumer):
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self._holds_until = _NEVER
-        if not self.app.should_stop:  # else the last commit decides how the worker ends
-            self.last_commit_succeeded = True  # what was not committed until now is read again
+        if not self.app.should_stop:  # otherwise the last commit decides how the worker ends
+            self.last_commit_succeeded = True  # what was not committed by now is read again
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def _wait_next_records(
@@ -434,15 +441,15 @@ class Consumer(driver.Consumer):
     ) -> tuple[Any, set[TP] | None]:
         records, partitions = await super()._wait_next_records(timeout)
         if not self.flow_active:
-            # The flow was closed during the fetch, by a stop or a rebalance. Faust would seek to
-            # the committed offsets now, and the commit that is still to come would no longer know
-            # what was acknowledged. Dropped, these records are unacknowledged, so nothing commits
-            # past them, and whoever opens the flow again seeks first.
+            # A stop or a rebalance closed the flow during the fetch. Faust would now seek to the
+            # committed offsets, and the commit that is still to come would no longer know what was
+            # acknowledged. So these records are dropped here. They are unacknowledged, so nothing
+            # commits past them, and whoever opens the flow again seeks first.
             return None, None
         return records, partitions
 
     async def leave_group(self) -> None:
-        """Let others have our partitions, if there are any; call it when all is committed."""
+        """Let others have our partitions, if any; call this when everything is committed."""
         if self.started and self._thread._consumer is not None and self.assignment():  # noqa: SLF001
             await self._thread.leave_group()
 
@@ -456,8 +463,8 @@ class Consumer(driver.Consumer):
         messages = []
         async for tp, message in super().getmany(timeout):
             read = self._read_offset[tp]
-            # Faust drops what lies below its read offset (a topic that was made anew) in
-            # silence; it would stay unacknowledged for ever.
+            # Faust silently drops what lies below its read offset (as in a topic that was
+            # recreated). Such a message would stay unacknowledged for ever.
             if read is not None and message.offset < read and self._is_source(tp):
                 self._read_offset[tp] = None
             messages.append(message)

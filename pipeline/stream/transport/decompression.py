@@ -1,7 +1,7 @@
-"""Decompression of record batches, of zstd and lz4 into memory that is used again for the next one.
+"""Decompression of record batches; zstd and lz4 reuse the same memory for each batch.
 
-Brokers limit the compressed size of a batch alone: 20 KB may decompress to a gigabyte. What is done
-here takes never more memory than a small multiple of `MAX_BATCH_BYTES`.
+Brokers limit only the compressed size of a batch, and 20 KB may decompress to a gigabyte. The code
+here never takes more memory than a small multiple of `MAX_BATCH_BYTES`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CHECKSUM_BYTES: Final = 4
 
 
 class Decompressor:
-    """Decompresses one batch after the other. Not for two threads at once."""
+    """Decompresses one batch after another. Not thread-safe."""
 
     def __init__(self) -> None:
         self._zstd_reader = zstandard.ZstdDecompressor().stream_reader
@@ -54,17 +54,17 @@ class Decompressor:
 
     @property
     def room(self) -> bytearray:
-        """The memory that is used again for each batch, as large as has been needed so far."""
+        """The memory that is reused for each batch, as large as has been needed so far."""
         return self._buffer
 
     def decompress(self, section: memoryview, codec: int) -> bytes | memoryview:
         """Return the records section of a batch, decompressed.
 
-        It is valid until the next call.
+        The result is valid until the next call.
 
         Raises:
-            UnreadableBatchError: it does not decompress, to more than `MAX_BATCH_BYTES`, or it is
-                compressed in a way that Kafka does not have.
+            UnreadableBatchError: the section cannot be decompressed, decompresses to more than
+                `MAX_BATCH_BYTES`, or has a compression codec that Kafka does not have.
         """
         try:
             if codec == _ZSTD:
@@ -77,7 +77,7 @@ class Decompressor:
         raise UnreadableBatchError(f"there is no compression codec {codec}")
 
     def _lz4(self, section: memoryview) -> bytes | memoryview:
-        with suppress(cramjam.DecompressionError):  # too little room, or broken: known below
+        with suppress(cramjam.DecompressionError):  # too little room, or broken: below we find out
             size = cramjam.lz4.decompress_into(section, self._buffer)
             if size < self._size:
                 return self._view[:size]
@@ -89,7 +89,8 @@ class Decompressor:
         return self._view[:size] if size < self._size else self._zstd_larger(section)
 
     def _zstd_larger(self, section: memoryview) -> memoryview:
-        # Neither librdkafka nor Java writes the size of the content, so room is made by trying.
+        # Neither librdkafka nor Java writes the size of the content, so the room is found by
+        # trying.
         room = self._size
         while room <= MAX_BATCH_BYTES:
             room = min(4 * room, MAX_BATCH_BYTES + 1)
@@ -103,10 +104,10 @@ class Decompressor:
 
 
 def _check_frames(section: memoryview) -> None:
-    """Check that frames of zstd are complete: the reader ends without a word where its input ends.
+    """Check that zstd frames are complete, because the reader stops silently where its input ends.
 
-    RFC 8878 has the layout. A block begins with three bytes, low bits first: whether it is the
-    last, its type, its size. A block of one byte that is repeated has the count for its size.
+    RFC 8878 has the layout. A block begins with three bytes, low bits first: whether it is the last
+    one, its type, and its size. In a block of one repeated byte, the size is the number of repeats.
 
     Raises:
         ValueError: the input ends within a frame, or before the first one.
@@ -119,7 +120,7 @@ def _check_frames(section: memoryview) -> None:
         if magic & _SKIPPABLE_MASK == _SKIPPABLE:
             at += _SKIPPABLE_HEADER.size + _SKIPPABLE_HEADER.unpack_from(section, at)[1]
             continue
-        # Nearly all clients write frames that tell their window and nothing else.
+        # Nearly all clients write frame headers with a window size and nothing else.
         usual = not descriptor & ~_HAS_CHECKSUM
         at += _USUAL_HEADER_BYTES if usual else zstandard.frame_header_size(section[at:])
         first = 0
@@ -153,7 +154,11 @@ def _bounded(
     decompress_all: Callable[[memoryview], Any],
     decompress_into: Callable[[memoryview, bytearray], int],
 ) -> bytes | memoryview:
-    """Decompress with a decoder that grows its output as it needs, if the format bounds that."""
+    """Decompress to at most `MAX_BATCH_BYTES`, or fail.
+
+    If the greatest compression ratio of the format keeps the output within that limit, the decoder
+    may grow its output as it needs. Otherwise it has to write into a buffer of limited size.
+    """
     if len(section) * greatest_ratio <= MAX_BATCH_BYTES:
         return bytes(decompress_all(section))
     for room in (min(32 * len(section), MAX_BATCH_BYTES), MAX_BATCH_BYTES):
@@ -170,7 +175,7 @@ _XERIAL_HEADER_BYTES: Final = 16
 
 
 def _snappy(section: memoryview) -> bytes:
-    """Java frames snappy in blocks with their sizes, other clients send one block without."""
+    """Decompress snappy: Java frames blocks with their sizes, other clients send one bare block."""
     if section[: len(_XERIAL_HEADER)].tobytes() != _XERIAL_HEADER:
         return _snappy_block(section, MAX_BATCH_BYTES)
     blocks, room = [], MAX_BATCH_BYTES
@@ -190,7 +195,7 @@ _SIZE: Final = struct.Struct(">I")
 
 
 def _snappy_block(block: memoryview, room: int) -> bytes:
-    # It says so itself, and the decoder would allocate it at once.
+    # The block states its size, and the decoder would allocate that at once.
     if cramjam.snappy.decompress_raw_len(block) > room:
         raise _too_much()
     return bytes(cramjam.snappy.decompress_raw(block))

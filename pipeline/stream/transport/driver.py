@@ -13,7 +13,7 @@ from pipeline.stream.transport.producer import Producer
 
 
 class Transport(aiokafka.Transport):
-    """Makes our consumer and producer; given to Faust by `App._new_transport`."""
+    """Creates our consumer and producer; given to Faust by `App._new_transport`."""
 
     Consumer = Consumer
     Producer = Producer

@@ -1,7 +1,8 @@
-"""What runs as long as the worker does: tasks of aiokafka, and the consumer's thread.
+"""Tasks and threads that run as long as the worker does: aiokafka's, and the consumer's thread.
 
-aiokafka raises the error with which one of its tasks ends where its own methods wait for it. Faust
-calls others, so nobody would be told: the worker would stay as it is, and read nothing.
+When one of aiokafka's tasks ends with an error, aiokafka raises that error in those of its own
+methods that wait for the task. Faust calls other methods, so nobody would notice: the worker would
+stay alive and read nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 def unexpected_end(
     consumer: AIOKafkaConsumer | None, producer: AIOKafkaProducer | None
 ) -> BaseException | None:
-    """Return the error with which a task of one of them has ended; None if all go on.
+    """Return the error with which one of their tasks has ended; None if all of them still run.
 
-    Safe to call in any thread.
+    Safe to call from any thread.
     """
     for task in _tasks(consumer, producer):
         if task is not None and task.done() and not task.cancelled() and task.exception():
@@ -31,7 +32,7 @@ def _tasks(
 ) -> Iterator[asyncio.Future[Any] | None]:
     if consumer is not None:
         yield consumer._client._sync_task  # noqa: SLF001
-        # There is neither of these before it has started.
+        # Neither of these exists before it has started.
         if consumer._fetcher is not None:  # noqa: SLF001
             yield consumer._fetcher._fetch_task  # noqa: SLF001
         if consumer._coordinator is not None:  # noqa: SLF001
@@ -42,19 +43,19 @@ def _tasks(
 
 
 class Pulse:
-    """Asks the loop of another thread whether it goes on.
+    """Checks whether the event loop of another thread still runs.
 
-    What is counted is how often it was asked, not seconds: a process that was frozen, or had no
-    processor, has not hung.
+    It counts unanswered pings, not seconds: a process that was frozen, or got no processor time,
+    has not hung.
     """
 
     def __init__(self) -> None:
         self._unanswered = 0
 
     def ask(self, loop: asyncio.AbstractEventLoop) -> int:
-        """Ask once more; return how often it was asked since it answered last."""
+        """Send one more ping; return how many earlier ones are still unanswered."""
         unanswered, self._unanswered = self._unanswered, self._unanswered + 1
-        if loop.is_closed():  # it has ended, and does not hang
+        if loop.is_closed():  # it has ended, which is not the same as hanging
             return 0
         loop.call_soon_threadsafe(self._answered)
         return unanswered

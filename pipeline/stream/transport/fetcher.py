@@ -1,4 +1,4 @@
-"""A fetcher whose partitions are read by iterators of ours, chosen by topic."""
+"""A fetcher that reads each partition with one of our iterators, chosen by topic."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from pipeline.stream.transport.scanning import BatchScan, batch_scan
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How the records of each topic are read; a topic that is not named is left as it is.
+    """How the records of each topic are read; topics that are not named are left to aiokafka.
 
     Attributes:
         bundle_buffer: where bundles wait for their agents.
-        bundled: topics whose records are bundled whole.
+        bundled: topics of which every record is bundled.
         changelogs: topics whose records are bundled for their tables.
-        record_filter: the filter of the input topics, None to leave them as they are.
+        record_filter: the filter of the input topics; None to leave them as they are.
         depth: where the filter drops records.
-        native: whether `firstseen-native` passes over batches in which nothing stands.
+        native: whether `firstseen-native` skips batches in which no rule can match, and builds the
+            batches that are produced.
     """
 
     bundle_buffer: BundleBuffer
@@ -48,7 +49,7 @@ class Reading:
 
 
 class FilteringFetcher(Fetcher):
-    """Makes bundles of what a fetch brought, before anybody reads from it."""
+    """Turns the result of a fetch into bundles before anybody reads from it."""
 
     reading: Reading
     _scan: BatchScan
@@ -68,7 +69,7 @@ class FilteringFetcher(Fetcher):
 
     @property
     def answered_at(self) -> float:
-        """When a broker answered last (`time.monotonic`)."""
+        """When a broker last answered a fetch (`time.monotonic`)."""
         answered_at: float = self._client.answered_at
         return answered_at
 
@@ -77,7 +78,7 @@ class FilteringFetcher(Fetcher):
             wake_up: bool = await super()._proc_fetch_request(assignment, node_id, request)
         finally:
             views = self._client.take_views(request)
-        # Still in the synchronous step that filled self._records: no reader came in between.
+        # This is still the synchronous step that filled self._records: nobody has read from it.
         for topic, partitions in request.topics:
             for partition, *_ in partitions:
                 tp = TopicPartition(topic, partition)

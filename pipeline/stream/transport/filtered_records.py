@@ -1,7 +1,7 @@
-"""Bundles of what the filter keeps: the rest is dropped before aiokafka makes records of it.
+"""Bundles of what the filter keeps; the rest is dropped before aiokafka makes records of it.
 
-The position passes over what is dropped, control batches, aborted transactions and compacted holes
-included.
+The position moves past everything that is dropped, including control batches, aborted transactions
+and gaps left by compaction.
 """
 
 from __future__ import annotations
@@ -34,22 +34,28 @@ from pipeline.stream.transport.scanning import LARGE_BYTES, BatchScan, Searched
 from pipeline.stream.transport.unusual import read_record
 
 _FEW: Final = 4
-"""At most one record in so many is parsed alone; of more, parsing the whole batch is cheaper."""
+"""Records are parsed one by one if at most one in this many is wanted.
+
+If there are more, parsing the whole batch is cheaper.
+"""
 
 _UNSAID: Final = 16
-"""At most so many records are dropped before that is said, and time is looked at."""
+"""Every this many results, one is yielded even if its record was dropped.
+
+So the position moves on, and the deadline is checked.
+"""
 
 _TOGETHER: Final = 256
 _TOGETHER_BYTES: Final = 1 << 20
-"""So many records, or so many bytes of them, are gathered before they are judged."""
+"""This many records, or this many bytes of them, are gathered before they are judged."""
 
 _Judge: TypeAlias = Callable[[TopicPartition, list[BatchRecord]], Iterator[Examined]]
 _Found: TypeAlias = tuple[BatchRecord, _Judge]
-"""A record, or one that stands for a batch that cannot be read, and what to do with it."""
+"""A record, or a stand-in for a batch that cannot be read, and how to judge it."""
 
 
 class FilteredRecords(BundledRecords):
-    """Bundles the records that the filter keeps; `next_fetch_offset` passes over the others."""
+    """Bundles the records that the filter keeps; `next_fetch_offset` moves past the others."""
 
     record_filter: RecordFilter
     depth: Depth
@@ -70,15 +76,15 @@ class FilteredRecords(BundledRecords):
         data: memoryview,
         scan: BatchScan,
     ) -> None:
-        """As `adopt`, for a topic whose records are filtered.
+        """Do what `adopt` does, for a topic whose records are filtered.
 
         Args:
-            records: aiokafka's iterator; it needs to hold no more than the first batch.
+            records: aiokafka's iterator; it needs to hold only the first batch.
             bundle_buffer: where bundles are put.
-            record_filter: decides.
-            depth: where.
+            record_filter: decides which records are kept.
+            depth: where records are dropped.
             data: what was fetched of the partition.
-            scan: passes over batches; of the thread that reads.
+            scan: skips batches; must belong to the reading thread.
         """
         records.__class__ = cls
         records._deliver_to(bundle_buffer)  # noqa: SLF001
@@ -89,10 +95,10 @@ class FilteredRecords(BundledRecords):
         records._records_iterator = records._bundle(records._read())  # noqa: SLF001
 
     def _read(self) -> Iterator[tuple[FetchedRecord, Item | None]]:
-        """Search batch after batch, and judge what was found in several of them together.
+        """Search batch after batch, and judge together what was found in several of them.
 
-        With each batch, a quarter of a megabyte goes through the processor's caches. Where records
-        are judged one after the other, only the first one finds there nothing of what it needs.
+        Each batch sends a quarter of a megabyte through the processor's caches, which evicts what
+        judging needs. If records are judged together, only the first one pays for that.
         """
         self._searched_to = self.next_fetch_offset
         self._unread, self._latest_ms = 0, NO_TIMESTAMP
@@ -124,11 +130,11 @@ class FilteredRecords(BundledRecords):
         self.record_filter.passed_over(self._tp, self._unread, self._latest_ms)
 
     def _pass_over(self, at: int, deadline: float) -> tuple[int, Searched | None, Sequence[_Found]]:
-        """Pass over batches in which nothing stands, until the deadline.
+        """Skip batches in which no rule can match, until the deadline.
 
         Returns:
             Where the first batch starts that is not done, what was found in it if it has been
-            searched, and what is to be judged of the one before it.
+            searched, and what is to be judged of the batch before it.
         """
         passed = self.scan.pass_over(self._tp, self.data, at, self._searched_to, deadline)
         self._searched_to = passed.searched_to
@@ -142,7 +148,8 @@ class FilteredRecords(BundledRecords):
 
         Args:
             header: its header.
-            searched: what is known of it from `_pass_over`: it is intact then, and not skipped.
+            searched: what `_pass_over` has found in it. The batch is then known to be intact, and
+                not one to skip.
         """
         found: Sequence[_Found] = ()
         if searched is None and self._check_crcs:
@@ -153,7 +160,7 @@ class FilteredRecords(BundledRecords):
         return found
 
     def _is_skipped(self, header: BatchHeader) -> bool:
-        """Whether a batch holds no records for us: control, aborted, or read before."""
+        """Whether a batch holds no records for us: control records, aborted, or read before."""
         if self._isolation_level == READ_COMMITTED and header.producer_id >= 0:
             self._consume_aborted_up_to(header.base_offset)
             if header.is_control and self._contains_abort_marker(
@@ -162,12 +169,12 @@ class FilteredRecords(BundledRecords):
                 self._aborted_producers.discard(header.producer_id)
             if header.is_transactional and header.producer_id in self._aborted_producers:
                 return True
-        # It may say that its last offset comes before its first one.
+        # A batch may claim that its last offset comes before its first one.
         last = max(header.base_offset, header.next_offset - 1)
         return header.is_control or last < self._searched_to
 
     def _judge_all(self, found: Iterable[_Found]) -> Iterator[tuple[FetchedRecord, Item | None]]:
-        """Judge what was found, in order: the last of what has been searched."""
+        """Judge what was found, in order, and move the position past all that was searched."""
         for judge, records in self._groups(found):
             examined = judge(self._tp, records)
             for number, (record, next_offset, item) in enumerate(examined):
@@ -177,7 +184,7 @@ class FilteredRecords(BundledRecords):
         self.next_fetch_offset = self._searched_to
 
     def _groups(self, found: Iterable[_Found]) -> Iterator[tuple[_Judge, list[BatchRecord]]]:
-        """Put together what is judged alike and follows one another, but no more than a bundle."""
+        """Group consecutive records that are judged alike, at most a bundle's worth at a time."""
         for judge, group in groupby(found, key=itemgetter(1)):
             records = [record for record, _ in group]
             for start in range(0, len(records), MAX_BUNDLE_RECORDS):
@@ -185,7 +192,8 @@ class FilteredRecords(BundledRecords):
 
     def _find(self, header: BatchHeader, searched: Searched | None) -> Sequence[_Found]:
         self._latest_ms = max(self._latest_ms, header.max_timestamp_ms)
-        # All that may fail comes before the first record goes on: it counts, or its batch does.
+        # Everything that can fail happens before the first record is passed on. So either the
+        # records are counted or their batch is, never both.
         try:
             wanted, judge = self._wanted(header, searched)
         except UnreadableBatchError as error:
@@ -195,7 +203,7 @@ class FilteredRecords(BundledRecords):
     def _wanted(
         self, header: BatchHeader, searched: Searched | None
     ) -> tuple[Sequence[Any], _Judge]:
-        """Return the records to judge, and how; the others are counted.
+        """Return the records to judge, and how to judge them; the others are counted.
 
         Raises:
             UnreadableBatchError: the batch cannot be read.
@@ -208,8 +216,9 @@ class FilteredRecords(BundledRecords):
             payload, positions = searched
         start = self._searched_to
         if self.depth < Depth.BATCH or start > header.base_offset or len(payload) > LARGE_BYTES:
-            # Without a search of the batch, with a batch that was half read before a seek, or where
-            # to tell all places might take many times what the batch does.
+            # There are three cases: no search of whole batches; a batch of which a part was read
+            # before a seek; a batch so large that listing all positions might take many times as
+            # long as reading it.
             records = self._read_all(header, payload)
             _check_offsets(header, records)
             records = [record for record in records if record.offset >= start]
@@ -231,7 +240,7 @@ class FilteredRecords(BundledRecords):
     def _read_at(
         self, header: BatchHeader, payload: bytes | memoryview, positions: Sequence[int]
     ) -> list[Any]:
-        """Read only the records in which one of these positions lies."""
+        """Read only the records that contain one of these positions."""
         ends = batches.record_ends(payload, header.records, max(positions))
         wanted = sorted({bisect_right(ends, position) for position in positions})
         if len(wanted) * _FEW > header.records:
@@ -252,7 +261,7 @@ class FilteredRecords(BundledRecords):
             return _read_unusual(header, payload, spans)
 
     def _refuse(self, header: BatchHeader, reason: str) -> _Found:
-        """Let the whole batch go on, as it was fetched, in the place of its records."""
+        """Pass on the whole batch, as it was fetched, in place of its records."""
         record = FetchedRecord(
             self._tp.topic,
             self._tp.partition,
@@ -263,13 +272,13 @@ class FilteredRecords(BundledRecords):
             bytes(self.data[header.start : header.end]),
             (),
         )
-        # At most as many as it has offsets, whatever its header says.
+        # At most one per offset, whatever its header claims.
         records = max(1, min(header.records, header.next_offset - header.base_offset))
         item = self.record_filter.refuse(self._tp, record, reason, records)
         return record, lambda _, found: iter([Examined(found[0], found[0].offset + 1, item)])
 
     def _read_old_format(self, data: memoryview) -> Iterator[tuple[FetchedRecord, Item | None]]:
-        """Read message sets of format 0 and 1 with aiokafka's reader; it skips what was read."""
+        """Read message sets of format 0 and 1 with aiokafka's reader, which skips old records."""
         self._records = MemoryRecords(bytes(data))
         for record in self._unpack_records():
             self._latest_ms = max(self._latest_ms, record.timestamp or NO_TIMESTAMP)
@@ -282,7 +291,7 @@ class FilteredRecords(BundledRecords):
 
 
 def _check_offsets(header: BatchHeader, records: Sequence[Any]) -> None:
-    """Check that records follow each other inside of their batch.
+    """Check that the offsets of records ascend and lie within their batch.
 
     Raises:
         UnreadableBatchError: they do not.

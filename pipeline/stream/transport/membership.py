@@ -1,4 +1,4 @@
-"""What a worker knows of its membership in the group: it may have ended without a word."""
+"""What a worker knows about its membership in the group, which may end without notice."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LONG_AGO: Final = float("-inf")
 
 
 def refusal(consumer: AIOKafkaConsumer | None) -> BrokerError | None:
-    """Return why a consumer is no member of its group and will not be; None if it may be one.
+    """Return why the group refuses a consumer for good; None if it may be a member.
 
-    Safe to call in any thread.
+    Safe to call from any thread.
     """
     coordinator = None if consumer is None else consumer._coordinator  # noqa: SLF001
     if not isinstance(coordinator, MemberCoordinator) or coordinator.refused is None:
@@ -37,19 +37,22 @@ def refusal(consumer: AIOKafkaConsumer | None) -> BrokerError | None:
 class MemberCoordinator(GroupCoordinator):
     """A coordinator client that remembers when the group was last known to count on it.
 
-    The broker ends a membership that it has not heard of for a session timeout: a process that was
-    frozen for so long goes on where it stood, and learns of it with its next heartbeat only. And it
-    ends one that has not joined again a rebalance timeout after a rebalance began; a worker hears
-    of that with a heartbeat as well, so later, and much later if heartbeats failed before.
+    The broker ends a membership in two cases:
 
-    Both times are counted here from before a request was sent, so they are over here before they
-    are over for the broker. The request is a heartbeat, or the SyncGroup with which a generation
-    begins: the folders of new partitions are opened after its answer, and no heartbeat is sent
-    until that is done.
+    * It has not heard of the member for a session timeout. A process that was frozen for that long
+      goes on where it stopped, and learns of it only with its next heartbeat.
+    * The member has not joined again within a rebalance timeout after a rebalance began. A worker
+      learns of the rebalance with a heartbeat as well, so it learns later, and much later if
+      heartbeats failed before.
+
+    Both times are counted here from the moment before a request is sent, so they run out here
+    before they run out at the broker. The request is either a heartbeat, or the SyncGroup with
+    which a generation begins. The latter counts because the folders of new partitions are opened
+    after its answer, and no heartbeat is sent until that is done.
     """
 
     refused: BaseException | None = None
-    """Why the group does not take this member. It does not ask again."""
+    """Why the group refuses this member. It does not ask again."""
 
     _heard_at: float = _LONG_AGO
     _settled_at: float = _LONG_AGO
@@ -70,7 +73,7 @@ class MemberCoordinator(GroupCoordinator):
     def _push_error_to_user(self, exc: BaseException) -> Any:
         """Note why the group cannot be joined.
 
-        aiokafka waits then until a method that Faust does not call has raised it: for ever.
+        aiokafka would now wait for ever: only a method that Faust never calls raises the error.
         """
         self.refused = exc
         return super()._push_error_to_user(exc)
@@ -83,16 +86,16 @@ class MemberCoordinator(GroupCoordinator):
             if error is errors.NoError:
                 self._heard_at = self._settled_at = asked_at
             elif error is errors.RebalanceInProgressError:
-                self._heard_at = asked_at  # still a member, but the group waits for it
+                self._heard_at = asked_at  # still a member, but the group waits for it to join
             elif error is errors.UnknownMemberIdError:
                 self._tell_of_a_double(asked_at)
         return answer
 
     def _tell_of_a_double(self, asked_at: float) -> None:
-        """Log why a static member can have been thrown out before its session was over.
+        """Log why a static member may have been thrown out before its session was over.
 
-        The group gives its place to whoever joins under the same id; that one is thrown out when
-        this one joins again, and so on.
+        The group gives its place to whoever joins with the same id. That one is thrown out in turn
+        when this one joins again, and so on.
         """
         instance = self._group_instance_id
         if instance is not None and asked_at - self._heard_at < self._session_timeout_ms / 1000:

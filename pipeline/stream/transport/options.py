@@ -1,4 +1,4 @@
-"""What Faust has no setting for, and how deep records are filtered."""
+"""Options for which Faust has no setting, and how deep records are filtered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class Depth(IntEnum):
-    """Where a record that matches nothing is dropped; each depth includes those below it.
+    """Where a record that matches nothing is dropped; each depth includes the lower ones.
 
     Attributes:
         AGENT: nowhere; every record becomes a Faust event and an agent judges it.
@@ -24,7 +24,7 @@ class Depth(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
-    """Options of the transport; seconds and bytes."""
+    """Options of the transport, in seconds and bytes."""
 
     isolation_level: str = "read_committed"
     enable_idempotence: bool = True

@@ -1,4 +1,4 @@
-"""Faust's producer with the one setting that it lacks, and batches that are quick to compress."""
+"""Faust's producer with the one setting that it lacks, and with batches that compress quickly."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from pipeline.stream.transport.batches import (
 
 _ZSTD: Final = 4
 _LEVEL: Final = 1
-"""Compresses events and sightings as well as 3, which is Kafka's default, and takes less time."""
+"""Compresses events and sightings as well as level 3, Kafka's default, in less time."""
 _MIN_BYTES: Final = 200
-"""Less than this compresses badly: a row of a changelog stays as it is."""
+"""Less than this compresses badly, so a row of a changelog is left uncompressed."""
 
 
 _NO_PRODUCER: Final = (-1, -1, 0)
@@ -35,14 +35,14 @@ _Record: TypeAlias = tuple[bytes | None, bytes | None, Headers]
 
 
 class Batch(BatchBuilder):
-    """A batch that is compressed as aiokafka does it."""
+    """A batch that is compressed by aiokafka."""
 
     def extend(self, records: Sequence[_Record], start: int, timestamp_ms: int) -> int:
-        """Add records, as many as there is room for, and return how many it was.
+        """Add as many records as fit; return how many were added.
 
         Args:
             records: key, value and headers of each.
-            start: number of the first one.
+            start: the index of the first record to add.
             timestamp_ms: the timestamp of all of them.
         """
         for number in range(start, len(records)):
@@ -54,9 +54,9 @@ class Batch(BatchBuilder):
 
 
 class ZstdBatch(Batch):
-    """A batch that is compressed by a compressor that is there already.
+    """A batch that reuses an existing zstd compressor.
 
-    aiokafka makes a new one for each batch, which takes longer than to compress some records.
+    aiokafka creates a new one for each batch, which takes longer than to compress a few records.
     """
 
     def __init__(self, compressor: zstandard.ZstdCompressor, batch_size: int) -> None:
@@ -87,9 +87,10 @@ class ZstdBatch(Batch):
 
 
 class NativeBatch:
-    """The same by `firstseen-native`, which has to be installed.
+    """The same as `ZstdBatch`, by `firstseen-native`, which must be installed.
 
-    It has what aiokafka asks of a `BatchBuilder` that is handed over, and takes no single records.
+    It has the methods of a `BatchBuilder` that aiokafka uses on a batch it is given, and takes no
+    single records.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -101,13 +102,13 @@ class NativeBatch:
         self._is_closed = False
 
     def extend(self, records: Sequence[_Record], start: int, timestamp_ms: int) -> int:
-        """See `Batch.extend`."""
+        """Add as many records as fit; see `Batch.extend`."""
         if not isinstance(records, list):
             records = list(records)
         return self._records.extend(records, start, timestamp_ms)
 
     def append(self, **_record: object) -> None:
-        """Take no record: it is closed when it is handed over."""
+        """Take no record: the batch is closed when it is handed over."""
         return
 
     def close(self) -> None:
@@ -133,7 +134,7 @@ class NativeBatch:
 
 
 class BatchProducer(AIOKafkaProducer):
-    """A producer whose explicit batches are ours."""
+    """A producer whose `create_batch` returns batches of ours."""
 
     def __init__(self, *, native: bool = False, **settings: Any) -> None:
         super().__init__(**settings)

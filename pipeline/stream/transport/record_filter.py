@@ -1,4 +1,4 @@
-"""What decides about the records of the input topics, as the fetcher sees it."""
+"""The interface of what decides about the records of the input topics, as the fetcher sees it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from aiokafka.structs import TopicPartition
 
 
 class Item(Protocol):
-    """What reaches an agent: a record, or what the filter made of one or more."""
+    """What reaches an agent: a record, or what the filter made of one or more records."""
 
     @property
     def records(self) -> int:
-        """How many it stands for."""
+        """How many records it stands for."""
 
     @property
     def size(self) -> int:
@@ -38,11 +38,11 @@ class BatchRecord(Protocol):
 
 
 class Examined(NamedTuple):
-    """What the filter made of a record, or of several that follow one another.
+    """What the filter made of one or more consecutive records.
 
     Attributes:
         record: the first one.
-        next_offset: the offset behind the last one.
+        next_offset: the offset after the last one.
         item: what goes on to the agent; None if nothing does.
     """
 
@@ -60,41 +60,42 @@ class RecordFilter(Protocol):
 
     @property
     def searches(self) -> bool:
-        """Whether raw bytes can tell anything; if not, only `judge` is asked."""
+        """Whether searching raw bytes is of any use; if not, only `judge` is called."""
 
     def may_match(self, value: bytes) -> bool:
         """Return False only if no event in this value can match."""
 
     def positions(self, data: bytes | memoryview) -> Sequence[int]:
-        """Return where something stands that a match needs; a record without any cannot match."""
+        """Return where data contains what a match needs; records without any cannot match."""
 
     @property
     def texts(self) -> tuple[bytes, ...]:
-        """Texts whose case counts: at each of the `positions` one of them ends.
+        """Case-sensitive texts, one of which ends at each of the `positions`.
 
-        Empty where positions cannot be told so. They may be others later.
+        Empty if positions cannot be described like this. The texts may change over time.
         """
 
     @property
     def unwatched_bytes(self) -> int:
-        """How many bytes may be searched for `texts` before `positions` is asked again.
+        """How many bytes may be searched for `texts` before `positions` must be called again.
 
-        It has to see some of the traffic from time to time.
+        `positions` has to see part of the traffic from time to time, because the texts are chosen
+        from it.
         """
 
     def searched(self, size: int) -> None:
-        """Note that so many bytes were searched for `texts` elsewhere."""
+        """Note that this many bytes were searched for `texts` elsewhere."""
 
     def judge(self, tp: TopicPartition, records: list[BatchRecord]) -> Iterator[Examined]:
-        """Judge consecutive records whole.
+        """Judge consecutive records without searching them first.
 
-        What is made of one or more of them is said before the next ones are looked at.
+        The result for one or more of them is yielded before the next ones are looked at.
         """
 
     def examine(self, tp: TopicPartition, records: list[BatchRecord]) -> Iterator[Examined]:
-        """Do what `judge` does with each record that `may_match`, and drop the others as unread.
+        """Judge each record that `may_match`, like `judge`, and drop the others as unread.
 
-        Asked of records in which one of the `positions` lies.
+        Called with records that contain at least one of the `positions`.
         """
 
     def refuse(self, tp: TopicPartition, record: BatchRecord, reason: str, records: int) -> Item:
@@ -103,18 +104,18 @@ class RecordFilter(Protocol):
         Args:
             tp: its partition.
             record: stands for the batch; its value is the batch as it was fetched.
-            reason: why.
-            records: how many the batch holds, as its header says.
+            reason: why it cannot be read.
+            records: how many records the batch holds: what its header says, at most one per offset.
         """
 
     def passed_over(self, tp: TopicPartition, records: int, timestamp_ms: int) -> None:
-        """Count records that were dropped unread. Called at the end of each fetch.
+        """Count records that were dropped unread; called at the end of each fetch.
 
         Args:
             tp: their partition.
-            records: how many; 0 if there was none.
-            timestamp_ms: of the latest record of the fetch, read or not (-1: none).
+            records: how many there were, or 0.
+            timestamp_ms: the timestamp of the latest record of the fetch, read or not (-1: none).
         """
 
     def clear(self) -> None:
-        """Rely on nothing that was let through: it may not have reached its agent."""
+        """Forget what was let through so far, because it may not have reached its agent."""

@@ -1,11 +1,12 @@
-"""The way over batches in which nothing stands that a rule needs: most of what a worker reads.
+"""Skips batches that contain nothing a rule needs, which is most of what a worker reads.
 
-Of each batch a quarter of a megabyte goes through the processor's caches, and throws out what the
-next one needs of ours. So there is little code here for a batch, and none at all where
-`firstseen-native` is installed: that passes over many batches in one call, and reads the records of
-the first one in which something stands. Both find the same (docs/adr/0012-native-code.md).
+Each batch sends a quarter of a megabyte through the processor's caches, and evicts what we need for
+the next one. So there is little code per batch here. With `firstseen-native` there is none at all:
+one call skips many batches, and reads the records of the first one that contains something. Both
+find the same (docs/adr/0012-native-code.md).
 
-Whatever is unusual about a batch is left to `filtered_records`, which looks at it more closely.
+A batch with anything unusual about it is left to `filtered_records`, which looks at it more
+closely.
 """
 
 from __future__ import annotations
@@ -31,25 +32,29 @@ from pipeline.stream.transport.bundles import FetchedRecord
 from pipeline.stream.transport.decompression import Decompressor
 
 LARGE_BYTES: Final = 8 << 20
-"""A batch that decompresses to more is not searched whole: it may be made of a text."""
+"""A batch that is larger when decompressed is not searched as a whole.
+
+It may consist of a searched text over and over, with as many positions.
+"""
 
 _LAST_OFFSET: Final = 2**63 - 1
-"""What a batch says of its offsets may add up to more."""
+"""The greatest offset in Kafka; the offsets that a batch claims may add up to more."""
 
 Searched: TypeAlias = tuple[bytes | memoryview, Sequence[int]]
-"""A decompressed records section, and where something stands in it; nowhere, if it is too large."""
+"""A decompressed records section and the positions found in it (none if it is too large)."""
 
 
 class Passed(NamedTuple):
-    """What is known of the batches that were passed over, and of the one that was not.
+    """The result of skipping batches, and of looking at the one where that ended.
 
     Attributes:
-        at: where the first batch starts that is not done.
-        searched_to: the offset behind what was searched, or where the search was to begin.
+        at: the start of the first batch that is not done.
+        searched_to: the offset after the last one searched; initially where the search was to
+            begin.
         unread: how many records were dropped.
         latest_ms: the latest timestamp of the batches that were searched.
         searched: what was found in the batch at `at`, if it has been searched.
-        records: the records of the last batch before `at` in which something stands.
+        records: the records to judge of the last batch before `at`.
     """
 
     at: int
@@ -72,10 +77,10 @@ class Search(Protocol):
 
 
 class BatchScan(Protocol):
-    """Passes over batches. Not for two threads at once.
+    """Skips batches. Not thread-safe.
 
     Attributes:
-        decompressor: for the batches that are not passed over.
+        decompressor: for the batches that are not skipped.
     """
 
     decompressor: Decompressor
@@ -83,19 +88,19 @@ class BatchScan(Protocol):
     def pass_over(
         self, tp: TopicPartition, data: memoryview, at: int, searched_to: int, deadline: float
     ) -> Passed:
-        """Pass over batches in which nothing stands.
+        """Skip batches that contain nothing a rule needs.
 
         Args:
             tp: their partition.
             data: what was fetched of it.
-            at: where the first batch starts.
-            searched_to: the offset from which records are wanted.
+            at: the start of the first batch.
+            searched_to: the offset from which on records are wanted.
             deadline: when to stop (`time.monotonic`).
         """
 
 
 class PythonScan:
-    """Passes over batches one by one."""
+    """Skips batches one by one."""
 
     def __init__(self, search: Search, *, check_crcs: bool) -> None:
         self.decompressor = Decompressor()
@@ -144,10 +149,10 @@ class PythonScan:
 
 
 class NativeScan:
-    """Passes over many batches in one call of `firstseen-native`, without Python's lock.
+    """Skips many batches per call of `firstseen-native`, without holding Python's lock.
 
-    What that does not know (other codecs, searches that are more than a few texts) is left to the
-    scan in Python, and so is the data from which the filter chooses its texts.
+    The Python scan still handles what `firstseen-native` does not know (other codecs, searches for
+    more than a few texts), and the data from which the filter chooses its texts.
     """
 
     def __init__(
@@ -190,7 +195,7 @@ def batch_scan(search: Search, *, native: bool, check_crcs: bool) -> BatchScan:
 
     Args:
         search: what to look for.
-        native: whether `firstseen-native`, which must be installed then, passes over batches.
+        native: whether `firstseen-native`, which must then be installed, skips batches.
         check_crcs: whether the checksums of batches are compared.
     """
     if native:

@@ -1,8 +1,8 @@
-"""Records that aiokafka cannot read and others can.
+"""Reads records that aiokafka cannot read, although other clients can.
 
-The name of a header need not be UTF-8: brokers do not look, librdkafka sends any bytes, Java's
-client replaces what it cannot read. aiokafka raises, whenever it comes to such a record, so that
-its partition would stand still for good.
+The name of a header need not be UTF-8: brokers do not check it, librdkafka sends any bytes, and
+Java's client replaces what it cannot decode. aiokafka raises an error every time it comes to such a
+record, so its partition would stand still for good.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _INT64 = 2**63
 
 
 class UnusualRecord(NamedTuple):
-    """What is asked of a record of aiokafka."""
+    """A record, with the attributes of aiokafka's records that are used here."""
 
     offset: int
     timestamp: int
@@ -31,13 +31,13 @@ def read_record(
 ) -> UnusualRecord:
     r"""Return the record of this span.
 
-    A byte in the name of a header that is no UTF-8 becomes four characters, as in ``\xff``.
+    A byte in a header's name that is not valid UTF-8 becomes four characters, as in ``\xff``.
 
     Raises:
-        ValueError: what it says of its own lengths does not add up.
+        ValueError: the lengths that the record states do not add up.
     """
     fields = _Fields(payload, *span)
-    fields.number()  # its length, which the span has followed
+    fields.number()  # its length, which the span is based on
     fields.take(1)  # attributes, unused
     timestamp = header.first_timestamp_ms + fields.number()
     if header.attributes & _LOG_APPEND_TIME:
@@ -69,7 +69,7 @@ class _Fields:
 
     @property
     def left(self) -> int:
-        """How many bytes were not read yet."""
+        """How many bytes have not been read yet."""
         return len(self._data) - self._position
 
     def take(self, size: int) -> bytes:
@@ -92,6 +92,6 @@ class _Fields:
                 raise ValueError("a number of more than 64 bits")
 
     def sized(self) -> bytes | None:
-        """Read bytes that follow their number; a negative number stands for none."""
+        """Read bytes that follow their length; a negative length stands for None."""
         size = self.number()
         return None if size < 0 else self.take(size)
