@@ -1,8 +1,8 @@
 """What is remembered, from outside a worker: read it from Kafka, change it through Kafka.
 
-The rows of the first seen table are in its changelog topic, which anybody may read. Changing them
-is the business of the worker that owns the partition: it is asked to by records of the observations
-topic, so a change has a place in the order of sightings, and works while workers run.
+The rows of the first seen table are in its changelog topic, which anybody may read. Only the worker
+that owns a partition may change them, so changes are requested with records in the observations
+topic. That gives each change a place in the order of sightings, and it works while workers run.
 """
 
 from __future__ import annotations

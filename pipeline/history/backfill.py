@@ -1,36 +1,41 @@
-"""Backfill: a rule learns from the retained log, then goes on live; nothing between is lost.
+"""Backfill: a rule learns from the retained log and then goes live, without a gap in between.
 
 The input log of each partition is cut at one offset, the *hand-over*. What lies before it, back to
-`since`, is learned in silence; what lies at it or after is judged, and told if it is new. Six
-steps, each of which may be done twice without harm, so a backfill that was stopped goes on at the
-step it was at (`pipeline.history.checkpoint`):
+`since`, is learned without raising alerts. What lies at or after it is judged, and raises an alert
+if it is new. There are six steps. Each of them may be repeated without harm, so a backfill that was
+stopped continues with the step that it was in (`pipeline.history.checkpoint`):
 
 1. The hand-over is noted: what the workers have committed by now.
-2. `Hold` goes to every partition of the observations. From there on no sighting of this history
-   counts, wherever it comes from.
-3. It is noted whether there is anything to learn: not where the history was alive before. Noted
-   before the first term is learned, since afterwards every history looks alive.
-4. The log from `since` to the hand-over is judged by the rule; every match is a `Learn`.
-5. `Release` goes to every partition. Sightings count again, in a history that knows the log.
-6. The log from the hand-over to its end at this moment is judged once more, and its matches are
-   sent as observations: those that the workers sent while the history was held did not count.
+2. A `Hold` is sent to every partition of the observations topic. From that record on, no sighting
+   of this history counts, wherever it comes from.
+3. It is noted whether there is anything to learn. There is not if the history was alive before.
+   This has to be noted before the first term is learned, since afterwards every history looks
+   alive.
+4. The rule judges the log from `since` to the hand-over, and every match becomes a `Learn`.
+5. A `Release` is sent to every partition. Sightings count again, in a history that now knows the
+   log.
+6. The rule judges the log once more, from the hand-over to the end that it has now, and its matches
+   are sent as observations: those that the workers sent while the history was held did not count.
 
-No gap: let a record lie at the hand-over or after. If it was appended after the end of step 6 was
-noted, a worker reads it after the release was acknowledged, so its observation comes after the
-release. Otherwise step 6 sends it. Either way it is judged after the release, or was before the
-hold. No false news: all that lies before the hand-over is in the history at the release. No double:
-an observation that comes twice, from a worker and from step 6, finds its own term known; and its
-alert would have the same id.
+Why this is correct:
 
-Several workers may begin the same backfill at once, and the checkpoint is that of the last one.
-Each reads what is committed *before* it finds no checkpoint, hence before anybody has sent a hold:
-each of their hand-overs will do. A hold that one of them sends late, when another is done already,
-is found by the worker whose partition it is in (`pipeline.stream.backfills`), and undone by
-steps 5 and 6.
+* *No gap.* Take any record at or after the hand-over. If it was appended after the end for step 6
+  was noted, a worker reads it after the release was acknowledged, so its observation comes after
+  the release. Otherwise step 6 sends its observation. Either way it is judged after the release,
+  unless it was already judged before the hold.
+* *No false alerts.* At the release, everything before the hand-over is in the history.
+* *No duplicates.* If an observation comes twice, from a worker and from step 6, the second one
+  finds its own term known. If it did raise an alert, that alert would have the same id.
 
-A history that is alive may be backfilled too: what lies before the hand-over was committed before
-the hold, so its sightings were judged before the hold. All it costs is that what comes meanwhile is
-told at the end.
+Several workers may begin the same backfill at once; the last checkpoint to be saved counts. Each of
+them reads the committed offsets *before* it finds that there is no checkpoint, hence before any of
+them has sent a hold. So each of their hand-overs is valid. If one of them sends its hold late, when
+another has already finished, the worker that owns the partition finds that hold
+(`pipeline.stream.backfills`), and steps 5 and 6 undo it.
+
+A history that is alive may be backfilled too. What lies before the hand-over was committed before
+the hold, so its sightings were judged before the hold. The only cost is a delay: what comes in
+between is judged at the end.
 """
 
 from __future__ import annotations
@@ -76,17 +81,19 @@ class Backfilled:
         rule_id: the rule.
         history: its history.
         since_ms: how far back it learns, epoch milliseconds.
-        resumed: it went on with one that was begun before.
-        was_done: it found one that was done, and did nothing.
+        resumed: it continued a backfill that was begun before.
+        was_done: it found the backfill done already, and did nothing unless the history was held.
         phase: where it ended: `Phase.DONE`, or where it was stopped.
         read: records read.
-        learned: `Learn` records sent; a term counts once for each checkpoint it was seen before.
-        told: observations sent again, of sightings after the hand-over.
-        behind: records that the workers had not read at the hand-over; they are told.
-        log_begins_ms: timestamp of the oldest record, where the log does not reach back to
-            `since_ms`; else None.
+        learned: `Learn` records sent. A term counts once per checkpoint interval in which it was
+            seen.
+        told: observations that were sent again, for sightings after the hand-over.
+        behind: records that lay at or after the hand-over when it was noted; they are judged.
+        log_begins_ms: timestamp of the oldest record if the log does not reach back to `since_ms`,
+            else None.
         skipped: records that could not be used, by reason.
-        sent_to: the offset of the last record sent to each partition of the observations.
+        sent_to: the offset of the last record that was sent to each partition of the observations
+            topic.
     """
 
     rule_id: str
@@ -109,7 +116,7 @@ class Backfilled:
         return self.phase is Phase.DONE
 
     def summary(self) -> dict[str, Any]:
-        """Return it as plain data, fit for JSON."""
+        """Return the result as plain data, fit for JSON."""
         begins = self.log_begins_ms
         return {
             "rule_id": self.rule_id,
@@ -129,7 +136,14 @@ class Backfilled:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is. Records of the phase's own range, those of earlier runs included."""
+    """How far a run has come.
+
+    Attributes:
+        phase: the present phase.
+        done: records of the phase's range that are done, including those of earlier runs.
+        total: records in the phase's range.
+        read: records read by this run, in all phases.
+    """
 
     phase: Phase
     done: int
@@ -138,16 +152,16 @@ class Progress:
 
 
 class Begun(NamedTuple):
-    """A rule whose backfill was just begun, and how many are left that are not."""
+    """A rule whose backfill has just begun, and the number of rules left to begin."""
 
     rule_id: str
     left: int
 
 
 def begin_backfills(settings: Settings, ruleset: RuleSet) -> Iterator[Begun]:
-    """Begin the backfill of each rule that runs and for which it was not; one after the other.
+    """Begin the backfill of each rule that runs and has none yet, one after another.
 
-    Raises like `Backfill.run`. What was begun stays so, and is passed over the next time.
+    Raises like `Backfill.run`. Backfills that were begun stay so, and are skipped the next time.
     """
     by_group = {
         backfill_group(settings.kafka.group_id, each.history_id): each
@@ -168,12 +182,12 @@ class Backfill:
 
     Args:
         settings: how to connect, and how records are judged.
-        compiled: the rule, one with new-terms fields.
-        back_ms: how far back it learns; None: as far as the rule's history.
-        again: begin anew also where one was done, or begun.
-        max_rate: records to read a second, at most.
+        compiled: the rule, which must have new-terms fields.
+        back_ms: how far back it learns; None for as far as the rule's history.
+        again: start over even if a backfill was done or begun before.
+        max_rate: the maximum number of records to read per second.
         on_progress: called now and then.
-        stopped: asked now and then whether to stop; the next run goes on there.
+        stopped: asked now and then whether to stop; the next run continues from there.
     """
 
     def __init__(
@@ -202,36 +216,37 @@ class Backfill:
         )
 
     def begin(self) -> None:
-        """Begin, if nothing was begun: note the hand-over and hold the history.
+        """Note the hand-over and hold the history, unless that was done before.
 
-        From then on none of its sightings counts until `run` is through. Raises like `run`.
+        From then on none of its sightings counts until `run` releases it. Raises like `run`.
         """
         self._open_and(until=Phase.CHOOSE)
 
     def run(self, *, known: bool = False, held: bool = False) -> Backfilled:
-        """Do what is left to do; where nothing is, commit the checkpoint anew, so that it stays.
+        """Do what is left to do; if nothing is, commit the checkpoint again, so that it is kept.
 
         Args:
-            known: the history is not new, so if it is not being learned yet it need not be.
-            held: the history is held, also if the checkpoint says that nothing is left to do.
+            known: the history is not new; if it is not being learned yet, there is nothing to
+                learn.
+            held: the history is held, even if the checkpoint says that nothing is left to do.
 
         Raises:
             BrokerError: no broker answers, or a topic is missing.
             DeliveryError: a record was not acknowledged.
-            StateError: a newer firstseen began it.
+            StateError: a newer version of firstseen began the backfill.
         """
         self._known, self._held = known, held
         self._open_and(until=Phase.DONE)
         return self._result
 
     def _open_and(self, *, until: Phase) -> None:
-        """Open the clients, and go on from the checkpoint up to a phase."""
+        """Open the clients, and continue from the checkpoint up to a phase."""
         client = consumer(
             self._settings,
             group_id=backfill_group(self._settings.kafka.group_id, self._result.history),
             enable_partition_eof=True,
             queued_max_messages_kbytes=_BUFFER_KIB,
-            fetch_error_backoff_ms=10,  # a batch that cannot be read is stepped over, see LogReader
+            fetch_error_backoff_ms=10,  # an unreadable batch is skipped, see LogReader
         )
         with closing(client), Sender(self._settings) as sender:
             log = InputLog(self._settings, client)
@@ -244,11 +259,11 @@ class Backfill:
             self._result.sent_to = dict(sender.acknowledged)
 
     def _checkpoint(self, log: InputLog, store: CheckpointStore) -> Checkpoint:
-        """Return the checkpoint to go on from, a new one if need be."""
+        """Return the checkpoint to continue from, which may be a new one."""
         found = store.load(log.inputs)
         if found is None or self._again:
             cut = log.cut(self._since_ms)
-            found = store.load(log.inputs)  # asked after the cut: see the top of this module
+            found = store.load(log.inputs)  # loaded after the cut: see the top of this module
             if found is None or self._again:
                 return self._begin_anew(log, store, cut, found)
         self._result.was_done = found.phase is Phase.DONE
@@ -295,7 +310,7 @@ class Backfill:
                 case Phase.RELEASE:
                     sender.release(rule_id, history)
                     sender.flush()
-                    # Of the topics as they are now: one may have got more partitions meanwhile.
+                    # The topics as they are now: one may have got more partitions in the meantime.
                     InputLog(self._settings, steps.client).note_ends(checkpoint)
                     checkpoint.phase = Phase.TELL
                 case _:
@@ -309,9 +324,9 @@ class Backfill:
             self._result.phase = checkpoint.phase
 
     def _read(self, steps: _Steps, output: Output) -> int:
-        """Read what is left of the range of the phase; return how many records were sent.
+        """Read what is left of the phase's range; return how many records were sent.
 
-        A position is saved only once what was read before it is acknowledged.
+        A position is saved only after what was read before it has been acknowledged.
         """
         checkpoint, parts = steps.checkpoint, steps.checkpoint.parts
         _cut_short(checkpoint, InputLog(self._settings, steps.client).ends())
@@ -350,14 +365,14 @@ class _Steps:
     begin: LogBegin
 
     def save(self, positions: Mapping[Input, int]) -> None:
-        """Save how far the log is read."""
+        """Save how far the log has been read."""
         for place, position in positions.items():
             self.checkpoint.parts[place].position = position
         self.store.save(self.checkpoint)
 
 
 def _cut_short(checkpoint: Checkpoint, ends: Mapping[Input, int]) -> None:
-    """Leave out what is not there: the log of an input that was created anew is shorter."""
+    """Limit offsets to what exists: the log of an input that was recreated is shorter."""
     for place, part in checkpoint.parts.items():
         end = ends.get(place, 0)
         if part.handover > end:
@@ -368,14 +383,14 @@ def _cut_short(checkpoint: Checkpoint, ends: Mapping[Input, int]) -> None:
 
 
 def _is_read(checkpoint: Checkpoint) -> bool:
-    """Whether the range of the phase is through."""
+    """Whether the range of the phase has been read."""
     return all(
         part.position >= _range(checkpoint.phase, part)[1] for part in checkpoint.parts.values()
     )
 
 
 def _range(phase: Phase, part: Part) -> tuple[int, int]:
-    """Return the offsets that a phase reads."""
+    """Return the offsets that a phase reads, start and end."""
     if phase is Phase.LEARN:
         return part.start, part.handover
     return part.handover, part.handover if part.until is None else part.until

@@ -1,4 +1,4 @@
-"""Reading the first seen table from its changelog topic, beside the workers that write it."""
+"""Reads the first seen table from its changelog topic, while workers write it."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def read_history(
 ) -> Iterator[HistoryRow]:
     """Yield what is remembered now, partition by partition.
 
-    It reads the changelog to its end and keeps the latest row of each key: one partition's rows are
-    in memory at a time. No consumer group is used and nothing is committed.
+    This reads the changelog to its end and keeps the latest row of each key. The rows of one
+    partition at a time are in memory. No consumer group is used, and nothing is committed.
 
     Args:
-        settings: how to connect; the consumer group names the changelog.
-        rule_id: only this rule's rows.
+        settings: how to connect; the consumer group determines the changelog's name.
+        rule_id: yield only this rule's rows.
         on_progress: called now and then with (records read, partitions left).
 
     Raises:
         BrokerUnreachableError: no broker answers.
         TopologyError: there is no changelog topic.
         BrokerError: a broker refuses, or falls silent before the end.
-        StateError: a row is of a newer firstseen.
+        StateError: a row was written by a newer version of firstseen.
     """
     topic = settings.first_seen_changelog
     reader = consumer(settings, enable_partition_eof=True)
@@ -76,7 +76,7 @@ def _keep(latest: Rows, message: Message) -> None:
 
 
 def _remembered(latest: Rows, rule_id: str | None) -> Iterator[HistoryRow]:
-    """Yield the rows that count: not those that are forgotten and still wait for the sweep."""
+    """Yield the rows that count, without forgotten ones that wait for the sweep."""
     marks = read_marks(latest.pop(MARKS_KEY, None))
     for key, value in latest.items():
         row = decode_row(value)

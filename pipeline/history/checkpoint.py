@@ -1,8 +1,8 @@
-"""How far a backfill has come: kept in Kafka, as the committed offsets of a group of its own.
+"""The progress of a backfill, kept in Kafka as the committed offsets of its own consumer group.
 
 The group is named after the workers' group and the history. The committed offset of an input
-partition is the next one to read; the metadata beside it says the rest, as a line of JSON. So a
-backfill goes on from any machine, and nobody but the brokers keeps anything.
+partition is the next one to read; the metadata beside it holds the rest as JSON. So a backfill can
+be continued from any machine, and nothing is kept outside the brokers.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class Part:
-    """One input partition. Offsets.
+    """The offsets of one input partition.
 
     Attributes:
         start: where learning begins.
-        handover: what lies before is learned, what lies at it or after is told.
-        position: the next one to read.
-        until: where telling ends: what comes later, the workers judge themselves. None as long as
-            the history is held.
+        handover: what lies before it is learned, what lies at or after it is judged.
+        position: the next offset to read.
+        until: the end of what is sent again; the workers judge what comes later. None while the
+            history is held.
     """
 
     start: int
@@ -62,9 +62,9 @@ class Checkpoint:
 
     Attributes:
         phase: what is to be done next.
-        since_ms: records older than that are not learned from.
-        begun_ms: when it was begun.
-        ended_ms: when it was done, None until then.
+        since_ms: records older than this are not learned from.
+        begun_ms: when the backfill was begun.
+        ended_ms: when it was done; None until then.
         parts: the input partitions.
     """
 
@@ -75,9 +75,9 @@ class Checkpoint:
     ended_ms: int | None = None
 
     def keep_handover(self, earlier: Checkpoint) -> None:
-        """Take the hand-over of a backfill that this one replaces, if it was not done.
+        """Take over the hand-over of an unfinished backfill that this one replaces.
 
-        Sightings since then were held and have not been told yet.
+        Sightings since that hand-over were held, and have not been judged yet.
         """
         if earlier.phase is Phase.DONE:
             return
@@ -87,12 +87,12 @@ class Checkpoint:
                 part.start = part.position = min(part.start, part.handover)
 
     def learn_nothing(self) -> None:
-        """Leave out what there is to learn."""
+        """Skip what there is to learn."""
         for part in self.parts.values():
             part.start = part.position = part.handover
 
     def tell_again(self) -> None:
-        """Go back to where the history is released, and all since the hand-over is told."""
+        """Go back to the release, after which everything since the hand-over is sent again."""
         self.phase = Phase.RELEASE
         for part in self.parts.values():
             part.position = part.handover
@@ -121,13 +121,14 @@ def backfill_group(group_id: str, history: str) -> str:
 def groups_that_hold(
     settings: Settings, groups: Iterable[str], inputs: Sequence[Input]
 ) -> set[str]:
-    """Return the groups whose checkpoint is beyond `Phase.HOLD`: their histories were held.
+    """Return the groups whose checkpoint is past `Phase.HOLD`, so that their histories were held.
 
-    Each is asked by a client of its own, some at once, since each has to find its coordinator.
+    Each group needs a client of its own, because each has to find its coordinator. Several are
+    asked at a time.
 
     Raises:
         BrokerError: the brokers do not say.
-        StateError: a checkpoint was saved by a newer firstseen.
+        StateError: a checkpoint was saved by a newer version of firstseen.
     """
 
     def holds(group: str) -> bool:
@@ -144,7 +145,7 @@ class CheckpointStore:
     """Reads and writes the checkpoint of one backfill.
 
     Args:
-        settings: for the messages of errors.
+        settings: for error messages.
         client: a consumer of the backfill's group.
     """
 
@@ -152,13 +153,13 @@ class CheckpointStore:
         self._offsets = GroupOffsets(settings, client)
 
     def load(self, inputs: list[Input]) -> Checkpoint | None:
-        """Return what was saved last; None if nothing was, or the brokers have dropped it.
+        """Return the last saved checkpoint; None if there is none, or the brokers have dropped it.
 
-        A partition that was added since is told from its beginning.
+        A partition that was added in the meantime is judged from its beginning.
 
         Raises:
             BrokerError: the brokers do not say, or have not kept it whole.
-            StateError: it was saved by a newer firstseen.
+            StateError: it was saved by a newer version of firstseen.
         """
         found = {
             (each.topic, each.partition): (each.offset, _read(each.metadata))
@@ -176,7 +177,7 @@ class CheckpointStore:
         return Checkpoint(latest.phase, latest.since_ms, latest.begun_ms, parts, latest.ended_ms)
 
     def begin(self, checkpoint: Checkpoint) -> None:
-        """Write the first checkpoint of a backfill, and see whether the brokers keep it whole.
+        """Write the first checkpoint of a backfill, and check that the brokers keep it whole.
 
         Raises:
             BrokerError: they do not, or they refuse.

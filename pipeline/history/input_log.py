@@ -45,11 +45,15 @@ class InputLog:
     def cut(self, since_ms: int) -> Checkpoint:
         """Return the checkpoint that a backfill begins with.
 
-        The hand-over is what the workers have committed. Where they have committed nothing at all
-        it is the end: they have yet to begin, and all that is there is the past.
+        The hand-over of a partition is the offset that the workers have committed. If they have
+        committed none, it is
+
+        * the end, if they have committed nothing in any partition: they have yet to begin, so
+          everything that is there is the past;
+        * the beginning of the partition otherwise.
 
         Args:
-            since_ms: epoch milliseconds; records older than that are not learned from.
+            since_ms: epoch milliseconds; records older than this are not learned from.
         """
         starts = self._offsets(max(0, since_ms))
         begins, ends = self.begins(), self.ends()
@@ -65,11 +69,11 @@ class InputLog:
         return Checkpoint(Phase.HOLD, since_ms, now_ms(), parts)
 
     def begins(self) -> dict[Input, int]:
-        """Return the first offset of each partition that is retained."""
+        """Return the first retained offset of each partition."""
         return self._offsets(OFFSET_BEGINNING)
 
     def ends(self) -> dict[Input, int]:
-        """Return the end of each partition now: the offset that its next record will have."""
+        """Return the present end of each partition: the offset that its next record will have."""
         return self._offsets(OFFSET_END)
 
     def behind(self, checkpoint: Checkpoint) -> int:
@@ -80,7 +84,10 @@ class InputLog:
         )
 
     def note_ends(self, checkpoint: Checkpoint) -> None:
-        """Set where telling ends: where the log ends now, new partitions included."""
+        """Set the present end of the log as the end of what is sent again.
+
+        Partitions that were added in the meantime are included.
+        """
         for place, end in self.ends().items():
             part = checkpoint.parts.setdefault(place, Part(0, 0, 0))
             part.until = max(part.handover, end)
@@ -100,11 +107,11 @@ class InputLog:
         return inputs
 
     def _offsets(self, when: int) -> dict[Input, int]:
-        """Ask for an offset of each partition, all in one request.
+        """Request an offset for each partition, all in one request.
 
         Args:
-            when: epoch milliseconds, for the first offset that is not older, negative where there
-                is none; or `OFFSET_BEGINNING` or `OFFSET_END`.
+            when: epoch milliseconds, to get the first offset that is not older (negative if there
+                is none); or `OFFSET_BEGINNING` or `OFFSET_END`.
         """
         asked = [TopicPartition(*place, when) for place in self.inputs]
         with broker_errors(self._settings, _DOING):
@@ -132,7 +139,7 @@ class LogBegin:
         self._times: list[int] = []
 
     def look(self, messages: Sequence[Message]) -> None:
-        """Note the first record of each partition, if the log begins with it."""
+        """Note the first record of each partition whose log begins with it."""
         if self._reaches or not self._waiting:
             return
         for message in messages:
@@ -142,6 +149,6 @@ class LogBegin:
 
     @property
     def time_ms(self) -> int | None:
-        """The oldest record's timestamp, if it is later than was asked for."""
+        """The oldest record's timestamp if the log does not reach back far enough, else None."""
         oldest = min(self._times, default=0)
         return None if oldest <= self._since_ms + _BEGIN_TOLERANCE_MS else oldest

@@ -1,4 +1,4 @@
-"""Judging records of the log by one rule, outside a worker, as a worker does."""
+"""Judges records of the log by one rule, as a worker does, but outside a worker."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from pipeline.rules import CompiledRule, RuleSet
 
 
 class LogJudge:
-    """The match stage of one rule, for records of confluent-kafka.
+    """The match stage of one rule, for confluent-kafka messages.
 
     Args:
         settings: how records are judged.
         compiled: the rule.
 
     Attributes:
-        skipped: records that could not be used, by reason. The worker that reads them writes the
-            dead letters; here they are counted only.
+        skipped: records that could not be used, by reason. They are only counted here; the worker
+            that reads them writes the dead letters.
     """
 
     def __init__(self, settings: Settings, compiled: CompiledRule) -> None:
@@ -38,7 +38,7 @@ class LogJudge:
         """Yield the sightings in these records, in order."""
         may_match = self._prefilter.may_match
         for message in messages:
-            # Asked here, not by the stage: nearly all records end with it.
+            # Checked here and not by the stage, because nearly all records fail this check.
             if may_match(message.value() or b""):
                 outcome = self._stage.process(_record(message))
                 if outcome.error is not None:
@@ -49,7 +49,7 @@ class LogJudge:
 
 
 def _record(message: Message) -> Record:
-    """Return the record of a message; its arrival as `pipeline.stream.records` has it."""
+    """Return the record of a message; its arrival is defined as in `pipeline.stream.records`."""
     kind, timestamp_ms = message.timestamp()
     stamped = kind == TIMESTAMP_LOG_APPEND_TIME
     read_ms = now_ms()

@@ -1,4 +1,4 @@
-"""What a backfill makes of the sightings it reads: first they are learned, later they are told."""
+"""What a backfill does with sightings: first it learns them, later it sends them again."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from pipeline.history.sources import GATHERED, together
 
 
 class Output(Protocol):
-    """Takes records of the log; what it made of them is durable once it has settled."""
+    """Takes records of the log; its results are durable once it has settled."""
 
     @property
     def is_full(self) -> bool:
         """Whether it should settle before it takes more."""
 
     def take(self, messages: Sequence[Message]) -> None:
-        """Judge records and send, or gather, what they give rise to."""
+        """Judge records, and send or gather the results."""
 
     def settle(self) -> int:
-        """Wait until all of it is acknowledged; return how many records were sent since before.
+        """Wait until everything is acknowledged; return how many records were sent since last time.
 
         Raises:
-            DeliveryError: one was refused.
+            DeliveryError: a record was refused.
         """
 
 
 class Learning:
-    """Makes `Learn` records: one for each term tuple and settling, as memory allows."""
+    """Sends `Learn` records: one per term tuple each time it settles, as far as memory allows."""
 
     def __init__(self, judge: LogJudge, sender: Sender) -> None:
         self._judge = judge
@@ -68,7 +68,7 @@ class Learning:
 
 
 class Telling:
-    """Sends observations as the match stage does: repeats within the granularity are left out."""
+    """Sends observations as the match stage does, without repeats within the granularity."""
 
     is_full = False
 

@@ -1,4 +1,4 @@
-"""Reading ranges of the input topics, without a consumer group's help."""
+"""Reads ranges of the input topics without a consumer group."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class LogReader:
     """Reads each partition from one offset to another.
 
     Args:
-        settings: for the messages of errors.
-        client: a consumer that tells the end of a partition (``enable.partition.eof``).
-        max_rate: records a second, at most; None for as many as come.
+        settings: for error messages.
+        client: a consumer that reports the end of a partition (``enable.partition.eof``).
+        max_rate: the maximum number of records per second; None for no limit.
         stopped: asked between two batches whether to end early.
 
     Attributes:
-        positions: the next offset of each partition; whatever was yielded lies before it.
+        positions: the next offset of each partition; everything that was yielded lies before it.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class LogReader:
     def read(self, ranges: Mapping[Input, tuple[int, int]]) -> Iterator[list[Message]]:
         """Yield the records in ``[start, end)`` of each partition, in batches, some of them empty.
 
-        A record that retention deletes meanwhile is left out, and so is one that librdkafka
-        cannot unpack: the stream makes dead letters of such batches.
+        Records that retention deletes in the meantime are left out, and so are records that
+        librdkafka cannot decompress: the stream makes dead letters of such batches.
 
         Raises:
             BrokerError: a broker refuses, or says nothing for half a minute.
@@ -68,7 +68,8 @@ class LogReader:
         begun, read = time.monotonic(), 0
         heard = begun
         while ends and not self._stopped():
-            # Where a batch cannot be read its error comes again and again: not much to wait for.
+            # If a batch cannot be read, its error comes again and again, so there is little to wait
+            # for.
             seconds = _STEP_SECONDS if self._unreadable else _POLL_SECONDS
             self._unreadable.clear()
             with broker_errors(self._settings, "reading the inputs"):
@@ -86,7 +87,7 @@ class LogReader:
                 time.sleep(max(0.0, begun + read / self._max_rate - time.monotonic()))
 
     def _batch(self) -> int:
-        """Return how many records to ask for: a fifth of a second's, where there is a rate."""
+        """Return how many records to ask for: if there is a rate, those of a fifth of a second."""
         if self._max_rate is None:
             return _BATCH_RECORDS
         return max(1, min(_BATCH_RECORDS, round(self._max_rate / 5)))
@@ -103,16 +104,16 @@ class LogReader:
             raise BrokerError(f"reading {place[0]}: {error.str()}")
         end = ends.get(place)
         if end is None:
-            return False  # of a partition that is through
+            return False  # of a partition that is finished
         offset = message.offset()
         wanted = error is None and offset < end
         self.positions[place] = min(end, offset + 1 if wanted else offset)
         return wanted
 
     def _step_over(self, ends: Mapping[Input, int]) -> None:
-        """Go on behind records that cannot be read; librdkafka would meet them for ever.
+        """Skip records that cannot be read, because librdkafka would run into them for ever.
 
-        One offset at a time, since nothing says where their batch ends.
+        This skips one offset at a time, since nothing says where their batch ends.
         """
         for place in self._unreadable & ends.keys():
             self.positions[place] += 1

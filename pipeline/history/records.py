@@ -1,4 +1,4 @@
-"""The rows of a history as people and files see them: one JSON object a line."""
+"""The rows of a history as people and files see them: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.types import Term
 
 
 class HistoryRow(msgspec.Struct, frozen=True):
-    """What is remembered of one term tuple.
+    """What is remembered about one term tuple.
 
     Attributes:
         rule_id: the rule.
@@ -23,7 +23,7 @@ class HistoryRow(msgspec.Struct, frozen=True):
         first_seen: earliest effective time since it was last judged new, ISO 8601.
         last_seen: latest effective time, ISO 8601.
         count: sightings since it was last judged new.
-        row: key of its row in hexadecimal digits, where a term is cut; else empty.
+        row: key of its row in hexadecimal digits if a term is cut, else empty.
     """
 
     rule_id: str
@@ -37,7 +37,7 @@ class HistoryRow(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, key: bytes, row: Row) -> HistoryRow:
-        """Return a row of the table."""
+        """Return the line for a row of the table."""
         history = key[:HISTORY_BYTES].hex()
         return cls(
             rule_id=row.rule_id,
@@ -55,17 +55,17 @@ class HistoryRow(msgspec.Struct, frozen=True):
         return bytes.fromhex(self.row) if self.row else term_key(self.history, self.terms)
 
     def to_json(self) -> bytes:
-        """Return the line that stands for the row."""
+        """Return the JSON line for the row."""
         plain = msgspec.to_builtins(self)
         if not self.row:
             del plain["row"]
         return orjson.dumps(plain)
 
     def to_learn(self) -> Learn:
-        """Return the record by which a worker learns this.
+        """Return the record from which a worker learns this row.
 
         Raises:
-            ValueError: a time is none.
+            ValueError: ``first_seen`` or ``last_seen`` is not a time.
         """
         times = [parse_timestamp(text) for text in (self.first_seen, self.last_seen)]
         first_ms, last_ms = times
@@ -90,7 +90,7 @@ def decode_history_row(line: bytes) -> HistoryRow:
     """Read a line that `HistoryRow.to_json` wrote.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not such a line.
         DecodeError: no row of a table could hold it.
     """
     row = _decoder.decode(line)

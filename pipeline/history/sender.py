@@ -1,4 +1,4 @@
-"""Sending the records by which workers learn, forget, hold and release."""
+"""Sends the records that make workers learn, forget, hold and release."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pipeline.errors import DeliveryError, TopologyError
 from pipeline.kafka.clients import broker_errors, producer
 from pipeline.kafka.reading import topic_metadata
 
-# librdkafka gives a record up at the delivery timeout and says so a moment later.
+# librdkafka gives up on a record at the delivery timeout, and says so a moment later.
 _FLUSH_SECONDS: Final = 5.0
 
 
 class Sender:
     """Writes to the observations topic; a context manager.
 
-    Leaving it waits until all replicas have every record.
+    Leaving the context waits until all replicas have every record.
 
     Attributes:
-        partitions: how many the topic has.
-        acknowledged: the largest offset of its records in each partition.
+        partitions: how many partitions the topic has.
+        acknowledged: the greatest offset of this sender's records in each partition.
 
     Raises:
         BrokerUnreachableError: no broker answers.
@@ -45,7 +45,7 @@ class Sender:
         self.partitions = len(found.partitions)
 
     def learn(self, record: Learn) -> None:
-        """Send what is known of one term tuple, to the partition of its row.
+        """Send what is known about one term tuple to the partition of its row.
 
         Raises:
             DeliveryError: an earlier record was refused.
@@ -53,19 +53,25 @@ class Sender:
         self._produce_keyed(record.key(), encode(record))
 
     def forget_row(self, rule_id: str, history: str, row: bytes) -> None:
-        """Ask to forget one term tuple; raises like `learn`."""
+        """Request that one term tuple is forgotten; raises like `learn`."""
         self._produce_keyed(row, encode(Forget(rule_id, history, row.hex())))
 
     def forget_history(self, rule_id: str, history: str) -> None:
-        """Ask every partition to forget a history; raises like `learn`."""
+        """Request from every partition that a history is forgotten; raises like `learn`."""
         self._produce_everywhere(Forget(rule_id, history))
 
     def hold(self, rule_id: str, history: str) -> None:
-        """Ask every partition to put off the sightings of a history; raises like `learn`."""
+        """Request from every partition to hold a history, so that its sightings do not count.
+
+        Raises like `learn`.
+        """
         self._produce_everywhere(Hold(rule_id, history))
 
     def release(self, rule_id: str, history: str) -> None:
-        """Ask every partition to judge the sightings of a history again; raises like `learn`."""
+        """Request from every partition to let a history's sightings count again.
+
+        Raises like `learn`.
+        """
         self._produce_everywhere(Release(rule_id, history))
 
     def observe(self, key: bytes, value: bytes) -> None:

@@ -1,21 +1,21 @@
-"""Files that say what was seen before firstseen looked: four kinds, one answer.
+"""Files that say what was seen before firstseen ran: four formats, read to the same records.
 
 ``firstseen``
     What `firstseen history export` writes.
 ``alerts``
-    Alerts of Kibana's new_terms rules, one JSON document a line: the documents of an
-    ``.alerts-security.alerts-*`` index, hits with ``_source``, or whole answers of ``_search``.
-    ``kibana.alert.rule.rule_id`` names the rule, ``kibana.alert.new_terms`` holds the tuple,
-    ``kibana.alert.original_time`` says when.
+    Alerts of Kibana's new_terms rules, one JSON document per line: the documents of an
+    ``.alerts-security.alerts-*`` index, hits with ``_source``, or whole ``_search`` responses.
+    ``kibana.alert.rule.rule_id`` names the rule, ``kibana.alert.new_terms`` holds the tuple, and
+    ``kibana.alert.original_time`` the time.
 ``aggregation``
-    Answers of Elasticsearch to a composite, terms or multi_terms aggregation over the rule's query,
-    with the sub-aggregations ``first_seen`` (min) and ``last_seen`` (max) of the timestamp.
+    Elasticsearch's responses to a composite, terms or multi_terms aggregation over the rule's
+    query, with the sub-aggregations ``first_seen`` (min) and ``last_seen`` (max) of the timestamp.
 ``events``
-    Events, which the rules judge as a replay does; every match counts as seen.
+    Events, which the rules judge as in a replay; every match counts as seen.
 
 A history holds terms *as indexed* (a keyword's text, an address in canonical form, a number by
-value). What alerts and aggregations print is read through the rule's own field types, so that it
-means the same.
+value). Terms in alerts and aggregations are printed values. They are read through the rule's own
+field types, so that they mean the same.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class ImportCounts:
 
     Attributes:
         read: lines, documents or buckets.
-        skipped: those that told nothing, by reason.
+        skipped: those from which nothing was learned, by reason.
         learned: term tuples passed on, by rule id.
-        unused: those of them that go into a history which no rule has now, by rule id.
+        unused: those of them that belong to a history that no rule has now, by rule id.
     """
 
     read: int = 0
@@ -77,15 +77,15 @@ class ImportCounts:
 
 
 class HistoryReader:
-    """Turns lines of one kind into `Learn` records.
+    """Turns the lines of a file into `Learn` records.
 
     Args:
-        ruleset: the rules that there is something to learn for.
+        ruleset: the rules that can learn.
         settings: how events are judged.
-        now_ms: the wall clock; nothing was seen later than that.
-        rule_id: only this rule learns. Needed for an aggregation, which does not name its rule.
-        into_current: rows of a history that the rule no longer has (its query has changed since)
-            go into the one it has now.
+        now_ms: the wall clock; no time may be later.
+        rule_id: only this rule learns. Required for an aggregation, which does not name its rule.
+        into_current: put the rows of a history that the rule no longer has (because its query has
+            changed) into the one that it has now.
 
     Attributes:
         counts: what was counted so far.
@@ -115,7 +115,7 @@ class HistoryReader:
             lines: the lines of the files.
 
         Raises:
-            EventsFileError: the file is of another kind altogether.
+            EventsFileError: the file has a different format altogether.
         """
         readers: dict[str, Callable[[Iterable[EventLine]], Iterator[Learn]]] = {
             "firstseen": self._rows,
@@ -145,7 +145,7 @@ class HistoryReader:
         gathered.clear()
 
     def _bounded(self, learned: Learn) -> Learn:
-        """Return the record with no time after now: a term must not be known in the future."""
+        """Return the record without times after now: a term must not be known in the future."""
         if learned.last_ms <= self._now_ms:
             return learned
         first_ms = min(learned.first_ms, self._now_ms)
@@ -193,7 +193,7 @@ class HistoryReader:
                     yield learned
 
     def _alert(self, alert: dict[str, Any]) -> Learn | str:
-        """Return what an alert teaches, or the reason why nothing."""
+        """Return what can be learned from an alert, or the reason why nothing can."""
         ids = leaves(alert, "kibana.alert.rule.rule_id")
         compiled = self._new_terms_rule(str(ids[0])) if ids else None
         times = leaves(alert, "kibana.alert.original_time")
@@ -265,7 +265,7 @@ def _json(line: EventLine) -> Any:
 
 
 def _documents(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield the documents of a line: one, a hit, or the hits of an answer."""
+    """Yield the documents of a line: a single one, a hit, or the hits of a response."""
     if not isinstance(value, dict):
         return
     hits = value.get("hits")
@@ -279,7 +279,7 @@ def _documents(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _answers(lines: Iterable[EventLine]) -> Iterator[dict[str, Any]]:
-    """Yield answers: one a line, or one over all the lines of a file, as people save them."""
+    """Yield responses: one per line, or one over all the lines of a file, as people save them."""
     files: dict[str, list[EventLine]] = {}
     for line in _filled(lines):
         files.setdefault(line.path, []).append(line)
@@ -303,7 +303,7 @@ def _bucket_lists(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _bucket(compiled: CompiledRule, bucket: dict[str, Any]) -> Learn | str:
-    """Return what a bucket teaches, or the reason why nothing."""
+    """Return what can be learned from a bucket, or the reason why nothing can."""
     first_ms, last_ms = (_value_ms(bucket.get(name)) for name in ("first_seen", "last_seen"))
     if last_ms is None:
         return "no_time"
@@ -334,13 +334,13 @@ def _fields(compiled: CompiledRule) -> tuple[str, ...]:
 
 
 def _terms(compiled: CompiledRule, values: list[Any]) -> tuple[Term, ...] | None:
-    """Return printed values as terms of the rule's fields; None if they are none."""
+    """Return printed values as terms of the rule's fields; None if they do not fit the fields."""
     fields = _fields(compiled)
     if len(values) != len(fields):
         return None
     terms: list[Term] = []
     for name, value, reader in zip(fields, values, compiled.terms, strict=True):
-        # A multi-field (process.name.caseless) has no place of its own: it reads its parent's.
+        # A multi-field (process.name.caseless) has no value of its own: it reads its parent's.
         found = reader({name: value}) or reader({name.rpartition(".")[0]: value})
         if len(found) != 1:
             return None
@@ -363,7 +363,7 @@ def _learn(
 
 
 def together(known: Learn | None, learned: Learn) -> Learn:
-    """Return what two records of one term tuple teach together."""
+    """Merge two records of the same term tuple."""
     if known is None:
         return learned
     return _timed(
