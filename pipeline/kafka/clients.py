@@ -1,6 +1,7 @@
-"""Clients of confluent-kafka, for everything that is not the stream.
+"""confluent-kafka clients, for everything except the stream.
 
-Each factory returns a client that has reached a broker, or raises an error that says why not.
+Each factory returns a client that has reached a broker, or raises an error that says why it has
+not.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _C = TypeVar("_C", bound=_Client)
 
 
 class _LibrdkafkaLog:
-    """Takes librdkafka's log lines; it repeats each failed connection as an error of its own."""
+    """Logs librdkafka's lines at debug level: failed connections are reported as errors anyway."""
 
     def __init__(self) -> None:
         self._log = logging.getLogger(f"{__name__}.librdkafka")
@@ -44,13 +45,13 @@ class _LibrdkafkaLog:
 
 
 class _LastError:
-    """Remembers what librdkafka reported last; the exception itself only says "timed out"."""
+    """Remembers the last error that librdkafka reported; the exception only says "timed out"."""
 
     def __init__(self) -> None:
         self.error: KafkaError | None = None
 
     def __call__(self, error: KafkaError) -> None:
-        # "All brokers are down" follows the reason and says less than it.
+        # "All brokers are down" follows the reason, and says less than it does.
         if self.error is None or error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
             self.error = error
 
@@ -58,16 +59,16 @@ class _LastError:
 def admin_client(
     settings: Settings, *, timeout: float = CONNECT_TIMEOUT, **options: Option
 ) -> AdminClient:
-    """A client that describes and changes topics.
+    """Return a client that describes and changes topics.
 
     Args:
         settings: how to connect.
         timeout: seconds to wait for a broker.
-        options: more options, librdkafka's names with underscores.
+        options: more options, by librdkafka's names with underscores.
 
     Raises:
         BrokerUnreachableError: no broker answered in time.
-        SettingsError: an option or certificate that librdkafka refuses.
+        SettingsError: librdkafka refuses an option or a certificate.
     """
     return _connect(AdminClient, settings, timeout, {}, options)
 
@@ -75,7 +76,7 @@ def admin_client(
 def producer(
     settings: Settings, *, timeout: float = CONNECT_TIMEOUT, **options: Option
 ) -> Producer:
-    """A producer that waits for all replicas; raises like `admin_client`."""
+    """Return a producer that waits for all replicas; raises like `admin_client`."""
     kafka = settings.kafka
     config: dict[str, Option] = {
         "acks": "all",
@@ -95,13 +96,13 @@ def consumer(
     timeout: float = CONNECT_TIMEOUT,
     **options: Option,
 ) -> Consumer:
-    """A consumer that commits nothing on its own; raises like `admin_client`.
+    """Return a consumer that commits nothing on its own; raises like `admin_client`.
 
     Args:
         settings: how to connect.
-        group_id: its group; by default one that only names the tool. Never the worker's group.
+        group_id: its group; by default one that only names the tool. Never the workers' group.
         timeout: seconds to wait for a broker.
-        options: more options, librdkafka's names with underscores.
+        options: more options, by librdkafka's names with underscores.
     """
     kafka = settings.kafka
     config: dict[str, Option] = {
@@ -109,10 +110,11 @@ def consumer(
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
         "isolation.level": kafka.isolation_level,
-        # How long fetching rests when the client's buffer is full. The default of a second is most
-        # of the time of whoever reads a whole topic: the buffer is empty after a tenth of it.
+        # How long fetching pauses when the client's buffer is full. The buffer is empty again after
+        # a tenth of the default of one second, so reading a whole topic would mostly consist of
+        # waiting.
         "fetch.queue.backoff.ms": 10,
-        # As large as the largest record that the stream takes.
+        # As large as the largest record that the stream accepts.
         "max.partition.fetch.bytes": settings.stream.max_partition_fetch_bytes,
     }
     return _connect(Consumer, settings, timeout, config, options)
@@ -140,7 +142,7 @@ def broker_errors(settings: Settings, doing: str) -> Iterator[None]:
 
 
 def unreachable(settings: Settings, reason: str, timeout: float) -> BrokerUnreachableError:
-    """The error for brokers that do not answer; also for clients other than ours."""
+    """Return the error for brokers that do not answer, for clients of any library."""
     return BrokerUnreachableError(
         f"cannot reach any broker of {settings.kafka.bootstrap_servers} within {timeout:g} s: "
         f"{reason}; check kafka.bootstrap_servers (from "
@@ -150,7 +152,7 @@ def unreachable(settings: Settings, reason: str, timeout: float) -> BrokerUnreac
 
 
 def refused_login(settings: Settings, reason: str) -> BrokerUnreachableError:
-    """The error for brokers that refuse the SASL login."""
+    """Return the error for brokers that refuse the SASL login."""
     return BrokerUnreachableError(
         f"the brokers of {settings.kafka.bootstrap_servers} refuse the login of "
         f"{settings.kafka.sasl_username!r}: {reason}; check kafka.sasl_mechanism "
@@ -182,7 +184,7 @@ def _connect(
         **librdkafka_config(settings),
         **config,
         **{name.replace("_", "."): value for name, value in options.items()},
-        "log.connection.close": False,  # an idle connection that a broker closes is no news
+        "log.connection.close": False,  # it is normal that a broker closes an idle connection
     }
     try:
         client = make({**config, "error_cb": last}, logger=_LibrdkafkaLog())
@@ -191,7 +193,7 @@ def _connect(
     try:
         client.list_topics(timeout=timeout)
     except KafkaException as error:
-        client.poll(0)  # hands over the errors that were waiting
+        client.poll(0)  # delivers the errors that were waiting
         cause = last.error or error.args[0]
         if cause.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001
             raise refused_login(settings, cause.str()) from error

@@ -1,10 +1,14 @@
-"""What consumer groups have committed: read and written, and asked for again, in this one place.
+"""Reads and writes the committed offsets of consumer groups, with retries.
 
-Always as a consumer of the group, though it never joins. librdkafka's admin client is not fit for
-it: where the coordinator is not there yet it looks three times, within 0.3 s, and then never
-answers; and a broker that says it is not the coordinator ends the process
-(https://github.com/confluentinc/librdkafka/issues/5040). Both happen on a new cluster, which makes
-the topic of the groups' offsets when it is asked for a group first, and whenever a broker restarts.
+This is always done as a consumer of the group, although that consumer never joins. librdkafka's
+admin client is not fit for it, for two reasons:
+
+* If there is no coordinator yet, it tries three times within 0.3 s, and then never answers.
+* A broker that says it is not the coordinator ends the process
+  (https://github.com/confluentinc/librdkafka/issues/5040).
+
+Both happen whenever a broker restarts, and on a new cluster, which creates the topic of the groups'
+offsets only when it is first asked for a group.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from pipeline.errors import BrokerError
 from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, consumer
 
 PATIENCE_SECONDS: Final = 300.0
-"""How long a coordinator is waited for while its cluster answers."""
+"""How long to wait for a coordinator while its cluster answers."""
 
 SILENCE_SECONDS: Final = 60.0
 """How long a cluster that has answered before may say nothing at all."""
@@ -31,7 +35,7 @@ _READING: Final = "reading what a consumer group has committed"
 _WRITING: Final = "writing what a consumer group has committed"
 _PAUSE_SECONDS: Final = 0.2
 
-# The broker's words for "ask again".
+# The broker's error codes for "ask again".
 _LATER: Final = frozenset(
     {
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
@@ -40,7 +44,7 @@ _LATER: Final = frozenset(
         KafkaError.REQUEST_TIMED_OUT,
     }
 )
-# The client's words for an answer that did not come: from the coordinator, or from anybody.
+# The client's error codes for an answer that did not come: from the coordinator, or from anybody.
 _SILENT: Final = frozenset(
     {
         KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
@@ -57,7 +61,7 @@ class GroupOffsets:
     """The committed offsets of one consumer group.
 
     Args:
-        settings: for the messages of errors.
+        settings: for error messages.
         client: a consumer of the group.
     """
 
@@ -66,10 +70,11 @@ class GroupOffsets:
         self._client = client
 
     def read(self, places: Iterable[tuple[str, int]]) -> list[TopicPartition]:
-        """Return what is committed of these partitions, without those of which nothing is.
+        """Return the committed offsets of these partitions, without those that have none.
 
         Raises:
-            BrokerError: the brokers do not say, which must not pass for "nothing was committed".
+            BrokerError: the brokers do not say, which must not be taken for "nothing was
+                committed".
         """
         asked = [TopicPartition(*place) for place in places]
 
@@ -77,14 +82,14 @@ class GroupOffsets:
         return [each for each in answers if each.offset >= 0]
 
     def write(self, offsets: Sequence[TopicPartition]) -> None:
-        """Commit these; raises BrokerError."""
+        """Commit these offsets; raises BrokerError."""
         written = list(offsets)
         self._patiently(_WRITING, lambda: self._client.commit(offsets=written, asynchronous=False))
 
     def _patiently(
         self, doing: str, ask: Callable[[], list[TopicPartition]]
     ) -> list[TopicPartition]:
-        """Ask the coordinator; ask again while it is moving, is being made, or is slow."""
+        """Ask the coordinator, and again while it is moving, being created, or slow."""
         begun = heard = time.monotonic()
         with broker_errors(self._settings, doing):
             while True:
@@ -125,7 +130,7 @@ class GroupOffsets:
 
 
 def _without_errors(answers: list[TopicPartition]) -> list[TopicPartition]:
-    """Return the answers; raise the first error among them, since a part may be refused alone."""
+    """Return the answers, or raise the first error among them: single partitions may be refused."""
     for each in answers:
         if each.error is not None:
             raise KafkaException(each.error)
@@ -135,6 +140,6 @@ def _without_errors(answers: list[TopicPartition]) -> list[TopicPartition]:
 def committed(
     settings: Settings, group: str, places: Iterable[tuple[str, int]]
 ) -> list[TopicPartition]:
-    """Return what a group has committed of some partitions; see `GroupOffsets.read`."""
+    """Return what a group has committed for some partitions; see `GroupOffsets.read`."""
     with closing(consumer(settings, group_id=group)) as client:
         return GroupOffsets(settings, client).read(places)

@@ -1,7 +1,7 @@
-"""Headers of dead letters: the reason and the place of the record, beside its own headers.
+"""Headers of dead letters: the reason and the position of the record, beside its own headers.
 
-Key, value and headers of a dead letter are those of the record that failed; what we add begins
-with ``firstseen.`` and is UTF-8 text.
+Key, value and headers of a dead letter are those of the record that failed. The headers that we add
+begin with ``firstseen.`` and are UTF-8 text.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _TRUNCATED = "firstseen.truncated"
 _REQUEUED_PLACE = "firstseen.requeued.place"
 _REQUEUED_AT = "firstseen.requeued.at"
 
-# Batch header (61 bytes) and a record's own fields, as varints; the same for one header.
+# Upper bounds: a batch header (61 bytes) with a record's own fields (varints), and the fields of
+# one header.
 _RECORD_OVERHEAD = 100
 _HEADER_OVERHEAD = 10
 
@@ -45,19 +46,20 @@ class DeadLetter:
     Attributes:
         key: the record's key.
         value: its value; None is a tombstone.
-        headers: its headers, in order; ours are not among them when it was read back.
-        position: where it stood.
+        headers: its headers, in order; without ours if the letter was read back.
+        position: its position.
         timestamp_ms: its timestamp (epoch milliseconds).
-        code: the reason, stable: a code or reason of `pipeline.errors`.
+        code: the reason as a stable name: a code or reason of `pipeline.errors`.
         stage: where it failed; one of the stages of the metric ``firstseen_errors_total``.
         message: the reason for people, without content of the event.
         rule_id: the rule that it failed in, if any.
-        group_id: consumer group of the worker.
-        version: version of the worker.
-        ruleset: digest of the rules that it ran.
-        attempt: 1 when it failed for the first time; each requeue that fails adds 1.
-        failed_at: when (aware).
-        truncated: whether it was too large for the topic and lost some; it cannot be requeued.
+        group_id: the worker's consumer group.
+        version: the worker's version.
+        ruleset: the digest of the rules that the worker ran.
+        attempt: 1 for the first failure; each requeue that fails adds 1.
+        failed_at: when it failed (timezone-aware).
+        truncated: whether it was too large for the topic and lost a part; then it cannot be
+            requeued.
     """
 
     key: bytes | None
@@ -79,7 +81,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class EncodedDeadLetter:
-    """What is written to the dead letter topic."""
+    """A record for the dead letter topic."""
 
     key: bytes | None
     value: bytes | None
@@ -91,21 +93,22 @@ def encode_dead_letter(
 ) -> EncodedDeadLetter:
     """Turn a dead letter into a record of the dead letter topic.
 
-    Key, value and headers stay as they were. Only a record too large for the topic loses some:
-    first its value is cut to ``max_value_bytes``; if that is not enough, its own headers are left
-    out and its key is cut as well. ``firstseen.truncated`` says so.
+    Key, value and headers stay as they were. Only a record that is too large for the topic loses a
+    part, and ``firstseen.truncated`` then says so. First, its value is cut to ``max_value_bytes``.
+    If that is not enough, its own headers are left out and its key is cut as well.
 
     Args:
         letter: the dead letter.
-        max_record_bytes: what the producer takes (``kafka.message_max_bytes``).
-        max_value_bytes: to what a value is cut (``dead_letters.max_value_bytes``).
+        max_record_bytes: the largest record that the producer accepts
+            (``kafka.message_max_bytes``).
+        max_value_bytes: the size to which a value is cut (``dead_letters.max_value_bytes``).
     """
     headers = _original(letter.headers)
     room = max_record_bytes - _size(None, None, _our_headers(letter, truncated=True))
     if _size(letter.key, letter.value, headers) <= room:
         ours = _our_headers(letter, truncated=letter.truncated)
         return EncodedDeadLetter(letter.key, letter.value, headers + ours)
-    # A quarter each at most for key and value: whatever they are, the result fits.
+    # Key and value get at most a quarter each, so the result always fits.
     value = _head(letter.value, min(max_value_bytes, room // 4))
     key = letter.key
     if _size(key, value, headers) > room:
@@ -145,35 +148,35 @@ def parse_dead_letter(key: bytes | None, value: bytes | None, headers: Headers) 
             "invalid_envelope",
             f"this is no dead letter of firstseen: {error} is not in its headers",
         ) from error
-    except (ValueError, OverflowError) as error:  # the latter of a date on the edge of the calendar
+    except (ValueError, OverflowError) as error:  # the latter: a date at the calendar's edge
         raise DecodeError(
             "invalid_envelope", f"this is no dead letter of firstseen: unreadable header: {error}"
         ) from error
 
 
 def next_attempt(headers: Headers) -> int:
-    """The attempt that failed now, told by the headers of the record: 1 unless it was requeued."""
+    """Return which attempt failed now, by the record's headers; 1 unless it was requeued."""
     text = next((raw for name, raw in headers if name == _ATTEMPT), b"0")
-    # Anybody can write such a header to an input; nonsense counts as none.
+    # Anybody can write such a header to an input; nonsense is ignored.
     return int(text) + 1 if text.isdigit() and len(text) <= 9 else 1
 
 
 def requeue_headers(letter: DeadLetter) -> Headers:
-    """Headers for writing a dead letter back to its topic.
+    """Return the headers for writing a dead letter back to its topic.
 
-    The record's own, and the attempt, so that a record that fails again and again shows.
+    These are the record's own headers and the attempt, so that repeated failures show.
     """
     return (*_original(letter.headers), (_ATTEMPT, str(letter.attempt).encode()))
 
 
 def requeued_headers(place: str, at: datetime) -> Headers:
-    """Headers of a note in the dead letter topic: the letter at this place was written back."""
+    """Return the headers of a note that the letter at a position was written back to its topic."""
     moment = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return ((_REQUEUED_PLACE, place.encode()), (_REQUEUED_AT, moment.encode()))
 
 
 def requeued_place(headers: Headers) -> str | None:
-    """The place that a note tells of; None for a record that is no note."""
+    """Return the position that a note is about, or None if the record is not a note."""
     raw = next((raw for name, raw in headers if name == _REQUEUED_PLACE), None)
     return None if raw is None else raw.decode("utf-8", "replace")
 
@@ -208,7 +211,7 @@ def _head(raw: bytes | None, size: int) -> bytes | None:
 
 
 def _size(key: bytes | None, value: bytes | None, headers: Headers) -> int:
-    """Bytes of a record with what Kafka's format adds to it at most, and to each header."""
+    """Return the size of a record in bytes, with the most that Kafka's format adds to it."""
     return (
         _RECORD_OVERHEAD
         + len(key or b"")
@@ -232,6 +235,6 @@ def _number(text: str, end: int) -> int:
 
 
 def _cut(text: str) -> bytes:
-    """UTF-8 that ends with a whole character; lone surrogates become question marks."""
+    """Return text as UTF-8, cut after a whole character; lone surrogates become question marks."""
     raw = text.encode("utf-8", "replace")
     return raw[:MAX_HEADER_BYTES].decode("utf-8", "ignore").encode()

@@ -1,4 +1,4 @@
-"""Reading a topic without a consumer group: where it ends, and which errors end it."""
+"""Reads a topic without a consumer group: where it ends, and which errors stop reading."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pipeline.errors import BrokerError
 from pipeline.kafka.clients import CONNECT_TIMEOUT
 
 SILENCE_SECONDS: Final = 30.0
-"""A broker that sends neither a record nor the end of a partition for so long does not answer."""
+"""After this time without a record or the end of a partition, the broker counts as silent."""
 
 
 def topic_metadata(client: Consumer | Producer, topic: str) -> TopicMetadata | None:
-    """Return what the brokers say of a topic, None if there is none.
+    """Return a topic's metadata, or None if there is no such topic.
 
-    All topics are asked for, never one by name: that could create it.
+    The metadata of all topics is requested, because a request for one topic could create it.
 
     Raises:
         KafkaException: no broker answers; see `pipeline.kafka.clients.broker_errors`.
@@ -30,8 +30,9 @@ def topic_metadata(client: Consumer | Producer, topic: str) -> TopicMetadata | N
 def until_end(client: Consumer, topic: str, partitions: Iterable[int]) -> Iterator[Message]:
     """Yield the records of assigned partitions up to the present end of each.
 
-    The end is what a fetch meets (``enable.partition.eof``): a listed end is behind it in a topic
-    with transactions, and a compacted topic's last offsets may hold no record.
+    The end is where a fetch finds nothing more (``enable.partition.eof``). The end that the broker
+    lists lies further in a topic with transactions, and the last offsets of a compacted topic may
+    hold no record.
 
     Raises:
         BrokerError: a broker refuses, or is silent for `SILENCE_SECONDS`.
@@ -51,7 +52,7 @@ def until_end(client: Consumer, topic: str, partitions: Iterable[int]) -> Iterat
 
 
 def is_passing(error: KafkaError) -> bool:
-    """Whether a consumer goes on by itself after an error; the end of a partition is no error."""
+    """Whether a consumer continues by itself after an error, or the end of a partition."""
     return error.retriable() or error.code() in _PASSING
 
 

@@ -1,7 +1,7 @@
-"""How to reach the brokers safely: one set of settings, two kinds of clients.
+"""How to reach the brokers securely: one set of settings for two kinds of clients.
 
-The command line uses librdkafka (confluent-kafka), the stream aiokafka; both get the same meaning
-from the same settings. Nothing here imports either.
+The command line uses librdkafka (confluent-kafka), the stream uses aiokafka. The same settings mean
+the same to both. Nothing here imports either of them.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def uses_tls(kafka: KafkaSettings) -> bool:
 
 
 def librdkafka_config(settings: Settings) -> dict[str, str | int | float | bool]:
-    """Settings of the connection under librdkafka's names, for confluent-kafka.
+    """Return the connection settings under librdkafka's names, for confluent-kafka.
 
-    Holds the passwords in clear text: never log it.
+    They contain passwords in clear text: never log them.
 
     Raises:
         SettingsError: a certificate file cannot be read.
@@ -57,7 +57,7 @@ def librdkafka_config(settings: Settings) -> dict[str, str | int | float | bool]
 
 
 def _librdkafka_tls(kafka: KafkaSettings) -> dict[str, str | int | float | bool]:
-    # "probe" is librdkafka's word for the certificate authorities of the system.
+    # "probe" is librdkafka's word for the system's certificate authorities.
     config: dict[str, str | int | float | bool] = {
         "ssl.ca.location": "probe",
         "ssl.endpoint.identification.algorithm": kafka.ssl_endpoint_identification_algorithm,
@@ -73,7 +73,7 @@ def _librdkafka_tls(kafka: KafkaSettings) -> dict[str, str | int | float | bool]
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    """The TLS context for aiokafka; None when the security protocol does not encrypt.
+    """Return the TLS context for aiokafka; None if the security protocol does not encrypt.
 
     Raises:
         SettingsError: a certificate or key cannot be used.
@@ -90,7 +90,7 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | None:
         raise SettingsError(
             f"kafka.ssl_ca_location: {kafka.ssl_ca_location} holds no PEM certificate: {error}"
         ) from error
-    # The certificate itself is verified in any case; only its name may be let off.
+    # The certificate itself is always verified; only the check of its host name can be turned off.
     context.check_hostname = kafka.ssl_endpoint_identification_algorithm == "https"
     if kafka.ssl_certificate_location is not None and kafka.ssl_key_location is not None:
         _load_certificate(context, kafka, kafka.ssl_certificate_location, kafka.ssl_key_location)
@@ -117,7 +117,7 @@ def _load_certificate(
 
 
 def sasl(settings: Settings) -> Sasl | None:
-    """The SASL login, or None when the security protocol has none."""
+    """Return the SASL login, or None if the security protocol has none."""
     kafka = settings.kafka
     if (
         not kafka.security_protocol.startswith("SASL_")
@@ -130,7 +130,7 @@ def sasl(settings: Settings) -> Sasl | None:
 
 
 def warn_of_risks(kafka: KafkaSettings) -> None:
-    """Log what was switched off: the check of host names, the encryption of a password."""
+    """Warn about what was switched off: the host name check, or encryption of the password."""
     if uses_tls(kafka) and kafka.ssl_endpoint_identification_algorithm == "none":
         log.warning(
             "the host names in the brokers' certificates are not checked",

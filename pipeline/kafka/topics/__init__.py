@@ -1,4 +1,4 @@
-"""Topics as code: topic files, what the cluster has, and what to change."""
+"""Topics as code: the topic files, what the cluster has, and what to change."""
 
 from __future__ import annotations
 

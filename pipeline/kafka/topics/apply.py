@@ -1,4 +1,4 @@
-"""Carries out a plan in the cluster."""
+"""Applies a plan to the cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.kafka.topics.cluster import ClusterTopic, read_topics
 from pipeline.kafka.topics.plan import Change, Plan
 
 _TIMEOUT = 30.0
-"""Seconds for the controller to make the topics and to tell the brokers."""
+"""Seconds for the controller to change the topics and inform the brokers."""
 
 _LOOK_AGAIN = 0.1
 
@@ -31,8 +31,8 @@ _LOOK_AGAIN = 0.1
 def apply(plan: Plan, admin: AdminClient) -> None:
     """Make all changes of a plan, and wait until the brokers know of them.
 
-    Findings are left alone. Every change is tried, also after one that failed; a second run does
-    what is left.
+    Findings are left alone. If a change fails, the remaining ones are still tried; a second run
+    does what is left.
 
     Raises:
         BrokerError: with one line for each change that the cluster refused.
@@ -93,7 +93,7 @@ def _set_configs(admin: AdminClient, changes: Iterable[Change]) -> Mapping[str, 
 
 
 def _refused(action: str, answers: Mapping[str, Any]) -> dict[str, str]:
-    """The topics whose change the cluster refused, with the line that says so."""
+    """Return the topics whose change the cluster refused, with a message for each."""
     refused = {}
     for topic, answer in answers.items():
         try:
@@ -104,9 +104,9 @@ def _refused(action: str, answers: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _wait_until_visible(admin: AdminClient, changes: list[Change]) -> list[str]:
-    """Wait for what the controller has accepted to reach the broker that answers us.
+    """Wait until what the controller has accepted has reached the broker that answers us.
 
-    It does a moment later; a worker started in between would find the topics as they were.
+    That takes a moment. A worker that is started before would still see the old topics.
     """
     deadline = monotonic() + _TIMEOUT
     while changes:

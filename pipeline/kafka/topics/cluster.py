@@ -1,4 +1,4 @@
-"""What the cluster has: topics with their partitions, copies and configs."""
+"""What the cluster has: topics with their partitions, replicas and configs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors
 
 @dataclass(frozen=True, slots=True)
 class ClusterTopic:
-    """A topic as it is.
+    """A topic as it is in the cluster.
 
     Attributes:
         name: its name.
-        partitions: how many it has.
-        replication: the least number of copies of any partition.
-        configs: effective configs by Kafka's names; empty when they may not be read.
+        partitions: how many partitions it has.
+        replication: the smallest number of replicas of any partition.
+        configs: effective configs by Kafka's names; empty if we may not read them.
     """
 
     name: str
@@ -35,16 +35,16 @@ def describe_cluster(
     """Describe those of the named topics that exist.
 
     Raises:
-        BrokerError: the broker refuses to say.
+        BrokerError: the broker refuses to answer.
     """
     with broker_errors(settings, "listing topics"):
         return read_topics(admin, names)
 
 
 def read_topics(admin: AdminClient, names: Iterable[str]) -> dict[str, ClusterTopic]:
-    """`describe_cluster` without the translation of errors: raises KafkaException."""
+    """Do what `describe_cluster` does, but raise KafkaException."""
     wanted = frozenset(names)
-    # All topics are asked for, never one by name: that could create it.
+    # The metadata of all topics is requested, because a request for one could create it.
     metadata = admin.list_topics(timeout=CONNECT_TIMEOUT)
     found = {
         name: topic
@@ -73,8 +73,8 @@ def _describe_configs(admin: AdminClient, names: Iterable[str]) -> dict[str, dic
         try:
             entries = answer.result()
         except KafkaException:
-            # The right DescribeConfigs is apart from Describe, and no worker needs it: what
-            # cannot be read is not compared, and the plan says so.
+            # The DescribeConfigs permission is separate from Describe, and no worker needs it.
+            # Configs that cannot be read are not compared, and the plan says so.
             continue
         configs[resource.name] = {
             name: entry.value for name, entry in entries.items() if entry.value is not None

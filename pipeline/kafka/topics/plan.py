@@ -1,6 +1,7 @@
-"""What `topics apply` would do: create what is missing, raise what is too small, set configs.
+"""What `topics apply` would do: create missing topics, add missing partitions, set configs.
 
-Nothing is ever deleted and no topic ever shrinks: Kafka cannot, and we would not.
+Nothing is ever deleted, and no topic ever shrinks: Kafka cannot do the latter, and we do not want
+the former.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Change:
     Attributes:
         action: what is done.
         topic: the topic's name.
-        what: what of it changes: ``partitions``, or the name of a config.
+        what: the part of it that changes: ``partitions``, or the name of a config.
         now: its value in the cluster; empty for a new topic.
         wanted: its value in the topic file.
         spec: the topic file.
@@ -44,9 +45,9 @@ class Finding:
     Attributes:
         code: stable name: ``missing_input``, ``repartition_refused``, ``more_partitions``,
             ``replication_differs``, ``input_config_differs``, ``configs_unreadable``.
-        severity: ``error``: a worker would not run, or not rightly.
+        severity: ``error`` if a worker would not run, or not correctly.
         topic: the topic's name.
-        message: what is, what should be, what to do.
+        message: what is, what should be, and what to do.
     """
 
     code: str
@@ -64,11 +65,11 @@ class Plan:
 
     @property
     def has_errors(self) -> bool:
-        """Whether a finding keeps a worker from running rightly."""
+        """Whether a finding keeps a worker from running correctly."""
         return any(finding.severity == "error" for finding in self.findings)
 
     def to_dict(self) -> dict[str, list[dict[str, str]]]:
-        """The plan as plain data, for ``--json``."""
+        """Return the plan as plain data, for ``--json``."""
         return {
             "changes": [
                 {
@@ -92,7 +93,7 @@ class Plan:
         }
 
     def to_text(self) -> str:
-        """The plan as a table and a list, for people."""
+        """Return the plan as a table and a list, for people."""
         if not self.changes and not self.findings:
             return "Nothing to do: the topics are as their files say."
         header = ("ACTION", "TOPIC", "WHAT", "NOW", "WANTED")
@@ -121,10 +122,10 @@ def plan(
 
     Args:
         specs: what should be.
-        cluster: what is, of these topics.
-        accept_repartition: whether partitions may be added where state is kept by partition. Keys
-            then move to other partitions and leave their history behind: terms that were known
-            are told as new once more.
+        cluster: what is, for these topics.
+        accept_repartition: whether partitions may be added to topics with state per partition. Keys
+            then move to other partitions and leave their history behind, so that known terms raise
+            alerts once more.
     """
     specs = tuple(specs)
     changes: list[Change] = []
@@ -178,7 +179,7 @@ def _check_input(spec: TopicSpec, topic: ClusterTopic | None) -> Iterator[Findin
 def _mismatch(
     spec: TopicSpec, specs: Iterable[TopicSpec], cluster: Mapping[str, ClusterTopic]
 ) -> Finding | None:
-    """Why a missing topic of a pair cannot be created beside the one that exists."""
+    """Return why a missing topic of a pair cannot be created beside the one that exists, if so."""
     partners = {**CHANGELOG_SOURCES, **{v: k for k, v in CHANGELOG_SOURCES.items()}}
     partner = next((s for s in specs if s.role == partners.get(spec.role)), None)
     topic = cluster.get(partner.name) if partner else None

@@ -1,4 +1,4 @@
-"""The check a worker makes before it starts: are the topics there, and do they fit together?"""
+"""The check that a worker makes before it starts: do the topics exist, and do they fit together?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _APPLY = "run: firstseen topics apply"
 
 
 def check_topology(settings: Settings) -> dict[str, ClusterTopic]:
-    """Look at every topic that the worker uses.
+    """Check every topic that the worker uses.
 
     Returns:
         The topics by name, so that the caller knows their partition counts.
@@ -32,7 +32,7 @@ def check_topology(settings: Settings) -> dict[str, ClusterTopic]:
 
 
 def topology_findings(settings: Settings, cluster: Mapping[str, ClusterTopic]) -> tuple[str, ...]:
-    """What keeps a worker from starting, one line each; empty when nothing does."""
+    """Return what keeps a worker from starting, one line each; empty if nothing does."""
     return (
         *_missing(settings, cluster),
         *_partition_counts(settings, cluster),
@@ -73,7 +73,7 @@ def _not_compacted(settings: Settings, cluster: Mapping[str, ClusterTopic]) -> I
     for role in CHANGELOG_SOURCES:
         topic = cluster.get(names[role])
         policy = topic.configs.get("cleanup.policy") if topic else None
-        # Unknown (no right to read configs, or a broker without any) is not a finding.
+        # Unknown (no permission to read configs, or a broker without any) is not a finding.
         if topic and policy is not None and policy != "compact":
             yield (
                 f"topic {topic.name} has cleanup.policy={policy}, but a changelog needs compact: "
