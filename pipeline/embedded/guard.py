@@ -1,11 +1,14 @@
-"""Run a program that ends when whoever started this one does: ``guard.py PROGRAM ARGUMENT...``.
+"""Run a program that ends when its starter does: ``guard.py PROGRAM ARGUMENT...``.
 
 The starter keeps the other end of this process's standard input. The kernel closes it however the
-starter ends, a SIGKILL included, and the program is killed. Linux's ``PR_SET_PDEATHSIG`` alone
-would not do: it is bound to the *thread* that forked, and kills the program when only that thread
-ends. Here it is one that lives as long as this process, so that this one's end is covered too.
+starter ends, SIGKILL included, and then this process kills the program.
 
-Started by path with ``python -I -S``, so it imports the standard library and nothing of ours.
+Linux's ``PR_SET_PDEATHSIG`` alone would not do: it is bound to the *thread* that forked, and kills
+the program when only that thread ends. Here the thread lives as long as this process, so the signal
+covers the case that this process itself is killed.
+
+This file is started by path with ``python -I -S``, so it imports only the standard library and
+nothing of ours.
 """
 
 import ctypes
@@ -20,7 +23,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    # Held back until the answer to them is in place: a stop right after the start is not lost.
+    # Blocked until their handlers are in place, so that a stop right after the start is not lost.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ASKED_TO_STOP)
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 

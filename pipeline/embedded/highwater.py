@@ -1,8 +1,8 @@
-"""Asks the embedded broker for the true end of a partition.
+"""Gets the true end of a partition from the embedded broker.
 
-Its ListOffsets(latest) answers with the base offset of the last batch instead of the end, so
-Faust's table recovery would end early and find a healthy table "ahead" of its changelog. The
-high watermark in a fetch response is right. For the demo and the quick tests only.
+Its ListOffsets(latest) returns the base offset of the last batch instead of the end. Faust's table
+recovery would therefore end early, and find a healthy table "ahead" of its changelog. The high
+watermark in a fetch response is correct. For the demo and the quick tests only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_BYTES = 1
 
 
 class EmbeddedConsumerThread(ConsumerThread):
-    """A consumer thread that takes the end of a partition from a fetch."""
+    """A consumer thread that takes the end of a partition from a fetch response."""
 
     async def _highwaters(self, partitions: Any) -> Mapping[TP, int]:
         ends = dict(await super()._highwaters(partitions))

@@ -14,16 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 _GUARD = Path(__file__).with_name("guard.py")
-# Below the range from which Linux takes the source ports of outgoing connections (32768 and up):
-# a client that keeps reconnecting to a stopped server on such a port can end up connected to
-# itself, and then the server finds its own port taken when it comes back.
+# Below the range that Linux uses for the source ports of outgoing connections (32768 and up). On a
+# port in that range, a client that keeps reconnecting to a stopped server can end up connected to
+# itself, and the server then finds its own port taken when it comes back.
 _PORTS = range(20_000, 32_768)
 _POLL_SECONDS = 0.02
 _KILL_SECONDS = 10.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Return `count` different TCP ports of 127.0.0.1 that nobody listens on right now.
+    """Return `count` different TCP ports of 127.0.0.1 on which nobody listens right now.
 
     Raises:
         OSError: fewer than `count` are free.
@@ -40,7 +40,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
-    """Poll `condition` until it holds; False when it did not within `seconds`."""
+    """Poll `condition` until it holds; return False if it did not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -50,14 +50,14 @@ def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
 
 
 class ServerProcess:
-    """A program in a session of its own that is killed when this process ends, however it ends.
+    """A program in its own session that is killed when this process ends, however that happens.
 
-    A terminal's Ctrl-C does not reach it: its owner stops it, in the owner's order.
+    A terminal's Ctrl-C does not reach it: its owner stops it, at the time that suits the owner.
 
     Args:
         command: the program and its arguments.
-        log: file that standard output and error are appended to; None throws them away.
-        env: the whole environment of the program.
+        log: a file to which standard output and error are appended; None discards them.
+        env: the complete environment of the program.
 
     Raises:
         OSError: the program or the log cannot be opened.
@@ -85,7 +85,7 @@ class ServerProcess:
         return self._process.poll() is None
 
     def stop(self, *, seconds: float = 10.0) -> None:
-        """Ask it to stop (SIGTERM) and wait; kill what is left after `seconds`."""
+        """Ask the program to stop (SIGTERM) and wait; kill what is left after `seconds`."""
         if self.running:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -93,9 +93,9 @@ class ServerProcess:
         self.kill()
 
     def kill(self) -> None:
-        """Kill it (SIGKILL); when this returns, its ports are free."""
-        # By way of the guard, which waits for its child: a process that is killed from here, with
-        # the guard, ends a moment later, and nobody could tell when.
+        """Kill the program (SIGKILL); when this returns, its ports are free."""
+        # Through the guard, which waits for its child. If the whole group were killed from here,
+        # the program would end a moment later, and nobody could tell when.
         if self._process.stdin:
             self._process.stdin.close()
         try:

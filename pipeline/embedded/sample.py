@@ -1,8 +1,8 @@
-"""Sample events: the library loads of a small invented fleet, as Elastic Defend would report them.
+"""Sample events: library loads of a small invented fleet, as Elastic Defend would report them.
 
-Made up for the demo and the tests, deterministic for a seed. Most loads are noise; now and then a
-program loads the PowerShell engine, sometimes one that may (PowerShell itself, a signed program of
-Program Files), sometimes one that should not.
+They are made up for the demo and the tests, and deterministic for a seed. Most loads are noise. Now
+and then a program loads the PowerShell engine: sometimes one that may (PowerShell itself, or a
+signed administration program in Program Files), sometimes one that should not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SIGNER_OF_OFFICE = "Microsoft Corporation"
 
 @dataclass(frozen=True, slots=True)
 class _Program:
-    """A program; ``{user}`` in its path stands for the user's name, no signer for no signature."""
+    """A program; ``{user}`` in its path stands for the user's name, no signer for unsigned."""
 
     path: str
     signer: str | None
@@ -61,12 +61,12 @@ _LIBRARIES = (
     *("sechost.dll", "msvcrt.dll", "combase.dll", "policymanager.dll", "user32.dll", "gdi32.dll"),
     *("shlwapi.dll", "crypt32.dll", "bcrypt.dll", "ws2_32.dll", "winhttp.dll", "ole32.dll"),
 )
-# Programs for which loading the engine is what they are there for.
+# Programs whose purpose includes loading the engine.
 _ADMINISTRATION = (
     _Program(r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe", _SIGNER_OF_WINDOWS),
     _Program(r"C:\Program Files\Fleetwright\Agent\fleetagent.exe", "Fleetwright GmbH"),
 )
-# Programs for which it is not.
+# Programs that have no business loading it.
 _INTRUDERS = (
     _Program(r"C:\Users\{user}\AppData\Local\Temp\invoice_viewer.exe", None),
     _Program(r"C:\Users\{user}\Downloads\pdf-toolbox-setup.exe", "Sunny Day Apps Ltd"),
@@ -80,10 +80,10 @@ _ENGINE_NAME = "System.Management.Automation.ni.dll"
 
 
 class SampleFleet:
-    """Makes events of an invented fleet, one after the other.
+    """Creates events of an invented fleet, one after another.
 
     Args:
-        seed: two fleets of one seed make the same events for the same times.
+        seed: two fleets with the same seed create the same events for the same times.
     """
 
     def __init__(self, seed: int = 1) -> None:
@@ -92,13 +92,13 @@ class SampleFleet:
         self._sequence = itertools.count(1)
 
     def library_load(self, time: datetime) -> dict[str, Any]:
-        """An ordinary load of an ordinary library."""
+        """Return an ordinary load of an ordinary library."""
         name = self._random.choice(_LIBRARIES)
         library = (name, rf"C:\Windows\System32\{name}")
         return self._event(time, self._random.choice(_PROGRAMS), *library, _SIGNER_OF_WINDOWS)
 
     def engine_load(self, time: datetime, *, suspicious: bool) -> dict[str, Any]:
-        """A load of the PowerShell engine, by a program that should not or by one that may."""
+        """Return a load of the PowerShell engine, by a program that should not or one that may."""
         program = self._random.choice(_INTRUDERS if suspicious else _ADMINISTRATION)
         path = rf"{_ENGINE.format(hash=self._hex(32))}\{_ENGINE_NAME}"
         return self._event(time, program, _ENGINE_NAME, path, None)
@@ -192,14 +192,14 @@ class SampleFleet:
 def sample_events(
     times: Iterator[datetime], *, seed: int = 1, engine_every: int = 150, burst: int = 20
 ) -> Iterator[dict[str, Any]]:
-    """Endless events of one fleet: mostly noise, and loads of the PowerShell engine in between.
+    """Yield endless events of one fleet: mostly noise, and some loads of the PowerShell engine.
 
     Args:
         times: the time of each event.
-        seed: that of the fleet.
-        engine_every: one event in so many is a load of the engine; three of four of them are
+        seed: the seed of the fleet.
+        engine_every: one in this many events is a load of the engine; three in four of those are
             suspicious.
-        burst: that is one in ten of the first so many events, so that something happens at once.
+        burst: among the first this many events it is one in ten, so that something happens at once.
     """
     fleet = SampleFleet(seed)
     for number, time in enumerate(times):
