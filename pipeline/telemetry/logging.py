@@ -1,8 +1,8 @@
-"""Logs: structured, in ECS field names, to standard error.
+"""Structured logs with ECS field names, to standard error.
 
-``log.info("stopped", action="worker_stopped", topic=...)``: the message is fixed text, values go
-into fields, `action` is one of `pipeline.telemetry.events`. What Faust, mode, aiokafka and
-librdkafka log through the standard library goes the same way.
+In ``log.info("stopped", action="worker_stopped", topic=...)``, the message is fixed text, values go
+into fields, and `action` is one of `pipeline.telemetry.events`. What Faust, mode, aiokafka and
+librdkafka log through the standard library takes the same path.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ECS_VERSION = "8.11.0"
 REPEAT_SECONDS = 10.0
 _MAX_KINDS = 1_024
 
-# Their own state changes are of no use to an operator: ours say the same in our words.
+# Their own state changes are of no use to an operator: our logs report the same in our words.
 _QUIET_LIBRARIES = ("aiokafka", "faust", "mode", "asyncio", "aiohttp.access", "kafka")
 
 _FIELDS = {
@@ -47,7 +47,7 @@ EventDict = MutableMapping[str, Any]
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger; it may be made at import time, it looks its settings up when first used."""
+    """Return a logger; safe at import time, as it looks up its settings on first use."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
 
@@ -57,7 +57,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
 
     Args:
         settings: level and format.
-        stream: where to; standard error unless given.
+        stream: the stream; by default, standard error.
     """
     stream = sys.stderr if stream is None else stream
     level = getattr(logging, settings.level.upper())
@@ -92,11 +92,12 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
 
 
 class RepeatLimit(logging.Filter):
-    """Lets one of a kind through in 10 s, so that a fault does not fill the disk.
+    """Lets one warning or error of a kind through per 10 s, so that no fault fills the disk.
 
-    Of a kind are lines with the same action, error code and rule, or from elsewhere, with the same
-    logger and text. Only warnings and errors are held back; the next line of the kind says how many
-    were, in ``suppressed``, unless `_MAX_KINDS` others came in between.
+    Lines of our loggers are of the same kind if they have the same logger, action, error code and
+    rule. Other lines are of the same kind if they have the same logger and text. The next line of a
+    kind says in ``suppressed`` how many were held back, unless `_MAX_KINDS` other kinds came in
+    between. Only warnings and errors are held back.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class RepeatLimit(logging.Filter):
         self._seconds = seconds
         self._clock = clock
         self._kinds: dict[tuple[object, ...], tuple[float, int]] = {}
-        self._lock = threading.Lock()  # the loop, the consumer's thread and backfills log
+        self._lock = threading.Lock()  # the loop, the consumer's thread and backfills all log
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
@@ -126,7 +127,7 @@ class RepeatLimit(logging.Filter):
         return True
 
     def _forget(self, now: float) -> None:
-        # Kinds that held nothing back and are due have nothing left to say.
+        # Kinds that are due and held nothing back have nothing left to report.
         due = [kind for kind, (until, held) in self._kinds.items() if now >= until and not held]
         for kind in due:
             del self._kinds[kind]
@@ -199,7 +200,7 @@ def _error_fields(error: BaseException, *, with_stack: bool) -> dict[str, str]:
     fields = {"error.type": type(error).__qualname__, "error.message": str(error)}
     if isinstance(error, FirstseenError):
         fields["error.code"] = _code_of(error) or error.code
-    # An error of ours says what to do; where it was raised helps only with one that is not.
+    # Our own errors say what to do; the place where one was raised helps only with other errors.
     if with_stack or not isinstance(error, FirstseenError):
         fields["error.stack_trace"] = "".join(traceback.format_exception(error)).rstrip()
     return fields
@@ -216,7 +217,7 @@ def _value(name: str, value: object) -> object:
 
 
 def _render_json(_: Any, __: str, event: EventDict) -> str:
-    # Lone surrogates and huge integers have no JSON: they are replaced, the line is not lost.
+    # JSON cannot hold lone surrogates and huge integers: they are replaced, so no line is lost.
     try:
         return orjson.dumps(event).decode()
     except TypeError:

@@ -1,7 +1,7 @@
-"""The metrics of one worker, built from the catalogue into a registry of their own.
+"""The metrics of one worker, built from the catalogue into their own registry.
 
-Only this module imports prometheus_client. Children of labelled metrics are cached: looking one up
-is a dictionary access, so that it may be done per record.
+Only this module imports prometheus_client. The children of labelled metrics are cached: getting one
+is a dictionary lookup, which is cheap enough for every record.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Family(Generic[_M]):
                 self.labels(*values)
 
     def labels(self, *values: str) -> _M:
-        """The child with these label values, in the catalogue's order; made when first asked."""
+        """Return the child with these label values (in the catalogue's order), made if missing."""
         child = self._children.get(values)
         if child is None:
             child = self._children[values] = self._metric.labels(*values)
@@ -62,7 +62,7 @@ class Family(Generic[_M]):
         return values in self._children
 
     def remove(self, *values: str) -> None:
-        """Stop exporting one child: a partition that was revoked, a rule that is gone."""
+        """Stop exporting one child, for example of a revoked partition."""
         if self._children.pop(values, None) is not None:
             self._metric.remove(*values)
 
@@ -73,7 +73,7 @@ class Family(Generic[_M]):
 
 
 class Distribution(Collector):
-    """A histogram that takes many observations at once: that is cheaper than one by one."""
+    """A histogram that takes many observations at once, which is cheaper than one by one."""
 
     def __init__(self, spec: MetricSpec, registry: CollectorRegistry) -> None:
         self._spec = spec
@@ -91,11 +91,11 @@ class Distribution(Collector):
                 self._sum += amount
 
     def describe(self) -> Iterable[Metric]:
-        """The metric without samples, for the registry."""
+        """Return the metric without samples, for the registry."""
         return [HistogramMetricFamily(self._spec.name, self._spec.help)]
 
     def collect(self) -> Iterable[Metric]:
-        """The metric as it is now."""
+        """Yield the metric with its present values."""
         with self._lock:
             counts, total = list(itertools.accumulate(self._counts)), self._sum
         bounds = map(floatToGoString, self._bounds)
@@ -106,12 +106,12 @@ class Distribution(Collector):
 class Metrics:
     """All metrics of the catalogue, as typed attributes.
 
-    A metric with labels is a `Family`: ``metrics.alerts.labels(rule_id).inc()``; one without is the
+    A metric with labels is a `Family`: ``metrics.alerts.labels(rule_id).inc()``. One without is the
     metric itself: ``metrics.rebalances.inc()``.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        # A timestamp per counter series would double them and nobody reads it.
+        # A creation timestamp per counter series would double their number, and nobody reads it.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry() if registry is None else registry
         ProcessCollector(registry=self.registry)
@@ -191,14 +191,18 @@ class Metrics:
                 family.labels(rule_id)
 
     def set_worker_state(self, state: str) -> None:
-        """Say which state the worker is in: one of `catalogue.WORKER_STATES`."""
+        """Set the worker's state: one of `catalogue.WORKER_STATES`.
+
+        Raises:
+            ValueError: there is no such state.
+        """
         if state not in catalogue.WORKER_STATES:
             raise ValueError(f"no such worker state: {state!r}")
         for other in catalogue.WORKER_STATES:
             self.worker_state.labels(other).set(other == state)
 
     def set_ruleset(self, digest: str) -> None:
-        """Say which rules run; exactly one series remains."""
+        """Set the digest of the running rules; exactly one series remains."""
         self.ruleset_info.clear()
         self.ruleset_info.labels(digest).set(1)
 
@@ -208,7 +212,7 @@ class Metrics:
             family.remove(topic, str(partition))
 
     def render(self) -> bytes:
-        """All series in the Prometheus text format; its content type is `CONTENT_TYPE`."""
+        """Return all series in the Prometheus text format; the content type is `CONTENT_TYPE`."""
         return generate_latest(self.registry)
 
     def _counter(self, spec: MetricSpec) -> Counter:
