@@ -1,4 +1,4 @@
-"""Settings: what can be set, from where, and what is refused."""
+"""Settings: what can be set, from which sources, and what is refused."""
 
 from __future__ import annotations
 

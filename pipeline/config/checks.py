@@ -1,4 +1,4 @@
-"""Combinations of settings that cannot work, each with what to do about it."""
+"""Combinations of settings that cannot work, each with advice."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class Problem(NamedTuple):
-    """What is wrong, and the settings that it is about."""
+    """What is wrong, and the settings that cause it."""
 
     keys: tuple[str, ...]
     text: str
 
 
 def find_problems(settings: Settings) -> tuple[Problem, ...]:
-    """Every combination that cannot work, in the order of the sections."""
+    """Return every combination that cannot work, in the order of the sections."""
     return (
         *_sasl(settings),
         *_ssl(settings),
@@ -86,7 +86,7 @@ def _ssl(settings: Settings) -> Iterator[Problem]:
 
 
 _SHORTER_THAN = (
-    # The group coordinator expects several heartbeats in a session, see below for the factor.
+    # The group coordinator expects several heartbeats in a session; see below for the factor.
     ("kafka.session_timeout", "kafka.request_timeout", "the client refuses to start otherwise"),
     ("kafka.session_timeout", "kafka.max_poll_interval", "a dead loop is found by the latter"),
     ("stream.event_deadline", "kafka.max_poll_interval", "else the group gives up first"),
@@ -115,7 +115,7 @@ def _timing(settings: Settings) -> Iterator[Problem]:
 
 def _sizes(settings: Settings) -> Iterator[Problem]:
     event, message = settings.stream.max_event_bytes, settings.kafka.message_max_bytes
-    # An alert holds the event and copies of its entities; the rest of it is small.
+    # An alert holds the event and copies of its entities; everything else in it is small.
     if message < 2 * event:
         yield Problem(
             ("kafka.message_max_bytes", "stream.max_event_bytes"),

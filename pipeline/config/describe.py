@@ -24,7 +24,7 @@ _TYPE_TEXTS: dict[object, str] = {
 
 
 class SettingSpec(NamedTuple):
-    """What can be set."""
+    """A setting that exists."""
 
     key: str
     env: str
@@ -35,7 +35,7 @@ class SettingSpec(NamedTuple):
 
 
 class SettingRow(NamedTuple):
-    """What is set, and by what."""
+    """A setting's value, and where it comes from."""
 
     key: str
     env: str
@@ -44,7 +44,7 @@ class SettingRow(NamedTuple):
 
 
 def show(value: object, field: FieldInfo) -> str:
-    """Write a value as it would be given in the environment; a secret as asterisks."""
+    """Return a value as it would be given in the environment; a secret as asterisks."""
     match value:
         case None:
             text = "null"
@@ -64,7 +64,7 @@ def show(value: object, field: FieldInfo) -> str:
 
 
 def type_text(field: FieldInfo) -> str:
-    """Name the type of a setting for people: ``duration``, ``size``, ``a, b or c``."""
+    """Return the type of a setting for people: ``duration``, ``size``, ``a · b · c``."""
     if _is_size(field):
         return "size"
     annotation = field.annotation
@@ -74,7 +74,7 @@ def type_text(field: FieldInfo) -> str:
         return f"list of {'paths' if parts[0] is Path else 'names'}"
     if or_null:
         annotation = next(part for part in parts if part is not type(None))
-        # Annotated[X, ...] keeps X first.
+        # Annotated[X, ...] has X as its first argument.
         annotation = get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
     if get_origin(annotation) is Literal:
         return " · ".join(str(value) for value in get_args(annotation)) + or_null

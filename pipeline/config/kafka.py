@@ -1,4 +1,4 @@
-"""Settings of the Kafka clients, under the names that librdkafka gives them."""
+"""Settings of the Kafka clients, under librdkafka's names."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _GROUP_ID = re.compile(r"[a-zA-Z0-9._-]{1,200}")
 _SECOND = timedelta(seconds=1)
 
 _RECORD_OVERHEAD_BYTES = 1024
-"""Room that key, headers and framing of a record take in the broker's size limit."""
+"""Room for the key, headers and framing of a record within the broker's size limit."""
 
 
 def _upper(value: object) -> object:
-    # librdkafka writes sasl_ssl, Java SASL_SSL; both are what people paste.
+    # librdkafka writes sasl_ssl, Java writes SASL_SSL; people paste both.
     return value.upper() if isinstance(value, str) else value
 
 
@@ -147,7 +147,7 @@ class KafkaSettings(Section):
 
     @property
     def max_value_bytes(self) -> int:
-        """How large the value of a record may be that is sent."""
+        """The largest value of a record that may be sent, in bytes."""
         return self.message_max_bytes - _RECORD_OVERHEAD_BYTES
 
     @field_validator("bootstrap_servers")

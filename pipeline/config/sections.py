@@ -1,4 +1,4 @@
-"""The sections of the settings, apart from ``kafka``."""
+"""The sections of the settings, except ``kafka``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
 def _check_topic(name: str) -> str:
-    """Kafka's own limits of a topic name (its ``Topic.java``)."""
+    """Check Kafka's own limits on topic names (its ``Topic.java``)."""
     if not _TOPIC.fullmatch(name) or name in {".", ".."}:
         raise ValueError(
             "is not a topic name: letters, digits, '.', '_' and '-', at most 249 characters"
@@ -188,7 +188,7 @@ class StateSettings(Section):
 
 
 class StreamSettings(Section):
-    """How records are read and processed, and the bounds of one."""
+    """How records are read and processed, and the limits on a single one."""
 
     commit_interval: Duration = Field(
         default=timedelta(seconds=1),

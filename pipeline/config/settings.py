@@ -45,10 +45,11 @@ _USER_INFO = re.compile(r"[^\s,/:@]*:[^\s,]*@")
 
 
 class Settings(Section):
-    """Every setting, frozen.
+    """All settings, frozen.
 
-    Precedence: command line, then environment (``FIRSTSEEN_SECTION__NAME``), then the YAML file,
-    then the default. Use `load`; the constructor takes defaults and finished sections, for tests.
+    Precedence: the command line, then the environment (``FIRSTSEEN_SECTION__NAME``), then the YAML
+    file, then the default. Use `load`. The constructor takes defaults and finished sections, for
+    tests.
     """
 
     kafka: KafkaSettings = KafkaSettings()
@@ -80,15 +81,15 @@ class Settings(Section):
         """Merge all sources and check the result.
 
         Args:
-            config_file: a YAML file of sections; without it, the one that the variable
-                FIRSTSEEN_CONFIG names, if any.
-            overrides: values of the command line by dotted key (``kafka.group_id``); None means
-                that the flag was not used. Secrets are refused there.
-            environ: the environment; that of the process unless given.
+            config_file: a YAML file of sections; by default, the one named by the variable
+                FIRSTSEEN_CONFIG, if any.
+            overrides: values from the command line by dotted key (``kafka.group_id``); None means
+                that the flag was not used. Secrets are refused here.
+            environ: the environment; by default, that of the process.
 
         Raises:
-            SettingsError: with one line for everything that is wrong: what, value (never of a
-                secret), source, and what to do.
+            SettingsError: with one line for each problem: what it is, the value (never that of a
+                secret), its source, and what to do.
         """
         environ = os.environ if environ is None else environ
         if config_file is None and environ.get(CONFIG_FILE_VARIABLE):
@@ -106,13 +107,13 @@ class Settings(Section):
         return settings.remember(given)
 
     def remember(self, given: Mapping[str, Given]) -> Self:
-        """Keep the source of each given value, for `source`."""
+        """Remember the source of each given value, for `source`."""
         self._sources.update((key, value.source) for key, value in given.items())
         return self
 
     @classmethod
     def specs(cls) -> tuple[SettingSpec, ...]:
-        """Every setting with its variable, type, default and meaning, in order."""
+        """Return every setting with its variable, type, default and meaning, in order."""
         return tuple(
             SettingSpec(
                 key=key,
@@ -126,7 +127,7 @@ class Settings(Section):
         )
 
     def describe(self) -> tuple[SettingRow, ...]:
-        """Every setting with its value (masked where secret) and the source of the value."""
+        """Return every setting with its value (masked if secret) and the value's source."""
         return tuple(
             SettingRow(
                 key=key,
@@ -138,28 +139,32 @@ class Settings(Section):
         )
 
     def value(self, key: str) -> Any:
-        """The value of a setting by its dotted key; KeyError for one that does not exist."""
+        """Return the value of a setting by its dotted key.
+
+        Raises:
+            KeyError: there is no such setting.
+        """
         if key not in _FIELDS:
             raise KeyError(key)
         section, _, name = key.partition(".")
         return getattr(getattr(self, section), name)
 
     def source(self, key: str) -> str:
-        """Where the value came from: a variable, a line of the file, a flag, or ``default``."""
+        """Return a value's source: a variable, a line of the file, a flag, or ``default``."""
         return self._sources.get(key, "default")
 
     @property
     def first_seen_changelog(self) -> str:
-        """Changelog topic of the table *first seen*, named as Faust names it."""
+        """Changelog topic of the table *first seen*, as Faust names it."""
         return f"{self.kafka.group_id}-first-seen-changelog"
 
     @property
     def quota_changelog(self) -> str:
-        """Changelog topic of the table *quota*, named as Faust names it."""
+        """Changelog topic of the table *quota*, as Faust names it."""
         return f"{self.kafka.group_id}-quota-changelog"
 
     def topic_names(self) -> dict[str, str]:
-        """Our own topics by role, without the inputs."""
+        """Return the names of our own topics by role, without the inputs."""
         topics = self.topics
         return {
             "observations": topics.observations,
@@ -197,7 +202,7 @@ def _merge(layers: list[Layer], problems: list[str]) -> dict[str, Given]:
         }
         for key in _SECRETS:
             spellings = {key, f"{key}_file"} & values.keys()
-            # A secret and its file are two spellings of one setting: the later layer wins.
+            # A secret and its file are two ways to give one setting: the later layer wins.
             for spelling in {key, f"{key}_file"} if spellings else ():
                 merged.pop(spelling, None)
             if sum(values[spelling].value is not None for spelling in spellings) > 1:
@@ -213,7 +218,7 @@ def _merge(layers: list[Layer], problems: list[str]) -> dict[str, Given]:
 def _read_secret(key: str, file: Given, merged: dict[str, Given], problems: list[str]) -> None:
     place = f"{key}_file: {_shorten(str(file.value))!r}"
     try:
-        # Editors and `echo` end a file with a line break that is no part of the secret.
+        # Editors and `echo` end a file with a line break that does not belong to the secret.
         text = Path(str(file.value)).read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
         problems.append(f"{place} cannot be read: {error.strerror} (from {file.source})")
@@ -235,17 +240,17 @@ def _build(given: Mapping[str, Given], problems: list[str]) -> Settings | None:
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:
-        # Details are read one by one: the text of the error itself may hold a value.
+        # Details are read one by one, because the text of the error itself may contain a value.
         for detail in error.errors(include_url=False, include_input=False):
             problems.extend(_explain(detail, given))
         return None
 
 
 def _plain(value: object, field: FieldInfo) -> object:
-    """Give a value the shape its field needs: ``null``, lists in a text, no truth as number."""
+    """Bring a value into its field's shape: ``null``, lists in text, no booleans as numbers."""
     arguments = get_args(field.annotation)
     if isinstance(value, bool) and {int, float} & {field.annotation, *arguments}:
-        return str(value)  # YAML reads `no` as false, and false would be taken as 0
+        return str(value)  # YAML reads `no` as false, and false would be taken for 0
     if not isinstance(value, str):
         return value
     if value == "null" and type(None) in arguments:
@@ -254,7 +259,7 @@ def _plain(value: object, field: FieldInfo) -> object:
 
 
 def _list_of(text: str) -> object:
-    """Read a list: with commas, or as JSON, where a comma may stand in an entry."""
+    """Read a list: separated by commas, or as JSON, in which entries may contain commas."""
     if text.lstrip().startswith("["):
         with suppress(ValueError, RecursionError):
             return tuple(json.loads(text))
@@ -287,7 +292,7 @@ def _with_sources(problem: Problem, given: Mapping[str, Given]) -> str:
 def _shorten(value: object) -> object:
     if not isinstance(value, str):
         return value
-    # Whoever writes an address like a URL's writes the password with it.
+    # An address written like a URL may contain the password.
     text = _USER_INFO.sub(f"{MASK}@", value)
     return text[:_SHOWN_CHARACTERS] + "…" if len(text) > _SHOWN_CHARACTERS else text
 

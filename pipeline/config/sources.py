@@ -1,4 +1,4 @@
-"""Where settings come from: flags, environment, a YAML file; each value knows its source."""
+"""Sources of settings: flags, environment, a YAML file. Each value knows its source."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from pipeline.errors import SettingsError
 
 ENV_PREFIX = "FIRSTSEEN_"
 CONFIG_FILE_VARIABLE = "FIRSTSEEN_CONFIG"
-"""Names the YAML file where no ``--config`` is given."""
+"""Names the YAML file if no ``--config`` is given."""
 
 _TEST_PREFIX = "FIRSTSEEN_TEST_"
-# Kubernetes gives every container a set of variables for each service of its namespace. For a
-# service called firstseen or firstseen-something they begin with our prefix and are not ours.
+# Kubernetes gives every container a set of variables for each service in its namespace. For a
+# service called firstseen or firstseen-something, they begin with our prefix but are not ours.
 _SERVICE_LINK = re.compile(
     r"_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?$"
 )
-# YAML's messages quote the name of a tag or an alias: a password that begins with ! or * and is not
-# in quotes is read as one. What else they quote is a character or the kind of a token, `<scalar>`.
+# YAML's messages quote the name of a tag or an alias. An unquoted password that begins with ! or *
+# is read as one. Anything else that they quote is a character or the kind of a token, `<scalar>`.
 _QUOTED = re.compile(r"""['"].*['"]""", re.DOTALL)
 _HARMLESS = re.compile(r"""[^'"]*('(.|<[a-z ]+>)'[^'"]*)*""")
-# What YAML's reader lets through for a text that only looks like a number or a date (2026-13-45).
+# What YAML's reader raises for a text that only looks like a number or a date (2026-13-45).
 _NO_VALUE = (ValueError, KeyError, AttributeError, OverflowError)
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value as it was given, with the place that gave it."""
+    """A value as it was given, and its source."""
 
     value: object
     source: str
@@ -50,14 +50,14 @@ class Layer:
 
 
 def env_name(key: str) -> str:
-    """The environment variable of a setting: ``kafka.group_id`` is FIRSTSEEN_KAFKA__GROUP_ID."""
+    """Return a setting's environment variable: FIRSTSEEN_KAFKA__GROUP_ID for ``kafka.group_id``."""
     return ENV_PREFIX + key.upper().replace(".", "__")
 
 
 def from_environment(environ: Mapping[str, str], keys: Iterable[str]) -> Layer:
     """Read the variables that begin with ``FIRSTSEEN_``.
 
-    A variable that is empty counts as not set, because compose files cannot leave one out.
+    An empty variable counts as not set, because compose files cannot leave one out.
     """
     names = {env_name(key): key for key in keys}
     shorts = [name.removeprefix(ENV_PREFIX) for name in names]
@@ -68,7 +68,7 @@ def from_environment(environ: Mapping[str, str], keys: Iterable[str]) -> Layer:
         if not upper.startswith(ENV_PREFIX) or _is_foreign(upper, value):
             continue
         if upper not in names:
-            # The prefix, which all have, would make any two names look alike.
+            # The prefix is common to all names, so it would make any two of them look alike.
             hint = did_you_mean(upper.removeprefix(ENV_PREFIX), shorts)
             hint = hint.replace("did you mean ", f"did you mean {ENV_PREFIX}")
             problems.append(f"{name}: no such setting{hint}")
@@ -90,12 +90,12 @@ def _is_foreign(name: str, value: str) -> bool:
 def from_overrides(
     overrides: Mapping[str, object], keys: Iterable[str], secrets: Iterable[str]
 ) -> Layer:
-    """Read values that the command line gives; None means that the flag was not used.
+    """Read values from the command line; None means that the flag was not used.
 
     Args:
         overrides: the values by key.
         keys: every setting.
-        secrets: the settings among them that are refused here.
+        secrets: the secret settings, which are refused here.
     """
     known = frozenset(keys)
     problems = [
@@ -118,7 +118,7 @@ def from_overrides(
 
 
 def from_file(path: Path, keys: Iterable[str]) -> Layer:
-    """Read a YAML file of sections; inside one, ``group.id`` is read like ``group_id``.
+    """Read a YAML file of sections; within a section, ``group.id`` is read like ``group_id``.
 
     Raises:
         SettingsError: the file cannot be read or is not YAML.
@@ -128,7 +128,7 @@ def from_file(path: Path, keys: Iterable[str]) -> Layer:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(f"cannot read the configuration file {path}: {reason}") from error
-    # Positions of keys are needed for messages, so the nodes are walked instead of the values.
+    # Messages need the positions of keys, so the nodes are walked instead of the values.
     try:
         loader = _Loader(text)
         try:
@@ -141,7 +141,7 @@ def from_file(path: Path, keys: Iterable[str]) -> Layer:
         what = getattr(error, "problem", None) or "unreadable"
         if not _HARMLESS.fullmatch(what):
             what = _QUOTED.sub("…", what)
-        # The cause would print the line with the error, which may hold a password.
+        # The cause would print the line with the error, which may contain a password.
         raise SettingsError(f"{place}: this is not YAML: {what}") from None
 
 
@@ -149,7 +149,7 @@ _MAX_DEPTH = 16
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML without references: a few lines of them may stand for gigabytes."""
+    """Reads YAML without references, because a few lines of them may stand for gigabytes."""
 
     _depth = 0
 
@@ -184,7 +184,7 @@ class _FileReader:
                 self._problems.append(f"{section}: no such section{hint} (from {place})")
                 continue
             if node.tag == "tag:yaml.org,2002:null":
-                continue  # a section with everything in it commented out
+                continue  # a section in which everything is commented out
             for name, value, where in self._entries(node, section):
                 self._keep(f"{section}.{name.replace('.', '_')}", value, where)
         return Layer(self._values, tuple(self._problems))
@@ -199,7 +199,7 @@ class _FileReader:
             try:
                 value = self._loader.construct_object(node, deep=True)
             except _NO_VALUE:
-                # Their texts quote the value.
+                # The texts of these errors quote the value.
                 self._problems.append(f"{key}: put this value in quotes (from {place})")
             else:
                 self._values[key] = Given(value, place)
@@ -222,6 +222,6 @@ class _FileReader:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: ``; did you mean X?``, or nothing."""
+    """Return the end of a message about an unknown name: ``; did you mean X?``, or nothing."""
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
