@@ -16,16 +16,16 @@ def main() -> None:
     """Run the command line and leave with its exit code (docs/reference/exit-codes.md)."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # What the terminal's encoding or UTF-8 cannot say (a file name of stray bytes) is
-            # written out; it must not end a command in the middle.
+            # What the terminal's encoding cannot express (a file name of stray bytes) is escaped;
+            # it must not end a command in the middle.
             stream.reconfigure(errors="backslashreplace")
     try:
         firstseen.main(prog_name="firstseen")
     except SystemExit as ended:
         if not _threads_remain():
             raise
-        # Faust's threads may outlive its loop, and the interpreter would wait for them. All that
-        # matters is committed by now.
+        # Faust's threads may outlive its loop, and the interpreter would wait for them. Everything
+        # that matters is committed by now.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(ended.code if isinstance(ended.code, int) else 1)

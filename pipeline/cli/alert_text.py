@@ -1,4 +1,4 @@
-"""An alert as a block of lines for people."""
+"""Formats an alert as a block of lines for people."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIELDS_SHOWN = frozenset({"host.name", "host.id", "user.id", "process.executabl
 def alert_text(alert: dict[str, Any]) -> str:
     """Return what an analyst asks first: which rule, where, who, what, and why it is an alert.
 
-    Every value is shown harmless; colours are stripped by Click where nobody sees them.
+    Every value is made safe to print. Click strips the colours where nobody sees them.
     """
     severity = _get(alert, "labels", "severity") or "unknown"
     colour = _COLOURS.get(severity, "white")
@@ -70,7 +70,7 @@ def _threat(alert: dict[str, Any]) -> str:
 
 
 def _why(alert: dict[str, Any]) -> str:
-    """What is new. The terms themselves stand in the lines around it."""
+    """Return what is new. The terms themselves are in the lines around it."""
     terms = _get_raw(alert, "detection", "new_terms")
     if not isinstance(terms, list):
         return _get(alert, "event", "reason") or _get(alert, "message")
@@ -84,7 +84,7 @@ def _why(alert: dict[str, Any]) -> str:
 
 
 def _new_terms(alert: dict[str, Any]) -> str:
-    """The terms that no other line shows as they are: a rule may look at any field."""
+    """Return the terms that no other line shows as they are: a rule may look at any field."""
     terms = _get_raw(alert, "detection", "new_terms")
     return ", ".join(
         f"{field} {value}"
@@ -96,7 +96,7 @@ def _new_terms(alert: dict[str, Any]) -> str:
 
 
 def _time(alert: dict[str, Any]) -> str:
-    """When the event happened, where that is not the minute of the alert or what the event says."""
+    """Return the event's time if it is capped, its record's, or not in the minute of the alert."""
     time = _get(alert, "detection", "event_time")
     if _get_raw(alert, "detection", "event_time_capped") is True:
         return _with(time, "at most: the event is dated in the future")
@@ -124,7 +124,7 @@ def _get_raw(document: Any, *path: str) -> Any:
 
 
 def _get(document: Any, *path: str) -> str:
-    """The value at a path as harmless text; lists joined, nothing for nothing."""
+    """Return the value at a path as safe text: lists are joined, a missing value is empty."""
     value = _get_raw(document, *path)
     if value is None:
         return ""

@@ -1,4 +1,4 @@
-"""`firstseen alerts`: what the alerts topic says."""
+"""`firstseen alerts`: shows what is in the alerts topic."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def tail(
 
 
 def show_alert(value: bytes) -> str:
-    """Return the block of an alert; whatever else stands in the topic, shown as it is."""
+    """Return an alert as a block of text; anything else in the topic is shown as it is."""
     try:
         document = orjson.loads(value)
     except orjson.JSONDecodeError:

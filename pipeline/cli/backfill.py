@@ -27,7 +27,7 @@ _REFRESH_SECONDS = 0.1
 
 
 class _Duration(click.ParamType):
-    """``14d``."""
+    """A duration such as ``14d``."""
 
     name = "duration"
 
@@ -130,7 +130,7 @@ def _run(
 
 
 class _ProgressLine:
-    """The step, a bar, records and their rate."""
+    """The current step, a bar, the number of records and their rate."""
 
     def __init__(self) -> None:
         self._status = StatusLine()

@@ -1,4 +1,4 @@
-"""`firstseen config`: what is set, by what, and whether it can work."""
+"""`firstseen config`: the settings, their sources, and whether they can work."""
 
 from __future__ import annotations
 

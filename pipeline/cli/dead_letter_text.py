@@ -1,4 +1,4 @@
-"""Dead letters for people and for machines."""
+"""Formats dead letters for people and for machines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN_HEADER_BYTES = 300
 
 
 def letter_row(stored: StoredLetter) -> tuple[object, ...]:
-    """Return the cells of a row of the list."""
+    """Return the cells of a letter's row in the list."""
     letter = stored.letter
     return (
         stored.place,
@@ -48,7 +48,7 @@ def counts_text(counts: Counter[str], *, shown: int, pending: int) -> str:
 
 
 def letter_dict(stored: StoredLetter) -> dict[str, Any]:
-    """Return what a letter says, without the record."""
+    """Return what a letter says, without the record itself."""
     letter = stored.letter
     return {
         "letter": str(stored.place),
@@ -72,7 +72,7 @@ def letter_dict(stored: StoredLetter) -> dict[str, Any]:
 
 
 def letter_text(place: str, letter: DeadLetter) -> str:
-    """Return a letter as a block of lines, harmless whatever the record holds."""
+    """Return a letter as a block of lines, safe to print whatever the record contains."""
     facts = {
         "letter": place,
         "reason": f"{letter.code}: {letter.message}",
@@ -91,7 +91,8 @@ def letter_text(place: str, letter: DeadLetter) -> str:
     ]
     if letter.value is None:
         return "\n".join([*lines, f"{'value':<10} none: a tombstone"])
-    # One line, whatever line breaks it holds: it cannot pretend to be a line of ours.
+    # The value goes on one line, whatever line breaks it contains, so it cannot fake a line of
+    # ours.
     value = _shown(letter.value, _SHOWN_BYTES)
     return "\n".join([*lines, f"{'value':<10} {len(letter.value)} bytes", f"  {value}"])
 

@@ -1,4 +1,4 @@
-"""`firstseen dead-letters`: what could not be processed, and how it gets another chance."""
+"""`firstseen dead-letters`: records that could not be processed, and how to try them again."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _Moment(click.ParamType):
 
 @dataclass(frozen=True, slots=True)
 class _Filter:
-    """Which letters a command is about."""
+    """Which letters a command applies to."""
 
     codes: tuple[str, ...]
     topics: tuple[str, ...]
@@ -81,7 +81,7 @@ class _Filter:
 
 
 def _names_of(stored: StoredLetter) -> frozenset[str]:
-    """The names of a letter: its place, those of its repeats, and the position of its record."""
+    """Return the names of a letter: its position, those of its repeats, and that of its record."""
     places = (stored.place, *stored.repeats)
     return frozenset({str(stored.letter.position), *map(str, places)})
 
@@ -209,7 +209,7 @@ def show(*, settings_flags: SettingsFlags, name: str, raw: bool, as_json: bool) 
 
 
 def _place_of(name: str, letters: Sequence[StoredLetter]) -> Place:
-    """The place of the latest letter of a record."""
+    """Return the position of the latest letter for a record."""
     places = [stored.place for stored in letters if str(stored.letter.position) == name]
     if not places:
         raise _no_letter(name)

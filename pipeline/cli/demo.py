@@ -1,4 +1,4 @@
-"""`firstseen demo`: the whole product on this machine, for a look."""
+"""`firstseen demo`: the whole product on this machine, to try it out."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def demo(
     """
     load_rules_to_run(
         rule_paths, FieldTable.builtin()
-    )  # says what is wrong with rules of one's own
+    )  # reports what is wrong with the user's own rules
     signal.signal(signal.SIGTERM, _terminate)
     status = StatusLine()
     status.show("starting a broker and a worker ...")
@@ -111,7 +111,7 @@ class _Demo:
         self._calm = 0
 
     def play(self, values: Iterator[bytes], rate: int | None, *, once: bool) -> None:
-        """Play all values at a rate (None: as fast as possible); then go on showing, or end."""
+        """Play all values at a rate (None: as fast as possible); then show more alerts, or end."""
         started = time.monotonic()
         if rate is None:
             for value in values:
@@ -147,7 +147,7 @@ class _Demo:
                 return
 
     def _show(self, seconds: float) -> None:
-        """Show the alerts that came, or wait a moment for one."""
+        """Show an alert that has arrived, or wait a moment for one."""
         value = self._alerts.poll(seconds)
         if value is not None:
             self._shown += 1
@@ -156,7 +156,7 @@ class _Demo:
             self._look()
 
     def _look(self) -> None:
-        """Once a second: is the worker alive, and how far has it got?"""
+        """Check whether the worker is alive and how far it is; called about once a second."""
         self._looked = time.monotonic()
         self._stack.check()
         if not self._ready and self._stack.page.ready():
@@ -173,13 +173,14 @@ class _Demo:
         self._calm = self._calm + 1 if self._is_through() else 0
 
     def _settle(self) -> None:
-        """Show alerts until every event is through.
+        """Show alerts until every event has been processed.
 
         Raises:
-            DeliveryError: they are not, after two minutes.
+            DeliveryError: that did not happen within two minutes.
         """
         deadline = time.monotonic() + _SETTLE_SECONDS
-        # The lag is a sample, up to a second older than the counters: one look could mislead.
+        # The lag is a sample, up to a second older than the counters, so a single look could
+        # mislead.
         while self._calm < _CALM_LOOKS:
             if time.monotonic() > deadline:
                 raise DeliveryError(

@@ -1,4 +1,4 @@
-"""What a demo runs on: a broker in memory, topics, one worker; nothing of it outlives the demo."""
+"""What a demo runs on: a broker in memory, topics, one worker. Nothing of it outlives the demo."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class DemoStack:
     """A running stack.
 
     Attributes:
-        settings: those of its worker.
-        page: its worker's metrics.
+        settings: the settings of its worker.
+        page: the metrics of its worker.
     """
 
     settings: Settings
@@ -39,7 +39,7 @@ class DemoStack:
     _log: Path
 
     def check(self) -> None:
-        """Raise DeliveryError, with the worker's last words, when it has ended."""
+        """Raise DeliveryError with the last lines of the worker's log if the worker has ended."""
         if not self._worker.running:
             lines = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
             raise DeliveryError("\n".join(["the worker has ended; the last it said:", *lines]))
@@ -47,10 +47,9 @@ class DemoStack:
 
 @contextmanager
 def demo_stack(rule_paths: Sequence[Path]) -> Iterator[DemoStack]:
-    """Start everything; stop it and remove its files at the end.
+    """Start everything; at the end, stop it and remove its files.
 
-    The settings of the user's environment stay out of it: a demo must not end up in a real
-    cluster.
+    The settings in the user's environment are ignored: a demo must not end up in a real cluster.
 
     Args:
         rule_paths: rule files and folders; none for the built-in rules.
@@ -63,9 +62,9 @@ def demo_stack(rule_paths: Sequence[Path]) -> Iterator[DemoStack]:
         with EmbeddedBroker(log=directory / "broker.log") as broker:
             values = {
                 "kafka.bootstrap_servers": broker.bootstrap,
-                # aiokafka's request for a producer id is beyond the embedded broker.
+                # The embedded broker does not support aiokafka's request for a producer id.
                 "kafka.enable_idempotence": "false",
-                # With the defaults its group takes half a minute to form.
+                # With the defaults, its group takes half a minute to form.
                 "kafka.session_timeout": "6s",
                 "kafka.heartbeat_interval": "1s",
                 "kafka.rebalance_timeout": "6s",
@@ -82,7 +81,7 @@ def demo_stack(rule_paths: Sequence[Path]) -> Iterator[DemoStack]:
             try:
                 yield DemoStack(settings, WorkerPage(settings.web.port), worker, log)
             finally:
-                # Killed: its state and its topics end with it.
+                # Killed, because its state and its topics end with it.
                 worker.kill()
 
 
@@ -98,6 +97,6 @@ def _create_topics(settings: Settings) -> None:
 def _start_worker(values: Mapping[str, str], log: Path) -> ServerProcess:
     foreign = {k: v for k, v in os.environ.items() if not k.upper().startswith(ENV_PREFIX)}
     env = {**foreign, **{env_name(key): value for key, value in values.items()}}
-    # -P: a folder named `pipeline` where the user stands is not ours.
+    # -P: a folder named `pipeline` in the user's working directory is not ours.
     command = [sys.executable, "-P", "-m", "pipeline", "worker", "--embedded"]
     return ServerProcess(command, log=log, env=env)

@@ -1,4 +1,4 @@
-"""Lines of event files, decoded as the engine decodes records."""
+"""Lines of event files, decoded in the same way as the engine decodes records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.replay import read_events
 
 
 class Line(NamedTuple):
-    """A line, numbered from 1, with its events; `error` where it holds something else."""
+    """A line, numbered from 1, with its events; `error` if it holds something else."""
 
     number: int
     value: bytes
@@ -24,7 +24,7 @@ def read_lines(paths: Sequence[Path]) -> Iterator[Line]:
     """Read and decode every line.
 
     Raises:
-        EventsFileError: a file cannot be read or unpacked.
+        EventsFileError: a file cannot be read or decompressed.
     """
     limits = DecodeLimits()
     for _, number, value in read_events(paths):

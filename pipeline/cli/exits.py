@@ -1,6 +1,6 @@
-"""From what a command raises to what the user sees and to the exit code.
+"""Turns what a command raises into a message for the user and an exit code.
 
-The codes are listed in docs/reference/exit-codes.md. Commands return None or their exit code and
+The codes are listed in docs/reference/exit-codes.md. Commands return None or their exit code, and
 raise everything else. Only this module catches.
 """
 
@@ -22,11 +22,11 @@ from pipeline.terminal import printable_lines
 
 EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141
-"""128 and the number of the signal (SIGINT, SIGPIPE), as shells report it."""
+"""128 plus the number of the signal (SIGINT, SIGPIPE), as shells report it."""
 
 
 class ReportingGroup(LazyGroup):
-    """The root group: ends the process with the exit code of what happened."""
+    """The root group; ends the process with the appropriate exit code."""
 
     def main(
         self,
@@ -36,7 +36,7 @@ class ReportingGroup(LazyGroup):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run, and leave the process unless `standalone_mode` is off."""
+        """Run, and exit the process unless `standalone_mode` is off."""
         _open_missing_streams()
         run: Callable[[], Any] = partial(
             super().main, args, prog_name, complete_var, standalone_mode=False, **extra
@@ -53,7 +53,7 @@ class ReportingGroup(LazyGroup):
         sys.exit(EXIT_OK if code is None else code)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; say in one line why it could not."""
+        """Run the command; if it fails, say why in one line."""
         if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
             ctx.color = False
         try:
@@ -70,7 +70,8 @@ class ReportingGroup(LazyGroup):
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno is not None:
-                # The system refuses something: a full disk, say. That is no bug.
+                # The system refuses something, for example because of a full disk. That is not a
+                # bug.
                 say_error(str(error))
                 _trace(ctx)
                 _discard_output()
@@ -83,17 +84,17 @@ class ReportingGroup(LazyGroup):
 
 
 def say_error(message: str) -> None:
-    """Write an error to stderr, harmless whatever it quotes."""
+    """Write an error to stderr, safe to print whatever it quotes."""
     click.echo(f"{click.style('Error:', fg='red')} {printable_lines(message)}", err=True)
 
 
 def say_warning(message: str) -> None:
-    """Write a warning to stderr, harmless whatever it quotes."""
+    """Write a warning to stderr, safe to print whatever it quotes."""
     click.echo(f"{click.style('Warning:', fg='yellow')} {printable_lines(message)}", err=True)
 
 
 def _trace(ctx: click.Context) -> bool:
-    """Show the traceback of the current error to those who asked for it; say whether they did."""
+    """Show the traceback of the current error if the user asked for it; return if so."""
     asked = bool(ctx.params.get("debug"))
     if asked or os.environ.get("FIRSTSEEN_LOG__LEVEL", "").lower() == "debug":
         click.echo(printable_lines(traceback.format_exc()), err=True)
@@ -102,7 +103,7 @@ def _trace(ctx: click.Context) -> bool:
 
 
 def _discard_output() -> None:
-    """Let the interpreter's last flush go nowhere, else it complains about the output again."""
+    """Discard what the interpreter flushes last, or it would complain about the output again."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -112,7 +113,7 @@ def _discard_output() -> None:
 
 
 def _open_missing_streams() -> None:
-    """Give a process whose standard output or error is closed one that goes nowhere."""
+    """Replace a closed standard output or error by one that discards everything."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115

@@ -242,7 +242,7 @@ def _current(ruleset: RuleSet, rule_id: str) -> str:
 
 
 def _read(settings: Settings, rule_id: str | None) -> Iterator[HistoryRow]:
-    """Yield rows, with what is read so far on the status line."""
+    """Yield rows, and show the progress on the status line."""
     from pipeline.history import read_history  # noqa: PLC0415  (as above)
 
     status = StatusLine()
@@ -284,7 +284,7 @@ def _list_histories(settings: Settings, *, as_json: bool) -> None:
 
 
 def _state(ruleset: RuleSet, row: HistoryRow) -> str:
-    """Say whether a row's history is the one its rule has now."""
+    """Return whether a row's history is the one that its rule has now."""
     compiled = ruleset.get(row.rule_id)
     if compiled is None:
         return "no rule"
@@ -309,7 +309,7 @@ def _show_terms(rows: list[HistoryRow], *, as_json: bool) -> None:
 
 
 def _text(term: object) -> str:
-    """Write a term as one gives it to `forget`."""
+    """Return a term as one gives it to `forget`."""
     return term if isinstance(term, str) else json.dumps(term)
 
 
@@ -345,7 +345,7 @@ def _report_import(counts: ImportCounts, *, dry_run: bool, as_json: bool) -> Non
 def _forget_tuple(
     settings: Settings, rule_id: str, terms: tuple[str, ...], *, dry_run: bool
 ) -> Counter[str]:
-    """Forget a tuple in every history of the rule that has it; return how many rows by history."""
+    """Forget a tuple in every history of the rule that has it; return the rows per history."""
     rows = [
         row for row in _read(settings, rule_id) if tuple(_text(term) for term in row.terms) == terms
     ]

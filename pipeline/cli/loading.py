@@ -1,4 +1,4 @@
-"""Rules and field types from the flags of a command, with what is wrong said on stderr."""
+"""Loads rules and field types for a command, and reports problems on stderr."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMED_RULES = 5
 
 
 def load_fields(path: Path | None) -> FieldTable:
-    """Return the built-in field types, extended by those of a JSON file.
+    """Return the built-in field types, extended by those in a JSON file.
 
     Raises:
         FieldTypesError: the file cannot be read or does not hold field types.
@@ -39,20 +39,20 @@ def load_fields(path: Path | None) -> FieldTable:
 
 
 class LoadedRules(NamedTuple):
-    """The rules that can be used, and everything there is to say about the others."""
+    """The rules that can be used, and what there is to report about all of them."""
 
     ruleset: RuleSet
     issues: tuple[Issue, ...]
 
     @property
     def invalid(self) -> int:
-        """How many rules, or files that should hold one, have an error."""
+        """How many rules (or files that should hold one) have an error."""
         errors = {(i.path, i.rule_id) for i in self.issues if i.severity == "error"}
         return len(errors)
 
     @property
     def skipped(self) -> dict[str, list[str]]:
-        """Ids of the rules that are not run, by the reason."""
+        """The ids of the rules that are not run, by reason."""
         by_reason: dict[str, list[str]] = {}
         for rule, reason in self.ruleset.skipped:
             by_reason.setdefault(reason, []).append(rule.rule_id)
@@ -60,11 +60,11 @@ class LoadedRules(NamedTuple):
 
 
 def read_rules(paths: Sequence[Path], fields: FieldTable) -> LoadedRules:
-    """Load and compile rules, and say nothing.
+    """Load and compile rules without reporting anything.
 
     Args:
         paths: rule files and folders; none for the built-in rules.
-        fields: types of the fields that they name.
+        fields: the types of the fields that they name.
     """
     loaded = load_rules(list(paths) or None)
     ruleset, issues = RuleSet.compile(loaded.rules, fields)
@@ -72,10 +72,10 @@ def read_rules(paths: Sequence[Path], fields: FieldTable) -> LoadedRules:
 
 
 def load_rules_to_run(paths: Sequence[Path], fields: FieldTable) -> RuleSet:
-    """Load rules; say on stderr which are not run, and why.
+    """Load rules; report on stderr which are not run, and why.
 
     Raises:
-        RuleError: not one of them can be run.
+        RuleError: none of them can be run.
     """
     loaded = read_rules(paths, fields)
     report_issues(loaded.issues)
@@ -86,10 +86,10 @@ def load_rules_to_run(paths: Sequence[Path], fields: FieldTable) -> RuleSet:
 
 
 def load_rules_to_judge(paths: Sequence[Path], fields: FieldTable) -> RuleSet:
-    """Load rules whose queries are asked alone; say on stderr which cannot be.
+    """Load rules of which only the queries are used; report on stderr which have errors.
 
     Raises:
-        RuleError: not one of them can be.
+        RuleError: none of them can be judged.
     """
     loaded = read_rules(paths, fields)
     report_issues(loaded.issues)
@@ -99,20 +99,20 @@ def load_rules_to_judge(paths: Sequence[Path], fields: FieldTable) -> RuleSet:
 
 
 def check_runnable(ruleset: RuleSet) -> None:
-    """Raise RuleError when a rule set has nothing to run."""
+    """Raise RuleError if a rule set has nothing to run."""
     if not ruleset.runnable:
         raise RuleError("no rule can be run: `firstseen rules list` says why")
 
 
 def _skipped_text(reason: str, ids: Sequence[str]) -> str:
-    """One line for all rules that are not run for one reason."""
+    """Return one line for all rules that are not run for the same reason."""
     named = ", ".join(ids[:_NAMED_RULES])
     more = f" and {len(ids) - _NAMED_RULES} more" if len(ids) > _NAMED_RULES else ""
     return f"not run: {named}{more}: {reason}"
 
 
 def report_issues(issues: Sequence[Issue]) -> None:
-    """Write errors and warnings to stderr; what is only worth knowing is left to `rules check`."""
+    """Write errors and warnings to stderr; mere information is left to `rules check`."""
     for issue in issues:
         if issue.severity == "error":
             say_error(f"this rule is not used: {issue}")

@@ -1,4 +1,4 @@
-"""`firstseen metrics`: the catalogue."""
+"""`firstseen metrics`: the catalogue of metrics."""
 
 from __future__ import annotations
 

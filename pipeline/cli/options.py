@@ -1,4 +1,4 @@
-"""Options that several commands share, each written once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, 
 
 
 class _Assignment(click.ParamType):
-    """``KEY=VALUE``."""
+    """A parameter of the form ``KEY=VALUE``."""
 
     name = "key=value"
 
@@ -48,14 +48,14 @@ class _Assignment(click.ParamType):
     ) -> tuple[str, str]:
         key, equals, text = str(value).partition("=")
         if not equals or not key.strip():
-            # What else was given is not said: it may be a password with a wrong sign before it.
+            # The rest is not shown: it may be a password with a mistyped sign before it.
             begin = re.split(r"[^\w.]", str(value), maxsplit=1)[0]
             self.fail(f"{begin!r}… is not KEY=VALUE, like kafka.group_id=firstseen", param, ctx)
         return key.strip(), text
 
 
 class SettingsFlags:
-    """What the flags of a command say about the settings; read when the command asks."""
+    """What the flags of a command say about the settings; read only when the command asks."""
 
     def __init__(self, config_file: Path | None, assignments: tuple[tuple[str, str], ...]) -> None:
         self._config_file = config_file
@@ -69,7 +69,7 @@ class SettingsFlags:
                 (``kafka__group_id``); None for a flag that was not used.
 
         Raises:
-            SettingsError: something of it is wrong.
+            SettingsError: a setting is wrong.
         """
         from pipeline.config import Settings  # noqa: PLC0415  (pydantic, only where it is needed)
         from pipeline.telemetry import logging  # noqa: PLC0415
@@ -77,7 +77,7 @@ class SettingsFlags:
         given = {key.replace("__", "."): value for key, value in overrides.items()}
         used = {key: value for key, value in given.items() if value is not None}
         settings = Settings.load(self._config_file, {**dict(self._assignments), **used})
-        # Else a warning, of a login that is not encrypted, would stand in the command's answer.
+        # Otherwise a warning (that a login is not encrypted) would end up in the command's output.
         logging.configure(settings.log)
         return settings
 

@@ -1,4 +1,4 @@
-"""Where output goes: answers to stdout, everything said about them to stderr."""
+"""Where output goes: answers to stdout, everything about them to stderr."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from pipeline.terminal import printable, printable_json
 
-# Off a terminal nothing is wrapped: the next program wants whole lines.
+# Nothing is wrapped unless stdout is a terminal: the next program wants whole lines.
 _WIDE = 100_000
 
 
@@ -21,23 +21,23 @@ def write_json(value: Any) -> None:
 
 
 def write_json_line(line: str | bytes) -> None:
-    """Write a line of JSON to stdout: as it is, or harmless where stdout is a terminal."""
+    """Write a line of JSON to stdout: as it is, or made safe if stdout is a terminal."""
     if sys.stdout.isatty():
         text = line if isinstance(line, str) else line.decode("utf-8", "replace")
         click.echo(printable_json(text))
     elif isinstance(line, bytes):
         binary = click.get_binary_stream("stdout")
         binary.write(line + b"\n")
-        binary.flush()  # the next program may wait for it
+        binary.flush()  # the next program may be waiting for it
     else:
         click.echo(line)
 
 
 def confirmed(question: str) -> bool:
-    """Ask on standard error whether to go on; no is the default.
+    """Ask on standard error whether to continue; the default is no.
 
     Raises:
-        click.UsageError: standard input is no terminal, so nobody can answer.
+        click.UsageError: standard input is not a terminal, so nobody can answer.
     """
     if not sys.stdin.isatty():
         raise click.UsageError("nobody is there to ask: use --yes, or --dry-run to look first")
@@ -55,11 +55,11 @@ def table(
     """Write a table for people.
 
     Args:
-        header: names of the columns.
-        rows: cells, escaped here.
-        right: numbers of the columns that are aligned to the right.
-        title: a line above it.
-        stream: stdout where the table is the answer, stderr where it is about the answer.
+        header: the names of the columns.
+        rows: the cells, which are escaped here.
+        right: the numbers of the columns that are aligned to the right.
+        title: a line above the table.
+        stream: stdout if the table is the answer, stderr if it is about the answer.
     """
     from rich.console import Console  # noqa: PLC0415  (slow to import, and most commands need none)
     from rich.table import Table  # noqa: PLC0415
@@ -69,7 +69,7 @@ def table(
     columns = set(right)
     shown = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     for number, name in enumerate(header):
-        # The first column names the row: an id or a key is not torn apart.
+        # The first column identifies the row: an id or a key is not wrapped.
         shown.add_column(
             name,
             justify="right" if number in columns else "left",

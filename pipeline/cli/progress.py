@@ -1,4 +1,4 @@
-"""How far something has been read, on a status line."""
+"""Progress of reading, on a status line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def bar(share: float) -> str:
 
 
 class ReadingProgress:
-    """A bar over the bytes of all files; without an end where that is not known.
+    """A bar over the bytes of all files; only a counter if their size is unknown.
 
     Args:
         paths: the files that are read.
@@ -36,7 +36,7 @@ class ReadingProgress:
         self._started = self._shown = time.monotonic()
 
     def read(self, size: int) -> None:
-        """Note that a line of so many bytes was read."""
+        """Note that a line of this many bytes was read."""
         self._lines += 1
         self._bytes += size
         if self._status is not None:
@@ -46,7 +46,7 @@ class ReadingProgress:
                 self._status.show(self._text(now))
 
     def make_way(self) -> None:
-        """Take the bar away, so that something else can be written; it comes back by itself."""
+        """Clear the bar, so that something else can be written; it comes back by itself."""
         if self._status is not None:
             self._status.clear()
 
@@ -72,7 +72,7 @@ class ReadingProgress:
 
 
 def _total_bytes(paths: Sequence[Path]) -> int | None:
-    """The unpacked size of all files; None where a file does not say."""
+    """Return the size of all files; None if one is compressed or standard input."""
     if any(str(path) == "-" or path.suffix in _COMPRESSED for path in paths):
         return None
     return sum(path.stat().st_size for path in paths)

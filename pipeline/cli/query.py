@@ -1,4 +1,4 @@
-"""`firstseen query`: one KQL query, checked, tried and explained."""
+"""`firstseen query`: checks, tries and explains one KQL query."""
 
 from __future__ import annotations
 

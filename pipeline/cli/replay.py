@@ -1,4 +1,4 @@
-"""`firstseen replay`: files of events through the rules, without Kafka."""
+"""`firstseen replay`: runs files of events through the rules, without Kafka."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rule written out: as a page for people, as a document for machines."""
+"""Formats a rule: as a page for people, as a document for machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`firstseen rules`: what rules there are, what is wrong with them, whether their tests pass."""
+"""`firstseen rules`: which rules there are, what is wrong with them, whether their tests pass."""
 
 from __future__ import annotations
 
@@ -140,9 +140,9 @@ def check(paths: tuple[Path, ...], fields_file: Path | None, as_json: bool) -> i
 
 
 def _issue_text(issue: Issue) -> str:
-    if issue.path is not None:  # a file's name may hold line breaks too
+    if issue.path is not None:  # a file's name may contain line breaks too
         issue = replace(issue, path=Path(printable(str(issue.path))))
-    # The picture of a query error ends with its hint; said once is enough.
+    # The excerpt in a query error ends with its hint; saying it once is enough.
     if issue.hint and issue.hint in issue.message:
         return str(issue).removesuffix(f" ({issue.hint})")
     return str(issue)

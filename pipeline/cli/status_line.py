@@ -1,4 +1,4 @@
-"""A line at the bottom of a terminal that is written over and over."""
+"""A line at the bottom of a terminal that is rewritten again and again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CLEAR = "\r\x1b[2K"
 class StatusLine:
     """Keeps one line below everything else, on stderr.
 
-    Off a terminal there is no such line; `end` writes its last text once.
+    If stderr is not a terminal, there is no such line; `end` writes its last text once.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class StatusLine:
         """Replace the line."""
         self._text = text
         if self._live:
-            # A line that wraps could not be taken back.
+            # A line that wraps could not be cleared.
             width = shutil.get_terminal_size().columns
             click.echo(f"{_CLEAR}{text[: width - 1]}", nl=False, err=True)
 
@@ -36,12 +36,12 @@ class StatusLine:
             self.show(self._text)
 
     def clear(self) -> None:
-        """Take the line away until it is shown again."""
+        """Clear the line until it is shown again."""
         if self._live:
             click.echo(_CLEAR, nl=False, err=True)
 
     def end(self) -> None:
-        """Leave the last text standing."""
+        """Leave the last text on the screen."""
         if self._live and self._text:
             click.echo(err=True)
         elif self._text:

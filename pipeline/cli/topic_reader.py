@@ -1,4 +1,4 @@
-"""Reads a topic from one end on, without a consumer group."""
+"""Reads a topic from its beginning or its end, without a consumer group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.kafka.reading import is_passing, topic_metadata
 
 
 class TopicReader:
-    """All partitions of one topic, as they fill.
+    """All partitions of one topic, read as records arrive.
 
     Args:
         settings: how to connect.
@@ -43,14 +43,14 @@ class TopicReader:
             raise TopologyError(f"topic {self._topic} does not exist; run: firstseen topics apply")
         starts = [TopicPartition(self._topic, number) for number in found.partitions]
         for start in starts:
-            # The ends are asked for now: "the end" as an offset would be that of the first poll,
-            # past a record that comes in between.
+            # The ends are requested now. "The end" as an offset would mean the end at the first
+            # poll, and skip a record that arrives in between.
             oldest, end = self._consumer.get_watermark_offsets(start, timeout=CONNECT_TIMEOUT)
             start.offset = oldest if from_beginning else end
         return starts
 
     def poll(self, seconds: float) -> bytes | None:
-        """Return the value of the next record that has one; None when none comes in time.
+        """Return the next value; None if no record arrives in time, or it has no value.
 
         Raises:
             BrokerError: the broker refuses.
@@ -67,7 +67,7 @@ class TopicReader:
         raise BrokerError(f"reading {self._topic}: {error.str()}")
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Close the connection to the brokers."""
         self._consumer.close()
 
     def __enter__(self) -> Self:

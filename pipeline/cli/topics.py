@@ -1,4 +1,4 @@
-"""`firstseen topics`: the topic files against the cluster."""
+"""`firstseen topics`: compares the topic files with the cluster."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def render(settings_flags: SettingsFlags, directory: Path | None, cluster: str) 
 def _own_missing_inputs(
     specs: tuple[TopicSpec, ...], cluster: Mapping[str, ClusterTopic], partitions: int | None
 ) -> tuple[TopicSpec, ...]:
-    """Treat inputs that do not exist as topics of ours, with as many copies as ours have."""
+    """Treat inputs that do not exist as our own topics, with as many replicas as those have."""
     if partitions is None:
         return specs
     replication = next(spec.replication for spec in specs if not spec.external)

@@ -35,7 +35,7 @@ def worker(settings_flags: SettingsFlags, rule_paths: tuple[Path, ...], embedded
 
 
 def _run(settings: Settings, *, embedded: bool) -> int:
-    # Faust takes a second to import: help and wrong settings need not wait for it.
+    # Faust takes a second to import, which help and wrong settings need not wait for.
     with importing():
         from pipeline.cli.worker_rules import load_worker_rules  # noqa: PLC0415
         from pipeline.embedded.highwater import EmbeddedTransport  # noqa: PLC0415

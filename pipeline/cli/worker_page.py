@@ -11,7 +11,7 @@ _TIMEOUT_SECONDS = 2.0
 
 
 class Counters(NamedTuple):
-    """How far a worker has got, as numbers of what it did."""
+    """How far a worker has got, as counts of what it did."""
 
     records: int
     matched: int
@@ -27,7 +27,7 @@ class Counters(NamedTuple):
 
     @property
     def settled(self) -> bool:
-        """Whether all that was read has come out at the other end: nothing is between stages."""
+        """Whether everything that was read has been processed, with nothing left between stages."""
         decided = self.alerts + self.overflow + self.duplicates
         return self.lag == 0 and self.forwarded == self.sightings and decided >= self.new_terms
 
@@ -68,15 +68,15 @@ class WorkerPage:
 
     @property
     def url(self) -> str:
-        """Where they are."""
+        """The address of the pages."""
         return f"http://127.0.0.1:{self._port}"
 
     def ready(self) -> bool:
-        """Whether it has its partitions and its tables."""
+        """Whether the worker reports that it is ready."""
         return self._get("/readyz") is not None
 
     def counters(self) -> Counters | None:
-        """Read its metrics; None while it does not answer."""
+        """Read the worker's metrics; None if it does not answer."""
         text = self._get("/metrics")
         return None if text is None else read_counters(text)
 

@@ -1,4 +1,4 @@
-"""The rules of a worker: what is wrong with them goes to its log and its metrics."""
+"""Loads the rules of a worker, and reports problems in its log and its metrics."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ log = get_logger(__name__)
 
 
 def load_worker_rules(settings: Settings, metrics: Metrics) -> RuleSet:
-    """Load the rules of the settings.
+    """Load the rules that the settings name.
 
     Raises:
         FieldTypesError: `rules.fields` does not hold field types.
-        RuleError: not one of them can be run.
+        RuleError: none of them can be run.
     """
     loaded = read_rules(settings.rules.paths, load_fields(settings.rules.fields))
     for issue in loaded.issues:
