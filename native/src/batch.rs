@@ -1,7 +1,7 @@
 //! Record batches of Kafka's format 2 (Kafka's documentation, "Record Batch").
 //!
-//! Only what is quickly said about a batch is said here. Whatever is unusual, wrong or cut off is
-//! left to the caller, who has slower code for it that knows what to do.
+//! This handles only simple cases. Whatever is unusual, wrong or cut off is left to the caller,
+//! whose slower code knows what to do.
 
 /// Bytes before the records section.
 pub const HEADER_BYTES: usize = 61;
@@ -12,13 +12,13 @@ pub const ZSTD: i16 = 4;
 const CODECS: [i16; 3] = [PLAIN, LZ4, ZSTD];
 
 pub const MAGIC: u8 = 2;
-pub const LENGTH_OVERHEAD: usize = 12; // base offset and length itself are not part of the length
+pub const LENGTH_OVERHEAD: usize = 12; // does not count the base offset and the length itself
 pub const CHECKED_FROM: usize = 21;
 const CODEC_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
 const OF_TRANSACTIONS: i16 = 0x30; // transactional, control
 
-/// What the header of a batch says, and where the batch ends.
+/// The header of a batch, and where the batch ends.
 pub struct Header {
     pub end: usize,
     pub base_offset: i64,
@@ -33,9 +33,12 @@ pub struct Header {
 impl Header {
     /// Reads the header of the batch that starts at `start`.
     ///
-    /// None if no complete batch of format 2 starts there, if it belongs to a transaction or is
-    /// compressed in another way than `CODECS`, or if its checksum, which is compared if `check_crc`
-    /// says so, is wrong.
+    /// Returns None if
+    ///
+    /// * no complete batch of format 2 starts there,
+    /// * it belongs to a transaction, or is a control batch,
+    /// * its compression is none of `CODECS`,
+    /// * its checksum is wrong, which is checked if `check_crc` is set.
     pub fn read(data: &[u8], start: usize, check_crc: bool) -> Option<Header> {
         let head = data.get(start..start.checked_add(HEADER_BYTES)?)?;
         let length = usize::try_from(i32_at(head, 8)).ok()?;

@@ -1,4 +1,4 @@
-//! What is known of the texts of fields that are told apart.
+//! What is known about the texts of fields that are kept apart.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use pyo3::prelude::*;
 use crate::text::text;
 use crate::text_tests::TextClasses;
 
-/// A value in the two spellings that are asked for.
+/// A value in the two spellings that are needed.
 pub struct Spelled {
-    /// As hashes are made of it.
+    /// The spelling that is hashed.
     pub canonical: Box<[u8]>,
-    /// As it is sent; None if that is the same.
+    /// The spelling that is sent; None if it is the same.
     sent: Option<Box<[u8]>>,
 }
 
@@ -38,44 +38,44 @@ impl Spelled {
 
 /// What rules say of a text, or of its absence.
 pub struct Class {
-    /// The same for all texts of which they say the same.
+    /// The same for all texts of which the rules say the same.
     pub bytes: Box<[u8]>,
-    /// The terms that it is indexed as.
+    /// The terms that the text is indexed as.
     pub terms: Box<[Option<Spelled>]>,
 }
 
-/// What Python tells of a value: `canonical` and `sent` of a `Spelled`.
+/// What Python returns for a value: `canonical` and `sent` of a `Spelled`.
 pub type Spellings = (Vec<u8>, Vec<u8>);
 
-/// Of a field: what asks the rules, what they say where there is no text, and what asks them without
-/// Python.
+/// For a field: what asks the rules, what the rules say if there is no text, and what answers for
+/// them without Python.
 pub type Asked = (Py<PyAny>, Vec<u8>, Option<Py<TextClasses>>);
 
 type Told = (Vec<u8>, Vec<Option<Spellings>>);
 
-/// The texts of all fields that are told apart.
+/// The texts of all fields that are kept apart.
 pub struct Texts {
     fields: Vec<Field>,
     max_texts: usize,
     max_bytes: usize,
 }
 
-/// The texts of a field; those not used for longest go first.
+/// The texts of a field; the least recently used ones are dropped first.
 struct Field {
     known: LruCache<Box<str>, Arc<Class>>,
     bytes: usize,
-    /// What says it of most texts, if there is such; or else
+    /// Answers for most texts, if there is such a thing.
     tests: Option<Py<TextClasses>>,
-    /// asks the rules.
+    /// Asks the rules about all others.
     ask: Py<PyAny>,
     absent: Arc<Class>,
 }
 
-/// What a text weighs beside what it holds: links, lengths and the memory's own.
+/// The memory that a text takes besides its content: links, lengths and the allocator's own.
 const OVERHEAD: usize = 160;
 
 impl Texts {
-    /// Prepares to keep so many texts of each field, and so many bytes of all of them.
+    /// Prepares to keep up to `max_texts` texts of each field, and `max_bytes` bytes in total.
     pub fn new(fields: Vec<Asked>, max_texts: usize, max_bytes: usize) -> Texts {
         let field = |(ask, absent, tests): Asked| {
             let absent = Arc::new(Class { bytes: absent.into(), terms: Box::default() });
@@ -84,7 +84,7 @@ impl Texts {
         Texts { fields: fields.into_iter().map(field).collect(), max_texts, max_bytes }
     }
 
-    /// Returns what is said of the text of each field as it is written; None if a rule fails at one.
+    /// Returns what the rules say of the text of each field as it is written; None if a rule fails.
     pub fn classes(
         &mut self,
         py: Python<'_>,
@@ -135,7 +135,7 @@ impl Texts {
         if field.known.len() > self.max_texts {
             field.drop_one();
         }
-        // The field with most of them gives way, so that none takes all the room.
+        // The largest field loses texts, so that none takes all the room.
         while self.fields.iter().map(|field| field.bytes).sum::<usize>() > self.max_bytes {
             match self.fields.iter_mut().max_by_key(|field| field.bytes) {
                 Some(largest) => largest.drop_one(),
@@ -146,7 +146,7 @@ impl Texts {
 }
 
 impl Field {
-    /// Asks the rules what they say of a text; None if one of them fails at it.
+    /// Asks the rules what they say of a text; None if one of them fails.
     fn told(&self, py: Python<'_>, written: &str) -> PyResult<Option<Class>> {
         let told = self.ask.call1(py, (text(py, written),));
         match told.and_then(|told| told.extract::<Told>(py)) {

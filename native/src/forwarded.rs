@@ -1,5 +1,5 @@
 //! What the match stage forwarded lately. `pipeline/engine/forwarded.py` does the same in Python,
-//! and says why.
+//! and gives the reasons.
 
 use hashlink::LruCache;
 use pyo3::prelude::*;
@@ -13,7 +13,7 @@ pub struct Place<'p> {
     pub index: i64,
 }
 
-/// A sighting, as far as it matters here.
+/// The part of a sighting that matters here.
 #[derive(Clone, Copy)]
 pub struct Seen<'s> {
     pub key: &'s [u8],
@@ -37,12 +37,12 @@ struct Entry {
 pub struct Forwarded {
     entries: LruCache<Box<[u8]>, Entry>,
     granularity_ms: i64,
-    /// The topics that the entries are of, by number: there are few.
+    /// The topics that entries refer to by number; there are few.
     topics: Vec<String>,
 }
 
 impl Forwarded {
-    /// Whether a sighting is covered by one forwarded before.
+    /// Whether a sighting is covered by one that was forwarded before.
     pub fn is_covered(&mut self, seen: &Seen<'_>) -> bool {
         let Some(entry) = self.entries.get(seen.key) else { return false };
         let since_ms = seen.read_ms.saturating_sub(entry.read_ms);
@@ -81,7 +81,7 @@ impl Forwarded {
     }
 }
 
-/// Whether the event that was forwarded is this one, or follows it in its partition.
+/// Whether the forwarded event is this one, or follows it in its partition.
 fn may_be_read_again(entry: &Entry, topic: &str, place: &Place<'_>) -> bool {
     entry.partition == place.partition
         && (entry.offset, entry.index) >= (place.offset, place.index)

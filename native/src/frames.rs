@@ -1,21 +1,21 @@
 //! Sections that are one complete frame of lz4 or zstd, as clients write them.
 //!
-//! The decoders take more than that: several frames, of lz4 none, an old format, or one that is cut
-//! off between two blocks, and of zstd a window that takes gigabytes. Some of that has to be refused,
-//! and all of it is left to the caller.
+//! The decoders accept more than that: several frames; for lz4 no frame at all, an old format, or a
+//! frame that is cut off between two blocks; for zstd a window of gigabytes. Some of that has to be
+//! refused, and all of it is left to the caller.
 
 const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4D, 0x18];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 
-const ZSTD_HAS_NO_WINDOW: u8 = 0x20; // it is as large as the content, which finds room or not
-const ZSTD_GREATEST_WINDOW: u8 = 17 << 3; // 128 MB, the greatest that decoders of streams take
+const ZSTD_HAS_NO_WINDOW: u8 = 0x20; // as large as the content, which fits or does not
+const ZSTD_GREATEST_WINDOW: u8 = 17 << 3; // 128 MB, the greatest that stream decoders accept
 
-/// Whether this is one frame of lz4, from its first byte to its last one.
+/// Whether this is one frame of lz4, from its first byte to its last.
 pub fn is_lz4(data: &[u8]) -> bool {
     lz4_end(data) == Some(data.len())
 }
 
-/// Returns where the frame of lz4 ends that `data` starts with; None if it is cut off.
+/// Returns where the lz4 frame at the start of `data` ends; None if it is cut off.
 fn lz4_end(data: &[u8]) -> Option<usize> {
     if !data.starts_with(&LZ4_MAGIC) {
         return None;
@@ -34,7 +34,7 @@ fn lz4_end(data: &[u8]) -> Option<usize> {
     }
 }
 
-/// Whether this is one frame of zstd, from its first byte to its last one.
+/// Whether this is one frame of zstd, from its first byte to its last.
 pub fn is_zstd(data: &[u8]) -> bool {
     data.starts_with(&ZSTD_MAGIC)
         && zstd_safe::find_frame_compressed_size(data) == Ok(data.len())

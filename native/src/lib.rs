@@ -1,10 +1,10 @@
-//! What firstseen does to nearly every record, in the case that nearly every record is.
+//! What firstseen does to nearly every record, for the common case.
 //!
-//! It searches record batches, tells events that read alike to all rules, spells out what is sent
-//! of them, rewrites the rows of what was seen again and makes the batches of what is sent. All of
-//! that is done in Python too, and whatever is unusual is left to it. What is here is here for speed
-//! alone: a batch takes a quarter of a megabyte through the processor's caches, after which an
-//! interpreter finds nothing there of what it needs.
+//! This code searches record batches, recognises events that read alike to all rules, encodes the
+//! observations that follow from them, rewrites the rows of tuples that are seen again, and builds
+//! the batches that are sent. Python can do all of that too, and whatever is unusual is left to it.
+//! This code exists only for speed: a batch sends a quarter of a megabyte through the processor's
+//! caches, after which an interpreter finds nothing there of what it needs.
 
 mod batch;
 mod classes;
@@ -43,10 +43,11 @@ use text::text;
 /// `LARGE_BYTES` in `scanning.py`: what decompresses to more is read record by record.
 const LARGE_BYTES: usize = 8 << 20;
 
-/// `_FEW` in `filtered_records.py`: where records of more are wanted, all of them have to be readable.
+/// `_FEW` in `filtered_records.py`: if more records than one in this many are wanted, all of the
+/// batch's records have to be readable.
 const FEW: usize = 4;
 
-/// What `Scan.pass_over` tells of the batches that it has passed over.
+/// What `Scan.pass_over` reports of the batches that it has skipped.
 struct Passed {
     at: usize,
     searched_to: i64,
@@ -55,7 +56,7 @@ struct Passed {
     searched_bytes: usize,
 }
 
-/// A batch in which a text stands.
+/// A batch that contains a text.
 struct Hit {
     header: Header,
     records: Vec<Record>,
@@ -96,8 +97,8 @@ impl Scan {
                 "data and room must be plain memory, room writable",
             ));
         }
-        // SAFETY: both buffers are held until the end, so that neither moves or goes. `room` is for
-        // this call alone, and `data` is not written to, as the caller promises.
+        // SAFETY: both buffers are held until the end, so neither moves or is freed. `room` is used
+        // by this call alone, and nobody writes to `data`, as the caller promises.
         let bytes =
             unsafe { std::slice::from_raw_parts(data.buf_ptr() as *const u8, data.len_bytes()) };
         let space =
@@ -203,7 +204,7 @@ impl Passed {
     }
 }
 
-/// Returns the records in which a text ends; None if the section is not what it should be.
+/// Returns the records in which a text ends; None if the section is malformed.
 fn hits(section: &[u8], header: &Header, mut places: search::Places<'_>) -> Option<Vec<Record>> {
     let mut found = Vec::new();
     let mut start = 0;
@@ -225,7 +226,7 @@ fn hits(section: &[u8], header: &Header, mut places: search::Places<'_>) -> Opti
         }
         start = end;
     }
-    None // a text ends behind the last record
+    None // a text ends after the last record
 }
 
 /// Whether all records can be read, and nothing follows them.
@@ -240,7 +241,7 @@ fn are_sound(section: &[u8], header: &Header) -> bool {
     start == section.len()
 }
 
-/// Returns a list of tuples: offset, timestamp, its type, key, value, headers.
+/// Returns a list of tuples: offset, timestamp, timestamp type, key, value, headers.
 fn records_of<'py>(py: Python<'py>, hit: &Hit, section: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     let kind = i32::from(hit.header.is_append_time);
     let bytes = |range: &std::ops::Range<usize>| PyBytes::new(py, &section[range.clone()]);
@@ -263,7 +264,7 @@ fn records_of<'py>(py: Python<'py>, hit: &Hit, section: &[u8]) -> PyResult<Bound
     Ok(rows.into_pyobject(py)?.into_any())
 }
 
-/// Takes of an event what some fields can depend on.
+/// Takes from an event what some fields can depend on.
 #[pyclass(frozen)]
 struct Projection {
     fields: Fields,
@@ -304,7 +305,7 @@ type Taken<'py> = (
     Bound<'py, PyTuple>,
 );
 
-/// What stands in Python too; a test compares them.
+/// Constants that Python has as well; a test compares them.
 const SHARED: [(&str, i64); 12] = [
     ("alert_id_digits", 2 * verdicts::ID_BYTES as i64),
     ("batch_header_bytes", HEADER_BYTES as i64),

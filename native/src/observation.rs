@@ -1,6 +1,6 @@
 //! Observations, as this version of firstseen writes them: `Observation` in `wire.py`.
 //!
-//! Whatever is spelled in another way is left to the reader in Python.
+//! Whatever is spelled differently is left to the reader in Python.
 
 use std::collections::HashMap;
 
@@ -10,23 +10,23 @@ use sha2::{Digest, Sha256};
 use crate::projection::Fields;
 use crate::time::{MAX_MS, MIN_MS};
 
-/// `KEY_BYTES` in `identity.py`, of which the history's come first.
+/// `KEY_BYTES` in `identity.py`; the bytes of the history come first.
 pub const KEY_BYTES: usize = 24;
 pub const HISTORY_BYTES: usize = 8;
 
-/// Counts are not larger: `Count` in `wire.py`.
+/// No count is larger: `Count` in `wire.py`.
 const MAX_COUNT: i64 = 1 << 62;
 
 const START: &[u8] = br#"{"rule":{"id":""#;
 const END: &[u8] = br#","capped":false,"time_source":"@timestamp"}"#;
 
-/// Ways to begin that are known of one rule.
+/// The maximum number of openings to remember for one rule.
 const MOST_OPENINGS: usize = 8;
-/// Bytes of all ways to begin, of all rules.
+/// The maximum number of bytes for all openings of all rules.
 const MOST_BYTES: usize = 4 << 20;
-/// What each way to begin weighs besides its bytes.
+/// The memory that each opening takes besides its bytes.
 const OVERHEAD: usize = 128;
-/// Bytes of a way to begin: a longer one is none that a rule of ours has.
+/// The maximum number of bytes of an opening; no rule of ours has a longer one.
 const LONGEST_OPENING: usize = 4_096;
 
 /// How observations of one history begin, up to the terms.
@@ -36,7 +36,7 @@ struct Opening {
     window_ms: i64,
 }
 
-/// A sighting, as far as it matters where its tuple is known.
+/// The part of a sighting that matters if its tuple is known.
 #[derive(Debug, PartialEq)]
 pub struct Sighting {
     pub key: [u8; KEY_BYTES],
@@ -44,7 +44,7 @@ pub struct Sighting {
     pub time_ms: i64,
 }
 
-/// Reads observations of rules of which others were read before.
+/// Reads observations that begin like others that were read before.
 pub struct Observations {
     openings: HashMap<Vec<u8>, Vec<Opening>>,
     bytes: usize,
@@ -56,7 +56,7 @@ impl Observations {
         Observations { openings: HashMap::new(), bytes: 0, event: Fields::none() }
     }
 
-    /// Notes how observations begin that are known to be right.
+    /// Remembers how observations begin that are known to be valid.
     pub fn note_opening(&mut self, text: &[u8], history: [u8; HISTORY_BYTES], window_ms: i64) {
         let Some(rule) = rule(text) else { return };
         if text.len() > LONGEST_OPENING || self.opening(text).is_some() {
@@ -75,7 +75,7 @@ impl Observations {
         }
     }
 
-    /// Whether an observation begins in a way that is known.
+    /// Whether an observation begins in a known way.
     pub fn knows(&self, value: &[u8]) -> bool {
         self.opening(value).is_some()
     }
@@ -117,7 +117,7 @@ impl Observations {
     }
 }
 
-/// Returns the id of the rule that an observation is of, as it is written.
+/// Returns the id of an observation's rule, as it is written.
 fn rule(value: &[u8]) -> Option<&[u8]> {
     let rest = value.strip_prefix(START)?;
     Some(&rest[..memchr(b'"', rest)?])
@@ -133,7 +133,7 @@ impl<'r> Reader<'r> {
         Some(())
     }
 
-    /// Passes over a text that JSON writes in one way only.
+    /// Skips a text that JSON writes in only one way.
     fn text(&mut self) -> Option<()> {
         let mut at = 1;
         if self.rest.first()? != &b'"' {
@@ -151,7 +151,7 @@ impl<'r> Reader<'r> {
         Some(())
     }
 
-    /// Returns an array of such texts, at least one.
+    /// Returns an array of one or more such texts.
     fn texts(&mut self) -> Option<&'r [u8]> {
         let whole = self.rest;
         self.expect(b"[")?;

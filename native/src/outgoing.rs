@@ -1,4 +1,4 @@
-//! Record batches that are sent: Kafka's format 2, in zstd where that makes them smaller.
+//! Record batches to send: Kafka's format 2, compressed with zstd if that makes them smaller.
 
 use std::cell::RefCell;
 
@@ -9,11 +9,11 @@ use zstd_safe::CCtx;
 
 use crate::batch::{CHECKED_FROM, HEADER_BYTES, LENGTH_OVERHEAD, MAGIC, ZSTD};
 
-/// Less than this compresses badly: a row of a changelog stays as it is.
+/// Less than this compresses badly, so a row of a changelog is left uncompressed.
 pub const MIN_BYTES: usize = 200;
 
 thread_local! {
-    /// To make one takes longer than to compress some records.
+    /// Creating one takes longer than compressing a few records.
     static COMPRESSOR: RefCell<CCtx<'static>> = RefCell::new(CCtx::create());
 }
 
@@ -121,7 +121,7 @@ impl Outgoing {
         let mut batch = vec![0; HEADER_BYTES];
         let mut attributes = 0;
         if plain.len() >= MIN_BYTES {
-            // Where it takes more room than it spares, the compressor runs out of it.
+            // If compression saves nothing, the compressor runs out of room.
             batch.resize(HEADER_BYTES + plain.len() - 1, 0);
             let compressed = COMPRESSOR.with_borrow_mut(|compressor| {
                 compressor.compress(&mut batch[HEADER_BYTES..], plain, level)

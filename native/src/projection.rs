@@ -1,34 +1,34 @@
-//! Of a JSON event, what some fields can depend on.
+//! Takes from a JSON event what some fields can depend on.
 //!
 //! A document is a bag of paths and values, however it is written: `{"a": {"b": 1}}`, `{"a.b": 1}`
-//! and `{"a": [{"b": 1}]}` say the same. What is taken of it is every value whose path is that of a
-//! field, or leads to one, or goes on below one, as it is written, with the keys that lead there.
-//! Two events of which the same is taken are the same to whoever reads these fields alone. The
-//! texts of some fields are told apart from that.
+//! and `{"a": [{"b": 1}]}` say the same. What is taken is every value, as it is written, whose path
+//! is that of a field, leads to one, or continues below one, together with the keys that lead
+//! there. If the same is taken from two events, they are the same to any reader of these fields
+//! alone. The texts of some fields are kept apart from that.
 //!
-//! Only what is plain is read here. Whatever a JSON parser might see in another way, or refuse
-//! (keys given twice, escapes in keys, surrogates, large numbers), is left to the caller.
+//! Only plain events are read here. Whatever a JSON parser might read differently or refuse
+//! (duplicate keys, escapes in keys, surrogates, large numbers) is left to the caller.
 
 use memchr::{memchr, memchr2};
 
 const KEY: u8 = 0x1f; // between keys, and
-const END: u8 = 0x1e; // behind keys and values: JSON has neither of them unescaped
+const END: u8 = 0x1e; // after keys and values: JSON has neither of them unescaped
 
 const MOST_KEYS: usize = 64; // of one object; each is compared with those before it
-const MOST_LEVELS: usize = 100; // where nobody says how many; each takes some of the stack
+const MOST_LEVELS: usize = 100; // the default; each takes some of the stack
 const LONGEST_NUMBER: usize = 17;
-const LONGEST_APART: usize = 256; // callers keep what is told apart
+const LONGEST_APART: usize = 256; // callers keep what is kept apart
 
 /// What is wanted of the values at a path.
 #[derive(Default)]
 struct Node {
-    /// A field: what stands here is taken, and all below it.
+    /// A field: the value here is taken, and everything below it.
     is_field: bool,
-    /// The field of the time, of which the text is told and not taken.
+    /// The field of the time, whose text is returned separately and not taken.
     is_time: bool,
-    /// The field of the event's id, of which the text is told and not taken.
+    /// The field of the event's id, whose text is returned separately and not taken.
     is_id: bool,
-    /// The number of a field whose text is told apart.
+    /// The number of a field whose text is kept apart.
     apart: Option<usize>,
     /// A field that events are not expected to have.
     is_unexpected: bool,
@@ -53,7 +53,7 @@ impl Node {
         node
     }
 
-    /// Whether what is below it is not looked for.
+    /// Whether nothing below this is looked for.
     fn is_end(&self) -> bool {
         self.is_field || self.is_time || self.is_id || self.is_unexpected || self.apart.is_some()
     }
@@ -63,18 +63,18 @@ impl Node {
     }
 }
 
-/// The fields of an event, by what they are for.
+/// The fields of an event, by their purpose.
 pub struct Names<'n> {
-    /// What is taken.
+    /// The fields that are taken.
     pub fields: &'n [String],
-    /// More fields, of which a text is told apart and not taken.
+    /// More fields, whose texts are kept apart and not taken.
     pub apart: &'n [String],
     pub time: &'n str,
     pub id: &'n str,
     pub unexpected: &'n [String],
 }
 
-/// What was taken of an event, and what is told beside it, as it is written between quotes.
+/// What was taken from an event, and the separate texts, as they are written between quotes.
 pub struct Taken<'a> {
     pub bytes: Vec<u8>,
     pub time: Option<&'a str>,
@@ -82,7 +82,7 @@ pub struct Taken<'a> {
     pub apart: Vec<Option<&'a str>>,
 }
 
-/// The fields, and what an event may have at most.
+/// The fields, and the limits on an event.
 pub struct Fields {
     root: Node,
     apart: usize,
@@ -113,7 +113,7 @@ impl Fields {
         Fields { root: Node::default(), apart: 0, max_depth, max_values }
     }
 
-    /// Takes of an event what the fields can depend on; None if it is not as plain as it must be.
+    /// Takes from an event what the fields can depend on; None if the event is not plain enough.
     pub fn take<'a>(&self, event: &'a [u8]) -> Option<Taken<'a>> {
         let text = std::str::from_utf8(event).ok()?;
         if event.first() != Some(&b'{') {
@@ -146,15 +146,15 @@ struct Reader<'a> {
     at: usize,
     depth_left: usize,
     values_left: usize,
-    /// Of the objects that are open, from the outermost on.
+    /// The keys of the objects that are open, outermost first.
     keys: Vec<&'a [u8]>,
-    /// The keys that lead to what is read.
+    /// The keys that lead to what is being read.
     path: Vec<u8>,
     taken: Vec<u8>,
     time: Option<&'a str>,
     id: Option<&'a str>,
     apart: Vec<Option<&'a str>>,
-    /// Which of these fields have been met.
+    /// Which of the fields that are kept apart have been met.
     met: Vec<bool>,
 }
 
@@ -185,7 +185,7 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// Reads an object; `node` says what is wanted below it, None: nothing.
+    /// Reads an object; `node` says what is wanted below it (None: nothing).
     fn object(&mut self, node: Option<&Node>) -> Option<()> {
         let first = self.keys.len();
         self.each(b'}', |reader| {
@@ -202,7 +202,7 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// Reads what stands between two brackets, each with `read`, up to the `end`.
+    /// Reads the items between two brackets, each with `read`, up to the `end`.
     fn each(&mut self, end: u8, read: impl Fn(&mut Self) -> Option<()>) -> Option<()> {
         self.enter()?;
         if self.peek()? != end {
@@ -223,7 +223,7 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// Reads a key that has not been given since the object began, whose keys begin at `first`.
+    /// Reads a key that is new in its object, whose keys begin at `first`.
     fn key(&mut self, first: usize) -> Option<&'a [u8]> {
         self.expect(b'"')?;
         let start = self.at;
@@ -246,7 +246,7 @@ impl<'a> Reader<'a> {
         let mut parts = key.split(|byte| *byte == b'.');
         while let Some(part) = parts.next() {
             if part.is_empty() && !key.is_empty() {
-                return None; // a path in which two points follow one another, or a point ends it
+                return None; // a path with an empty part: two points in a row, or one at its end
             }
             match node.child(part) {
                 Some(child) => node = child,
@@ -259,7 +259,7 @@ impl<'a> Reader<'a> {
         }
         let kind = self.peek()?;
         if kind != b'{' {
-            // No object where one was expected: it may say something, or nothing.
+            // Not an object where one was expected: it may mean something, or nothing.
             return if node.is_special { None } else { self.take(key) };
         }
         let length = self.path.len();
@@ -270,7 +270,7 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// Reads a value at a field, or below it where the key `goes_on`.
+    /// Reads the value at a field, or below it if the key `goes_on`.
     fn field(&mut self, node: &Node, key: &[u8], goes_on: bool) -> Option<()> {
         if node.is_unexpected {
             return None;
@@ -281,13 +281,13 @@ impl<'a> Reader<'a> {
             None if node.is_field || node.apart.is_some() => self.take(key)?,
             None => self.value()?,
         }
-        // A field that has fields below it is taken whole, and so not looked into.
+        // A field with fields below it is taken whole, and so not looked into.
         if node.below.iter().any(|(_, child)| child.is_special) {
             return None;
         }
         if node.is_time {
             let text = self.text_since(start)?;
-            // A key that goes on below it, `@timestamp.x`, holds no time.
+            // A key that continues below it, `@timestamp.x`, holds no time.
             if self.time.is_some() || goes_on || !self.path.is_empty() || text.contains('\\') {
                 return None;
             }
@@ -295,7 +295,7 @@ impl<'a> Reader<'a> {
         }
         if node.is_id {
             let text = self.text_since(start)?;
-            // A key that goes on below it may be that of a field.
+            // A key that continues below it may be that of a field.
             if goes_on || self.id.replace(text).is_some() {
                 return None;
             }
@@ -303,12 +303,13 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// Returns what stands between the quotes of the text that was read; None if it is no text.
+    /// Returns what is between the quotes of the text that was just read; None if it is no text.
     fn text_since(&self, start: usize) -> Option<&'a str> {
         self.text.get(start..self.at)?.strip_prefix('"')?.strip_suffix('"')
     }
 
-    /// Reads the value of a field whose text is told apart, and takes it if it is none, or long.
+    /// Reads the value of a field that is kept apart; takes it instead if it is no text, or too
+    /// long.
     fn tell_apart(&mut self, number: usize, key: &[u8]) -> Option<()> {
         if std::mem::replace(&mut self.met[number], true) {
             return None; // written in two ways
@@ -389,7 +390,8 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// Reads a number without an exponent and of few digits: nobody reads those in different ways.
+    /// Reads a number without an exponent and with few digits, which everybody reads in the same
+    /// way.
     fn number(&mut self) -> Option<()> {
         let rest = &self.data[self.at..];
         let sign = usize::from(rest.first()? == &b'-');

@@ -1,4 +1,4 @@
-//! One record of a records section that is decompressed.
+//! One record of a decompressed records section.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use crate::batch::Header;
 /// A header of a record: its name, and its value if it has one.
 pub type RecordHeader = (Range<usize>, Option<Range<usize>>);
 
-/// A record; keys, values and headers are places in the section.
+/// A record; keys, values and headers are ranges in the section.
 pub struct Record {
     pub offset: i64,
     pub timestamp_ms: i64,
@@ -27,8 +27,8 @@ pub fn bounds(section: &[u8], start: usize) -> Option<(usize, usize)> {
 }
 
 impl Record {
-    /// Reads the record whose body lies at `body..end`; None if its own lengths do not add up, or
-    /// the name of a header is no UTF-8.
+    /// Reads the record whose body is at `body..end`; None if its own lengths do not add up, or the
+    /// name of a header is not UTF-8.
     pub fn read(section: &[u8], body: usize, end: usize, header: &Header) -> Option<Record> {
         let mut fields = Fields { data: &section[..end], at: body };
         let attributes = fields.take(1)?; // unused
@@ -90,7 +90,7 @@ impl Fields<'_> {
         }
     }
 
-    /// Reads bytes that follow their number; a negative number stands for none.
+    /// Reads bytes that follow their length; a negative length stands for none.
     fn sized(&mut self) -> Option<Option<Range<usize>>> {
         match self.number()? {
             size if size < 0 => Some(None),

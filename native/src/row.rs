@@ -1,4 +1,4 @@
-//! The row of a tuple, as `pipeline/engine/first_seen.py` writes it: an array of MessagePack.
+//! The row of a tuple, as `pipeline/engine/first_seen.py` writes it: a MessagePack array.
 //!
 //! Only rows of this version are read. What comes before the numbers is kept as it is written.
 
@@ -8,7 +8,7 @@ pub const FORMAT: i64 = 1;
 const FIELDS: u8 = 0x9a; // an array of ten
 const NIL: u8 = 0xc0;
 
-/// More stamps are left to others.
+/// Rows with more stamps are left to Python.
 const MOST_STAMPS: u64 = 65_535;
 
 /// A row, without the names of its rule and its terms.
@@ -20,14 +20,14 @@ pub struct Row<'r> {
     pub last_ms: i64,
     pub count: i64,
     pub offset: i64,
-    /// Offsets of sightings judged new, each with when the tuple was seen before.
+    /// The offsets of sightings judged new, each with when the tuple was last seen before.
     pub stamps: Vec<(i64, Option<i64>)>,
     pub window_ms: i64,
     pub behind_ms: i64,
 }
 
 impl<'r> Row<'r> {
-    /// Reads a row; None if it is no row of this version.
+    /// Reads a row; None if it is not a row of this version.
     pub fn read(bytes: &'r [u8]) -> Option<Row<'r>> {
         let mut reader = Reader { bytes, at: 0 };
         if reader.byte()? != FIELDS || reader.number()? != FORMAT {
@@ -95,7 +95,7 @@ impl Reader<'_> {
         Some(byte)
     }
 
-    /// Returns an unsigned number of so many bytes.
+    /// Returns an unsigned number of `size` bytes.
     fn unsigned(&mut self, size: usize) -> Option<u64> {
         let bytes = self.bytes.get(self.at..self.at.checked_add(size)?)?;
         self.at += size;
@@ -149,7 +149,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Passes over a text whose length is written in the shortest way.
+    /// Skips a text whose length is written in the shortest way.
     fn text(&mut self) -> Option<()> {
         let (size, least) = match self.byte()? {
             short @ 0xa0..=0xbf => (u64::from(short & 0x1f), 0),
@@ -164,7 +164,7 @@ impl Reader<'_> {
         (size >= least).then_some(())
     }
 
-    /// Passes over a term: a text, a number or a truth value.
+    /// Skips a term: a text, a number or a boolean.
     fn scalar(&mut self) -> Option<()> {
         match *self.bytes.get(self.at)? {
             0xa0..=0xbf | 0xd9..=0xdb => self.text(),
@@ -179,7 +179,8 @@ impl Reader<'_> {
     }
 }
 
-/// Returns how a number is written: its first byte, where that is not the number, and how many follow.
+/// Returns how a number is written: its first byte, if that is not the number itself, and how many
+/// bytes follow.
 fn kind_of(number: i64) -> (Option<u8>, usize) {
     match number {
         -0x20..=0x7f => (None, 1),

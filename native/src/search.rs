@@ -1,4 +1,4 @@
-//! The search for some texts, of which nearly all sections hold none.
+//! The search for some texts; nearly all sections contain none of them.
 
 use std::sync::OnceLock;
 
@@ -8,10 +8,11 @@ use memchr::memmem::{find_iter, Finder};
 
 const NOWHERE: usize = usize::MAX;
 
-/// So many texts are searched one after the other; of more, one pass tells whether one is there.
+/// Up to this many texts are searched one after another; for more, one pass finds out whether any
+/// of them is there.
 const FEW: usize = 4;
 
-/// Texts whose case counts.
+/// Case-sensitive texts.
 pub struct Texts {
     alone: Vec<Finder<'static>>,
     together: OnceLock<Option<Together>>,
@@ -23,10 +24,10 @@ impl Texts {
         Texts { alone, together: OnceLock::new() }
     }
 
-    /// Returns the places where texts end; None if there is none.
+    /// Returns the places where texts end; None if there are none.
     pub fn find<'a>(&'a self, section: &'a [u8]) -> Option<Places<'a>> {
         if self.alone.len() > FEW {
-            // What is rare is chosen by the first section that comes.
+            // The first section decides what is rare.
             let together = self.together.get_or_init(|| Together::new(&self.alone, section));
             if together.as_ref().is_some_and(|together| !together.is_in(section)) {
                 return None;
@@ -40,17 +41,17 @@ impl Texts {
     }
 }
 
-/// One pass for a part of each text that is rare, wherever in the text it stands.
+/// One pass that searches for a rare part of each text, wherever in the text that part is.
 struct Together {
     searcher: Searcher,
-    /// By the number of a part, the texts that have it, and where in them it begins.
+    /// By the number of a part: the texts that contain it, and where in them it begins.
     texts: Vec<Vec<(Vec<u8>, usize)>>,
 }
 
 const PART: usize = 4;
 
 impl Together {
-    /// Returns None if a text is too short, or the processor has no instructions for it.
+    /// Returns None if a text is too short, or the processor lacks the instructions.
     fn new(texts: &[Finder<'_>], sample: &[u8]) -> Option<Together> {
         let mut parts: Vec<&[u8]> = Vec::new();
         let mut of_parts: Vec<Vec<(Vec<u8>, usize)>> = Vec::new();
@@ -68,7 +69,7 @@ impl Together {
         Some(Together { searcher: builder.extend(parts).build()?, texts: of_parts })
     }
 
-    /// Whether one of the texts stands in a section.
+    /// Whether one of the texts is in a section.
     fn is_in(&self, section: &[u8]) -> bool {
         let mut from = 0;
         while let Some(found) =
@@ -106,7 +107,7 @@ impl Places<'_> {
         self.first == NOWHERE
     }
 
-    /// Goes on to what ends at `end` or behind it.
+    /// Moves on to the texts that end at `end` or after it.
     pub fn skip_to(&mut self, end: usize) {
         for (text, next) in self.texts.alone.iter().zip(&mut self.next) {
             if *next < end {
@@ -118,7 +119,7 @@ impl Places<'_> {
     }
 }
 
-/// Returns where the last byte of the text is that begins at `from` or behind it.
+/// Returns the position of the last byte of the first occurrence that begins at or after `from`.
 fn last_byte(text: &Finder<'_>, section: &[u8], from: usize) -> usize {
     match section.get(from..).and_then(|rest| text.find(rest)) {
         Some(place) => from + place + text.needle().len() - 1,

@@ -1,7 +1,7 @@
-//! Sightings of tuples that are known and stay so: nearly all where a rule is broad.
+//! Sightings of tuples that are known and stay known, which are nearly all if a rule is broad.
 //!
-//! They do to their rows what `FirstSeen.observe` in `pipeline/engine/first_seen.py` does, which
-//! says why; any other sighting is left to that.
+//! They change their rows as `FirstSeen.observe` in `pipeline/engine/first_seen.py` does, which
+//! gives the reasons. Any other sighting is left to it.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -72,7 +72,8 @@ impl Sightings {
     }
 }
 
-/// Returns the row of a tuple that is known, and what the event clock says then.
+/// Returns the new row of a known tuple, and the event clock after the sighting; None for any
+/// other.
 fn seen_again(
     row: &[u8],
     sighting: &Sighting,
@@ -85,7 +86,7 @@ fn seen_again(
     let clock_ms = clock_ms.unwrap_or(i64::MIN).max(sighting.time_ms).max(kept_from_ms);
     let is_forgotten = row.count <= 0;
     let is_new = row.last_ms < sighting.time_ms.checked_sub(sighting.window_ms)?;
-    // Below 0 are offsets that no record has.
+    // Negative offsets belong to no record.
     if offset <= row.offset || row.offset < 0 || is_forgotten || is_new {
         return None;
     }

@@ -6,13 +6,13 @@ use memchr::memchr;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-/// Returns what stands between quotes, where it is known to be right and to hold no surrogates, as
-/// Python's.
+/// Returns, as a Python string, what is between quotes and known to be valid and without
+/// surrogates.
 pub fn text<'py>(py: Python<'py>, written: &str) -> Bound<'py, PyString> {
     PyString::new(py, &unescaped(written))
 }
 
-/// Returns the same.
+/// Does the same for a Rust string.
 pub fn unescaped(written: &str) -> Cow<'_, str> {
     let mut next = memchr(b'\\', written.as_bytes());
     if next.is_none() {

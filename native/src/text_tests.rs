@@ -1,4 +1,4 @@
-//! What parts of queries say of the one text of a field: asked here, of texts of ASCII.
+//! What parts of queries say of the single text of a field, answered here for ASCII texts.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -35,7 +35,7 @@ struct Text<'t> {
 }
 
 impl Text<'_> {
-    /// Returns it as it is indexed; None if it is not.
+    /// Returns the text as it is indexed; None if it is not indexed.
     fn indexed(&self, (caseless, ignore_above): Way) -> Option<&str> {
         let is_long = ignore_above.is_some_and(|most| self.written.len() > most);
         (!is_long).then_some(if caseless { &self.lower } else { self.written })
@@ -61,8 +61,9 @@ impl Test {
     }
 }
 
-/// Whether a text fits a pattern, given as the texts between its stars. The leftmost place of each
-/// is always right, so nothing is tried twice.
+/// Whether a text fits a pattern, given as the texts between its stars.
+///
+/// Taking the leftmost place of each is always right, so there is no backtracking.
 fn fits(parts: &[String], text: &str) -> bool {
     let [first, middle @ .., last] = parts else { return false };
     let Some(rest) = text.strip_prefix(first.as_str()) else { return false };
@@ -118,7 +119,7 @@ impl TextClasses {
     }
 }
 
-/// Returns a one and so many answers as a number, most significant byte first, behind another one.
+/// Returns `count` answers as bits after a leading one bit, big-endian, in bytes that begin with 1.
 fn packed(answers: impl Iterator<Item = bool>, count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count / 8 + 2];
     bytes[0] = 1;
@@ -130,7 +131,8 @@ fn packed(answers: impl Iterator<Item = bool>, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// Returns a text of printable ASCII as JSON: it has one spelling but for what is escaped in vain.
+/// Returns a text of printable ASCII as JSON, which spells it in only one way except for needless
+/// escapes.
 fn spelled(text: &str) -> Spelled {
     let mut json = Vec::with_capacity(text.len() + 8);
     json.push(b'"');

@@ -1,12 +1,12 @@
-//! Times as nearly all events spell them; `pipeline/rules/timestamp.py` reads all others.
+//! Times as nearly all events write them; `pipeline/rules/timestamp.py` reads all others.
 
 /// `MIN_MS`, `MAX_MS` and `EARLIEST_MS` in `timestamp.py`.
 pub const MIN_MS: i64 = -62_135_596_800_000;
 pub const MAX_MS: i64 = 253_402_300_799_999;
 pub const EARLIEST_MS: i64 = 315_532_800_000;
 
-/// Returns the epoch milliseconds of `2024-05-01T12:00:00.123456789Z`, with three to nine digits
-/// behind the point; None for what is spelled otherwise, or is no such day.
+/// Returns the epoch milliseconds of `2024-05-01T12:00:00.123456789Z`, with three to nine
+/// fractional digits; None if it is written differently, or there is no such day.
 pub fn usual(text: &str) -> Option<i64> {
     let text = text.as_bytes();
     let fraction = text.get(20..)?.strip_suffix(b"Z")?;
@@ -37,7 +37,7 @@ fn number(text: &[u8]) -> Option<i64> {
     is_number(text).then(|| text.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')))
 }
 
-/// Returns the days since 1970 of a day of the Gregorian calendar, None if there is none such.
+/// Returns the days since 1970 of a day in the Gregorian calendar; None if there is no such day.
 fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let lengths = [31, 28 + i64::from(is_leap), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];

@@ -1,8 +1,8 @@
-//! What rules said of events, and what is to be sent of those that read alike.
+//! What rules said of events, and what is to be sent for events that read alike.
 //!
-//! `pipeline/engine/verdicts.py` says what may be remembered. Here an event of which the verdict is
-//! known becomes the sightings to send, byte for byte as the match stage would spell them; any event
-//! of which there is a doubt is left to that.
+//! `pipeline/engine/verdicts.py` says what may be remembered. Here, an event whose verdict is known
+//! becomes the sightings to send, byte for byte as the match stage would encode them. Any doubtful
+//! event is left to the match stage.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -26,35 +26,36 @@ use crate::text::text;
 use crate::time::{usual, EARLIEST_MS, MAX_MS};
 use crate::Projection;
 
-/// Kafka's type of a timestamp that the broker stamped.
+/// Kafka's timestamp type for a timestamp that the broker stamped.
 const LOG_APPEND_TIME: i64 = 1;
 
 /// `_LONGEST_EVENT_ID` in `identity.py`.
 pub const LONGEST_EVENT_ID: usize = 512;
 
-/// A run ends with what is sent of it so large: it waits in memory.
+/// A run ends when what it sends reaches this size, because that waits in memory.
 const RUN_BYTES: usize = 1 << 20;
 
-/// Half of the digits of an alert id.
+/// Half of the number of digits of an alert id.
 pub const ID_BYTES: usize = 20;
 
-/// A rule, as far as its sightings depend on it.
+/// The part of a rule that its sightings depend on.
 #[derive(FromPyObject)]
 struct Rule {
     history: [u8; HISTORY_BYTES],
     window_ms: i64,
-    /// How what is sent begins, up to its terms.
+    /// The bytes of an observation up to its terms.
     opening: Vec<u8>,
-    /// What the id of an alert is made of, up to its terms.
+    /// The hashed bytes of an alert id up to its terms.
     id_opening: Vec<u8>,
-    /// Of the terms that are told apart: which of the tuple, of which text, in which way indexed.
+    /// For each term that is kept apart: its place in the tuple, which text it is, and which way of
+    /// indexing applies.
     apart: Vec<(usize, usize, usize)>,
 }
 
 enum Term {
     /// The same in all events that read alike.
     Same(Spelled),
-    /// Made of the event's own text: which one, and in which way it is indexed.
+    /// Made of the event's own text: which text, and which way of indexing.
     Apart(usize, usize),
 }
 
@@ -70,7 +71,7 @@ struct Verdict {
     sighted: Vec<Sighted>,
 }
 
-/// How large what is kept may be, and what is sent.
+/// Limits on what is kept and what is sent.
 #[derive(FromPyObject)]
 struct Limits {
     verdicts: usize,
@@ -80,11 +81,11 @@ struct Limits {
     value_bytes: usize,
     term_bytes: usize,
     future_ms: i64,
-    /// Events after which it is asked whether the memory is of use.
+    /// The number of events after which it is checked whether the memory is of use.
     round: u64,
-    /// It is where at least one of so many events of a round is known.
+    /// The memory is of use if at least one in this many events of a round is known.
     rare: u64,
-    /// Events that are not looked up where it is not.
+    /// The number of events that are not looked up if it is of no use.
     rest: u64,
 }
 
@@ -96,7 +97,7 @@ struct Run<'py> {
     sent: Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>,
     covered: usize,
     ages: Vec<f64>,
-    /// Of the values that are sent.
+    /// The size of the values that are sent.
     bytes: usize,
 }
 
@@ -209,7 +210,7 @@ impl Verdicts {
         let mut run = Run::default();
         let place = (topic, partition, read_ms);
         let found = self.run(py, records, start, place, &mut run).inspect_err(|_| {
-            // What was noted is not sent then, and covers nothing.
+            // What was noted is then not sent, so it must not cover anything.
             self.forwarded.bind(py).borrow_mut().forget();
         });
         let (count, last) = found?;
@@ -275,7 +276,8 @@ impl Verdicts {
 }
 
 impl Verdicts {
-    /// Judges records up to one of which no match is known; returns how many, and what ended it.
+    /// Judges records up to the first one for which no match is known; returns how many, and why it
+    /// ended.
     fn run<'py>(
         &mut self,
         py: Python<'py>,
@@ -310,7 +312,8 @@ impl Verdicts {
         Ok((count, Answer::Matches))
     }
 
-    /// Returns what the rules can depend on of an event; None if it is written in an unusual way.
+    /// Returns the part of an event that rules can depend on; None if it is written in an unusual
+    /// way.
     fn read<'e>(
         &mut self,
         py: Python<'_>,
@@ -322,7 +325,8 @@ impl Verdicts {
         Ok(classes.map(|classes| (taken, classes)))
     }
 
-    /// Returns what stands for that: classes of a field have one length, so they need no ends.
+    /// Returns a digest of that part. The classes of a field have the same length, so they need no
+    /// separators.
     fn digest(&self, taken: &Taken<'_>, classes: &[Arc<Class>]) -> [u8; 16] {
         let mut hasher = self.hasher.clone();
         Update::update(&mut hasher, &taken.bytes);
@@ -347,7 +351,7 @@ impl Verdicts {
         }
     }
 
-    /// Says what is known of an event, and adds what follows from it to the run.
+    /// Returns what is known of an event, and adds what follows from it to the run.
     fn recognise<'py>(
         &mut self,
         py: Python<'py>,
@@ -392,7 +396,7 @@ impl Verdicts {
         }
     }
 
-    /// Adds what is to be sent of an event; false, and nothing is added, if it is too large.
+    /// Adds what is to be sent for an event; false, with nothing added, if it is too large.
     #[allow(clippy::too_many_arguments)]
     fn tell<'py>(
         &mut self,
@@ -428,7 +432,8 @@ impl Verdicts {
             let Some(terms) = spelled(sighted, classes, Spelled::sent) else { return Ok(false) };
             let value = observation(rule, &terms, time_ms, sent_id, &id, event);
             if value.len() > self.limits.value_bytes {
-                // What was noted does not cover this event, which the match stage judges now.
+                // The sightings noted before this one do not cover this event, which the match
+                // stage judges now.
                 return Ok(false);
             }
             forwarded.note(&seen);
@@ -444,7 +449,7 @@ impl Verdicts {
         Ok(true)
     }
 
-    /// Returns what tells an event from all others, as hashes are made of it and as it is sent.
+    /// Returns what distinguishes an event from all others: as it is hashed, and as it is sent.
     fn identity(
         &self,
         py: Python<'_>,
@@ -466,7 +471,7 @@ impl Verdicts {
     }
 }
 
-/// Whether a text is the same in each of its spellings.
+/// Whether a text is the same in all of its spellings.
 fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\')
 }
