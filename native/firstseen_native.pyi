@@ -27,7 +27,7 @@ class Scan:
             ValueError: a text is empty.
         """
 
-    def pass_over(
+    def skip_batches(
         self,
         data: Buffer,
         at: int,
@@ -357,10 +357,10 @@ class Sightings:
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 
 @final
-class Outgoing:
+class OutgoingBatch:
     """A record batch that is filled, then sent."""
 
-    def __new__(cls, max_bytes: int) -> Outgoing:
+    def __new__(cls, max_bytes: int) -> OutgoingBatch:
         """Begin a batch.
 
         Args:

@@ -409,14 +409,14 @@ def _keep_journal(file: Path) -> None:
         )
         os.write(journal, "".join(lines).encode())
 
-    told = Judge._told
+    told = Judge._from_known_verdicts
 
     def noted(self: Judge, known: Any, tp: Any, records: list[Any]) -> Judged:
         judged = told(self, known, tp, records)
         offsets[_place(judged)] = [record.offset for record in records]
         return judged
 
-    Judge._told = noted
+    Judge._from_known_verdicts = noted
 
     async def note_bundle(message: Any, items: Sequence[Any]) -> None:
         note(message.offset, items)

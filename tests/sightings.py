@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.engine.decode import Document
-from pipeline.engine.seen import RuleMatch, Seen
+from pipeline.engine.sighting import RuleMatch, Sighting
 from pipeline.engine.wire import RuleRef
 from pipeline.record import Position, Record
 from tests.rules import new_terms_rule
@@ -18,7 +18,7 @@ def seen(
     *,
     place: tuple[str, int, int, int] = ("events", 0, 1_000, 0),
     window_ms: int = 1_000_000,
-) -> Seen:
+) -> Sighting:
     """Return a sighting; its place is topic, partition, offset and number of the document."""
     topic, partition, offset, index = place
     match = RuleMatch(
@@ -31,4 +31,4 @@ def seen(
         time_source="@timestamp",
         capped=False,
     )
-    return Seen(key, ("t",), match)
+    return Sighting(key, ("t",), match)

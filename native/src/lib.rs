@@ -47,7 +47,7 @@ const LARGE_BYTES: usize = 8 << 20;
 /// batch's records have to be readable.
 const FEW: usize = 4;
 
-/// What `Scan.pass_over` reports of the batches that it has skipped.
+/// What `Scan.skip_batches` reports of the batches that it has skipped.
 struct Passed {
     at: usize,
     searched_to: i64,
@@ -81,7 +81,7 @@ impl Scan {
 
     /// See `firstseen_native.pyi`.
     #[allow(clippy::too_many_arguments)]
-    fn pass_over<'py>(
+    fn skip_batches<'py>(
         &self,
         py: Python<'py>,
         data: PyBuffer<u8>,
@@ -330,6 +330,6 @@ fn firstseen_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<text_tests::TextClasses>()?;
     module.add_class::<forwarded::Forwarded>()?;
     module.add_class::<verdicts::Verdicts>()?;
-    module.add_class::<outgoing::Outgoing>()?;
+    module.add_class::<outgoing::OutgoingBatch>()?;
     module.add_class::<sightings::Sightings>()
 }

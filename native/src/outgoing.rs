@@ -19,7 +19,7 @@ thread_local! {
 
 /// See `firstseen_native.pyi`.
 #[pyclass]
-pub struct Outgoing {
+pub struct OutgoingBatch {
     records: Vec<u8>,
     count: i32,
     first_ms: i64,
@@ -28,10 +28,10 @@ pub struct Outgoing {
 }
 
 #[pymethods]
-impl Outgoing {
+impl OutgoingBatch {
     #[new]
-    fn new(max_bytes: usize) -> Outgoing {
-        Outgoing { records: Vec::new(), count: 0, first_ms: 0, latest_ms: 0, max_bytes }
+    fn new(max_bytes: usize) -> OutgoingBatch {
+        OutgoingBatch { records: Vec::new(), count: 0, first_ms: 0, latest_ms: 0, max_bytes }
     }
 
     /// See `firstseen_native.pyi`.
@@ -76,7 +76,7 @@ impl Outgoing {
     }
 }
 
-impl Outgoing {
+impl OutgoingBatch {
     /// Adds a record; false if there is no room for it. There always is for the first one.
     fn append(&mut self, record: &Bound<'_, PyTuple>, timestamp_ms: i64) -> PyResult<bool> {
         if self.count == 0 {

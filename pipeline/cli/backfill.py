@@ -19,7 +19,7 @@ from pipeline.errors import EXIT_OK, RuleError
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
-    from pipeline.history import Backfilled, Progress
+    from pipeline.history import BackfillResult, Progress
     from pipeline.rules import CompiledRule
 
 _STEPS = {"learn": "learning from the log", "tell": "telling what came meanwhile"}
@@ -112,7 +112,7 @@ def _run(
     since: timedelta | None,
     again: bool,
     max_rate: float | None,
-) -> Backfilled:
+) -> BackfillResult:
     from pipeline.history import Backfill  # noqa: PLC0415  (as above)
 
     line = _ProgressLine()
@@ -152,7 +152,7 @@ class _ProgressLine:
         self._status.clear()
 
 
-def _report(result: Backfilled, *, as_json: bool) -> None:
+def _report(result: BackfillResult, *, as_json: bool) -> None:
     if result.log_begins_ms is not None:
         begins = result.summary()["log_begins"]
         say_warning(f"the inputs retain nothing from before {begins}: the rule learns no more")

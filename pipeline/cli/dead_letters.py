@@ -275,7 +275,7 @@ def requeue_letters(
     if dry_run or not able:
         done = Requeued(refused=refused)
     elif yes or _confirmed(letters, able):
-        done = requeue(settings, letters, progress=_tell_progress)
+        done = requeue(settings, letters, progress=_show_progress)
     else:
         return EXIT_FINDINGS
     _report(done, able=able, skipped=skipped, dry_run=dry_run, as_json=as_json)
@@ -293,7 +293,7 @@ def _confirmed(letters: Sequence[StoredLetter], able: int) -> bool:
     return confirmed(f"Write {able} of these records back?")
 
 
-def _tell_progress(number: int) -> None:
+def _show_progress(number: int) -> None:
     click.echo(f"{number} records written", err=True)
 
 

@@ -24,7 +24,7 @@ from pipeline.engine.entities import (
     entities,
     related,
 )
-from pipeline.engine.first_seen import Sighting
+from pipeline.engine.first_seen import FirstSeenVerdict
 from pipeline.engine.identity import summary_id
 from pipeline.engine.paths import ManyLeaves
 from pipeline.engine.reason import REASON_FIELDS, describe_event
@@ -51,7 +51,7 @@ _FIELDS: Final = ManyLeaves(
 )
 
 
-class Carried:
+class EventContext:
     """What an alert copies from its event. All alerts of an event share it.
 
     Attributes:
@@ -88,7 +88,7 @@ class Carried:
 
 def build_alert(
     observation: Observation,
-    sighting: Sighting,
+    verdict: FirstSeenVerdict,
     rule: Rule | None,
     *,
     created_ms: int,
@@ -100,7 +100,7 @@ def build_alert(
 
     Args:
         observation: the sighting that is new.
-        sighting: the verdict on it.
+        verdict: the verdict on it.
         rule: the rule, for its description, threats, tags and references. Without it (on a worker
             that does not have the rule), the alert contains only what the observation says.
         created_ms: when the alert was raised (epoch milliseconds). It is a parameter so that a
@@ -114,21 +114,21 @@ def build_alert(
             nested too deeply to be written. This cannot happen with an event that the match stage
             has read.
     """
-    carried = Carried(bytes(observation.event))
+    context = EventContext(bytes(observation.event))
     terms = _named_terms(observation.rule.fields, observation.terms)
-    novelty = _novelty(observation, sighting, terms)
+    novelty = _novelty(observation, verdict, terms)
     detection = {
         "kind": "new_term",
         "history": observation.history,
         "new_terms": terms,
-        "first_seen": _first_seen(observation, sighting),
+        "first_seen": _first_seen(observation, verdict),
     }
     document = _document(
         observation,
         rule,
-        carried,
+        context,
         detection,
-        reason=f"{carried.description}: {novelty}",
+        reason=f"{context.description}: {novelty}",
         created_ms=created_ms,
         ruleset_digest=ruleset_digest,
         include_event=include_event,
@@ -143,20 +143,20 @@ def build_match_alert(
     created_ms: int,
     ruleset_digest: str,
     include_event: bool = True,
-    carried: Carried | None = None,
+    context: EventContext | None = None,
 ) -> NewTerm:
     """Return the alert for a match of a `query` rule: an observation without terms or history.
 
-    The arguments are those of `build_alert`. `carried` is what an earlier alert of the same event
+    The arguments are those of `build_alert`. `context` is what an earlier alert of the same event
     has already computed, if there was one.
     """
-    carried = carried or Carried(bytes(observation.event))
+    context = context or EventContext(bytes(observation.event))
     document = _document(
         observation,
         rule,
-        carried,
+        context,
         {"kind": "match"},
-        reason=f"{carried.description}: matches the rule {observation.rule.name}",
+        reason=f"{context.description}: matches the rule {observation.rule.name}",
         created_ms=created_ms,
         ruleset_digest=ruleset_digest,
         include_event=include_event,
@@ -239,7 +239,7 @@ def _new_term(observation: Observation, document: dict[str, Any], clock_ms: int)
 def _document(
     observation: Observation,
     rule: Rule | None,
-    carried: Carried,
+    context: EventContext,
     detection: dict[str, Any],
     *,
     reason: str,
@@ -250,9 +250,9 @@ def _document(
     ref = observation.rule
     parts = _rule_parts(ref, rule, "query" if detection["kind"] == "match" else "new_terms")
     fields = _event_fields(ref, observation.alert_id, reason, created_ms)
-    fields |= carried.event_fields
+    fields |= context.event_fields
     if include_event:
-        fields["original"] = carried.original
+        fields["original"] = context.original
     document: dict[str, Any] = {
         "@timestamp": format_timestamp(created_ms),
         "ecs": {"version": ECS_VERSION},
@@ -262,7 +262,7 @@ def _document(
         "labels": {"severity": ref.severity, "alert_kind": detection["kind"]},
     }
     document |= parts
-    document |= carried.entities
+    document |= context.entities
     document["detection"] = detection | _provenance(observation, ruleset_digest)
     return document
 
@@ -364,18 +364,18 @@ def _named_terms(fields: Sequence[str], terms: Sequence[Term]) -> list[dict[str,
     ]
 
 
-def _first_seen(observation: Observation, sighting: Sighting) -> dict[str, Any]:
-    fields: dict[str, Any] = {"time": format_timestamp(sighting.first_ms)}
-    if sighting.previous_ms is not None:
-        fields["previous"] = format_timestamp(sighting.previous_ms)
+def _first_seen(observation: Observation, verdict: FirstSeenVerdict) -> dict[str, Any]:
+    fields: dict[str, Any] = {"time": format_timestamp(verdict.first_ms)}
+    if verdict.previous_ms is not None:
+        fields["previous"] = format_timestamp(verdict.previous_ms)
     fields["window"] = duration_text(observation.window_ms, short=True)
-    if not sighting.remembered:
+    if not verdict.remembered:
         fields["remembered"] = False
     return fields
 
 
 def _novelty(
-    observation: Observation, sighting: Sighting, terms: Sequence[Mapping[str, Term]]
+    observation: Observation, verdict: FirstSeenVerdict, terms: Sequence[Mapping[str, Term]]
 ) -> str:
     """Return what is new, and how long it had not been seen."""
     shown = ", ".join(
@@ -383,11 +383,11 @@ def _novelty(
         for term in terms
     )
     novelty = f"first time in {duration_text(observation.window_ms)} of {shown}"
-    if not sighting.remembered:
+    if not verdict.remembered:
         return f"{novelty}, unless told before: the rule is full and does not remember this"
-    if sighting.previous_ms is None:
+    if verdict.previous_ms is None:
         return novelty
-    return f"{novelty}, last at {format_timestamp(sighting.previous_ms)}"
+    return f"{novelty}, last at {format_timestamp(verdict.previous_ms)}"
 
 
 def _shown(term: Term) -> str:

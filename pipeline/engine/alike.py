@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.identity import canonical_term
 from pipeline.engine.index import DATA_STREAM_FIELDS
-from pipeline.engine.seen import EVENT_ID
+from pipeline.engine.sighting import EVENT_ID
 from pipeline.engine.wire import encode_term
 from pipeline.kql import (
     FieldTable,

@@ -214,7 +214,7 @@ def _document(raw: bytes, index: int, limits: DecodeLimits) -> Document:
     try:
         event = _parsed(orjson.loads, raw)
     except orjson.JSONDecodeError:
-        return _mended(raw, index, limits)
+        return _repaired(raw, index, limits)
     return _checked(event, raw, index, limits)
 
 
@@ -255,7 +255,7 @@ _NOT_OPENING: Final = bytes(set(range(256)) - set(b"[{"))
 _SPACED_COLON = re.compile(rb'"[ \t\r\n]+:')
 
 
-def _mended(raw: bytes, index: int, limits: DecodeLimits) -> Document:
+def _repaired(raw: bytes, index: int, limits: DecodeLimits) -> Document:
     """Decode a text that orjson refuses: it contains lone surrogates, or it is an error."""
     event = _exact(raw, limits)
     if type(event) is not dict:
@@ -332,7 +332,7 @@ _SAFE_DIGITS: Final = 18
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    event = {_well_formed(key): _mend(value) for key, value in pairs}
+    event = {_well_formed(key): _repair(value) for key, value in pairs}
     if len(event) != len(pairs):
         seen: set[str] = set()
         for key, _ in pairs:
@@ -342,11 +342,11 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return event
 
 
-def _mend(value: Any) -> Any:
+def _repair(value: Any) -> Any:
     if isinstance(value, str):
         return _well_formed(value)
     if isinstance(value, list):  # objects in it have been repaired already
-        return [_mend(item) for item in value]
+        return [_repair(item) for item in value]
     return value
 
 

@@ -115,7 +115,7 @@ class Row(msgspec.Struct, array_like=True, frozen=True):
         return self.last_ms + self.behind_ms
 
 
-class Sighting(msgspec.Struct, frozen=True, gc=False):
+class FirstSeenVerdict(msgspec.Struct, frozen=True, gc=False):
     """The verdict on one observation. Times are epoch milliseconds.
 
     Attributes:
@@ -204,7 +204,7 @@ class FirstSeen:
 
     def observe(
         self, observation: Observation, offset: int, committed: int, key: bytes | None = None
-    ) -> Sighting:
+    ) -> FirstSeenVerdict:
         """Apply one observation and return the verdict.
 
         Args:
@@ -247,7 +247,7 @@ class FirstSeen:
             behind_ms=self.clock.ahead_of(last_ms),
         )
         self._table.put(key, encode_row(row))
-        return Sighting(
+        return FirstSeenVerdict(
             new=False,
             repeated=False,
             previous_ms=None,
@@ -326,7 +326,7 @@ class FirstSeen:
     def _is_forgotten(self, key: bytes, row: Row) -> bool:
         return row.count == 0 or row.offset < self.forgotten.before(key)
 
-    def _meet(self, key: bytes, observation: Observation, offset: int) -> Sighting:
+    def _meet(self, key: bytes, observation: Observation, offset: int) -> FirstSeenVerdict:
         """Return the verdict on a tuple without a row: new, and remembered if there is room."""
         if not self._entries.has_room(observation.rule.id):
             return _new(observation, None, repeated=False, remembered=False)
@@ -340,7 +340,7 @@ class FirstSeen:
         offset: int,
         previous_ms: int | None,
         stamps: tuple[tuple[int, int | None], ...],
-    ) -> Sighting:
+    ) -> FirstSeenVerdict:
         """Create or restart the tuple's row: this sighting is new."""
         row = Row(
             format=ROW_FORMAT,
@@ -359,14 +359,14 @@ class FirstSeen:
 
     def _repeat(
         self, key: bytes, row: Row, observation: Observation, offset: int, committed: int
-    ) -> Sighting:
+    ) -> FirstSeenVerdict:
         """Return the verdict on an observation that the row already includes."""
         stamps = _uncommitted(row.stamps, committed)
         self._table.put(key, encode_row(msgspec.structs.replace(row, stamps=stamps)))
         for stamped, previous_ms in row.stamps:
             if stamped == offset:
                 return _new(observation, previous_ms, repeated=True)
-        return Sighting(
+        return FirstSeenVerdict(
             new=False,
             repeated=True,
             previous_ms=None,
@@ -376,7 +376,7 @@ class FirstSeen:
         )
 
 
-_HELD = Sighting(
+_HELD = FirstSeenVerdict(
     new=False, repeated=False, previous_ms=None, first_ms=0, last_ms=0, count=0, held=True
 )
 
@@ -387,9 +387,9 @@ def _new(
     *,
     repeated: bool,
     remembered: bool = True,
-) -> Sighting:
+) -> FirstSeenVerdict:
     """Return the verdict *new*: the same at each replay, whatever the row says by then."""
-    return Sighting(
+    return FirstSeenVerdict(
         new=True,
         repeated=repeated,
         previous_ms=previous_ms,

@@ -7,17 +7,17 @@ from typing import Any, Protocol
 
 import msgspec
 
-from pipeline.engine.seen import RuleMatch, Seen
+from pipeline.engine.sighting import RuleMatch, Sighting
 from pipeline.record import Position
 
 
 class Forwarded(Protocol):
     """A memory of the sightings that were forwarded lately."""
 
-    def covers(self, seen: Seen) -> bool:
+    def covers(self, seen: Sighting) -> bool:
         """Return whether an earlier forwarded sighting makes it unnecessary to forward this one."""
 
-    def remember(self, seen: Seen) -> None:
+    def remember(self, seen: Sighting) -> None:
         """Record that a sighting is being forwarded."""
 
     def clear(self) -> None:
@@ -62,7 +62,7 @@ class ForwardedCache:
         self._granularity_ms = granularity_ms
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
 
-    def covers(self, seen: Seen) -> bool:
+    def covers(self, seen: Sighting) -> bool:
         entry = self._entries.get(seen.key)
         if entry is None:
             return False
@@ -77,7 +77,7 @@ class ForwardedCache:
             and not entry.may_be_read_again_after(match.record.position, match.document.index)
         )
 
-    def remember(self, seen: Seen) -> None:
+    def remember(self, seen: Sighting) -> None:
         match = seen.match
         known = self._entries.get(seen.key)
         self._entries[seen.key] = _Entry(
@@ -134,12 +134,12 @@ class NativeForwardedCache:
 
         self.cache: Any = firstseen_native.Forwarded(max_entries, granularity_ms)
 
-    def covers(self, seen: Seen) -> bool:
+    def covers(self, seen: Sighting) -> bool:
         match = seen.match
         times = match.window_ms, match.time_ms, match.record.read_ms
         return bool(self.cache.covers(seen.key, *times, *_place(match)))
 
-    def remember(self, seen: Seen) -> None:
+    def remember(self, seen: Sighting) -> None:
         match = seen.match
         self.cache.remember(seen.key, match.time_ms, match.record.read_ms, *_place(match))
 

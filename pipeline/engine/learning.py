@@ -74,13 +74,13 @@ class Learning:
         self._table = table
         self._periods = periods
 
-    def until(self, new_term: NewTerm, offset: int, *, told: bool) -> int | None:
+    def until(self, new_term: NewTerm, offset: int, *, already_decided: bool) -> int | None:
         """Return when a candidate's history stops learning (epoch milliseconds); None if it has.
 
         Args:
             new_term: the candidate.
             offset: its offset.
-            told: whether it was decided before, and not as learning.
+            already_decided: whether it was decided before, and not as learning.
 
         Raises:
             StateError: a row cannot be read.
@@ -94,7 +94,7 @@ class Learning:
         row = before or StartRow(ROW_FORMAT, new_term.rule.id, reached_ms, offset)
         period_ms = self._periods.of(new_term.rule.id)
         until_ms = row.start_ms + period_ms
-        if row.ended is None and (told or not period_ms or reached_ms >= until_ms):
+        if row.ended is None and (already_decided or not period_ms or reached_ms >= until_ms):
             row = msgspec.structs.replace(row, ended=offset)
         if row is not before:
             self._table.put(key, encode_row(row))

@@ -21,13 +21,13 @@ from typing import Final
 
 import msgspec
 
-from pipeline.engine.alert import Carried, build_match_alert
+from pipeline.engine.alert import EventContext, build_match_alert
 from pipeline.engine.decode import DecodeLimits, Document, decode
 from pipeline.engine.identity import portable_terms, term_key
 from pipeline.engine.index import index_of
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.rule_index import RuleIndex
-from pipeline.engine.seen import RuleMatch, Seen
+from pipeline.engine.sighting import RuleMatch, Sighting
 from pipeline.engine.wire import NewTerm, Observation, RuleRef
 from pipeline.errors import RecordError, TimestampError, TooCostlyError
 from pipeline.kql import Budget, Memo
@@ -66,7 +66,7 @@ _ALERT_NS: Final = 100_000
 _COPIED_NS: Final = 0.1
 """The estimated cost of each byte of the event that an observation or alert carries."""
 
-_CARRIED: Final = object()
+_CONTEXT: Final = object()
 """The key, in an event's memo, of what the alerts of the event share."""
 
 RECORD_TIME: Final = "record"
@@ -122,7 +122,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """
 
     disposition: Disposition
-    seen: tuple[Seen, ...] = ()
+    seen: tuple[Sighting, ...] = ()
     new_terms: tuple[NewTerm, ...] = ()
     matches: tuple[tuple[str, int], ...] = ()
     error: RecordError | None = None
@@ -160,7 +160,7 @@ class _Runnable:
 class _Findings:
     """The results that accumulate while a record's events are judged."""
 
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[Sighting] = field(default_factory=list)
     new_terms: list[NewTerm] = field(default_factory=list)
     matches: list[tuple[str, int]] = field(default_factory=list)
     failures: list[RuleFailure] = field(default_factory=list)
@@ -392,7 +392,7 @@ class MatchStage:
         cost = _OBSERVATION_NS + _COPIED_NS * size
         for terms in map(portable_terms, islice(product(*values), limit)):
             findings.budget.spend(cost)
-            findings.seen.append(Seen(term_key(match.history, terms), terms, match))
+            findings.seen.append(Sighting(term_key(match.history, terms), terms, match))
         if math.prod(map(len, values)) > limit:
             message = (
                 f"the event has {size} bytes and more than {limit} term tuples: "
@@ -405,14 +405,14 @@ class MatchStage:
     def _alert(self, matched: _Runnable, observation: Observation, judged: _Matched) -> NewTerm:
         """Return the alert of a `query` rule, dated by its record so that a replay agrees."""
         recorded_ms = observation.source.timestamp_ms
-        carried = judged.memo.get(_CARRIED)
-        if carried is None:
-            carried = judged.memo[_CARRIED] = Carried(judged.document.raw)
+        context = judged.memo.get(_CONTEXT)
+        if context is None:
+            context = judged.memo[_CONTEXT] = EventContext(judged.document.raw)
         return build_match_alert(
             observation,
             matched.compiled.rule,
             created_ms=recorded_ms if is_usable(recorded_ms) else observation.time_ms,
             ruleset_digest=self._digest,
             include_event=self._include_event,
-            carried=carried,
+            context=context,
         )

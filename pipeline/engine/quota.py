@@ -207,8 +207,8 @@ class Quota:
         decided = self._ids.get(new_term.alert_id)
         if decided is not None and decided.offset != offset:
             return _NO_OUTPUT
-        told = decided is not None and decided.verdict != Verdict.LEARNING
-        learns_until_ms = self._learning.until(new_term, offset, told=told)
+        already_decided = decided is not None and decided.verdict != Verdict.LEARNING
+        learns_until_ms = self._learning.until(new_term, offset, already_decided=already_decided)
         if decided is not None and decided.verdict == Verdict.LEARNING:
             return _learned(new_term, decided.end_ms, repeated=True)
         if decided is None and learns_until_ms is not None:
@@ -246,7 +246,7 @@ class Quota:
             self._windows.put(msgspec.structs.replace(window, offset=offset, closed=True))
             return Decision(Verdict.ALERT, repeated=False, outputs=(output,))
         if self._windows.is_too_far_ahead(window.start_ms, now_ms):
-            window = self._windows.dated_anew(window, tick.rule, now_ms)
+            window = self._windows.redated(window, tick.rule, now_ms)
             self._windows.put(msgspec.structs.replace(window, offset=offset))
         return _NO_OUTPUT
 
@@ -345,9 +345,9 @@ class Quota:
         )
         self._ids.put(new_term.alert_id, row)
         self._windows.count(running, new_term, offset, over=verdict is Verdict.OVERFLOW)
-        told = _output(new_term, verdict)
+        output = _output(new_term, verdict)
         return Decision(
-            verdict, repeated=False, outputs=(told,) if summary is None else (summary, told)
+            verdict, repeated=False, outputs=(output,) if summary is None else (summary, output)
         )
 
     def _repeat(

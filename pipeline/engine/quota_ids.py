@@ -57,12 +57,12 @@ class AlertIds:
         """Store the decision on an alert id."""
         key = id_key(alert_id)
         self._table.put(key, encode_row(row))
-        self._by_age.append(_aged(row.decided_ms, row.offset, key))
+        self._by_age.append(_pack_age(row.decided_ms, row.offset, key))
 
     def recover(self, rows: Iterable[tuple[bytes, IdRow]]) -> None:
         """Load the keys of the rows that the table holds, given as (key, row)."""
-        ages = [_aged(row.decided_ms, row.offset, key) for key, row in rows]
-        self._by_age = deque(sorted(ages, key=_age))
+        ages = [_pack_age(row.decided_ms, row.offset, key) for key, row in rows]
+        self._by_age = deque(sorted(ages, key=_unpack_age))
 
     def written_since(self, offset: int) -> list[tuple[int, bytes, bytes]]:
         """Return (offset, key, value) of the rows written at or after an offset, in order.
@@ -71,7 +71,7 @@ class AlertIds:
             StateError: a row cannot be read.
         """
         written = []
-        for _, written_at, key in map(_age, self._by_age):
+        for _, written_at, key in map(_unpack_age, self._by_age):
             value = self._table.get(key) if written_at >= offset else None
             if value is not None:
                 # A summary is written before the candidate that raised it.
@@ -84,7 +84,7 @@ class AlertIds:
         for _ in range(DELETIONS):
             if not self._by_age:
                 return
-            decided_ms, offset, key = _age(self._by_age[0])
+            decided_ms, offset, key = _unpack_age(self._by_age[0])
             is_young = decided_ms + self._dedupe_ms > now_ms and len(self._by_age) <= self._max_ids
             if is_young or offset >= committed:
                 return
@@ -92,11 +92,11 @@ class AlertIds:
             self._table.delete(key)
 
 
-def _aged(decided_ms: int, offset: int, key: bytes) -> bytes:
+def _pack_age(decided_ms: int, offset: int, key: bytes) -> bytes:
     """Pack the key of an id row with its age: as a tuple they would take 250 bytes."""
     return _AGE.pack(decided_ms, offset) + key
 
 
-def _age(aged: bytes) -> tuple[int, int, bytes]:
+def _unpack_age(aged: bytes) -> tuple[int, int, bytes]:
     """Unpack when an id row was decided, its offset and its key."""
     return *_AGE.unpack_from(aged), aged[_AGE.size :]

@@ -114,7 +114,7 @@ class Windows:
         if window is None or window.closed or now_ms >= window.end_ms:
             return None
         if self.is_too_far_ahead(window.start_ms, now_ms):
-            return self.dated_anew(window, rule, now_ms)
+            return self.redated(window, rule, now_ms)
         return window
 
     def opened(self, window: WindowRow | None, rule: RuleRef, now_ms: int) -> WindowRow:
@@ -130,7 +130,7 @@ class Windows:
                 start_ms = max(start_ms, window.end_ms)
         return self._dated(WindowRow(ROW_FORMAT, rule, 0, 0, offset=offset), start_ms)
 
-    def dated_anew(self, window: WindowRow, rule: RuleRef, now_ms: int) -> WindowRow:
+    def redated(self, window: WindowRow, rule: RuleRef, now_ms: int) -> WindowRow:
         """Return a window from too far ahead as the present window, with all it has counted."""
         return self._dated(
             msgspec.structs.replace(window, rule=rule), _multiple_before(now_ms, rule)

@@ -11,7 +11,7 @@ little (`pipeline.engine.alike`). They are extracted separately, and the term tu
 them.
 
 The native code also writes the observations of an event whose verdict is known, with exactly the
-bytes that `pipeline.engine.seen` would give. This module decides what may be remembered.
+bytes that `pipeline.engine.sighting` would give. This module decides what may be remembered.
 """
 
 from __future__ import annotations
@@ -97,13 +97,13 @@ class Limits(NamedTuple):
     rest: int = _REST
 
 
-class Known(NamedTuple):
+class KnownRun(NamedTuple):
     """What is known of a run of records.
 
     Attributes:
         records: the number of these records, each of which matches some rule.
-        goes_on: whether the record after them, if there is one, may be known as well.
-        matches_nothing: whether the record after them is known to match no rule.
+        next_may_be_known: whether the record after them, if there is one, may be known as well.
+        next_matches_nothing: whether the record after them is known to match no rule.
         outcomes: what the match stage would return for them, without `seen`, each with the number
             of records.
         sent: what is to be sent for them: the key and value of each observation.
@@ -112,8 +112,8 @@ class Known(NamedTuple):
     """
 
     records: int
-    goes_on: bool
-    matches_nothing: bool
+    next_may_be_known: bool
+    next_matches_nothing: bool
     outcomes: list[tuple[Outcome, int]]
     sent: list[tuple[bytes, bytes]]
     covered: int
@@ -170,7 +170,7 @@ class Verdicts:
 
     def judge(
         self, records: list[Any], start: int, topic: str, partition: int, read_ms: int
-    ) -> Known:
+    ) -> KnownRun:
         """Return what is known of a run of records, up to one that is not known to match.
 
         The run also ends once there is a megabyte to send.
@@ -182,7 +182,7 @@ class Verdicts:
             partition: their partition.
             read_ms: when they were read (epoch milliseconds).
         """
-        return Known(*self._native.judge(records, start, topic, partition, read_ms))
+        return KnownRun(*self._native.judge(records, start, topic, partition, read_ms))
 
     def remember(self, event: bytes | None, outcome: Outcome) -> None:
         """Remember the outcome for a record's value, if it holds for all events that read alike."""

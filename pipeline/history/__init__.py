@@ -7,7 +7,7 @@ topic. That gives each change a place in the order of sightings, and it works wh
 
 from __future__ import annotations
 
-from pipeline.history.backfill import Backfill, Backfilled, Progress, begin_backfills
+from pipeline.history.backfill import Backfill, BackfillResult, Progress, begin_backfills
 from pipeline.history.changelog import read_history
 from pipeline.history.records import HistoryRow, decode_history_row
 from pipeline.history.sender import Sender
@@ -15,7 +15,7 @@ from pipeline.history.sources import HistoryReader, ImportCounts
 
 __all__ = [
     "Backfill",
-    "Backfilled",
+    "BackfillResult",
     "HistoryReader",
     "HistoryRow",
     "ImportCounts",

@@ -74,7 +74,7 @@ _BUFFER_KIB: Final = 16_384
 
 
 @dataclass(slots=True)
-class Backfilled:
+class BackfillResult:
     """What a run did.
 
     Attributes:
@@ -211,7 +211,7 @@ class Backfill:
         self._stopped = stopped
         self._known = self._held = False
         self._judge = LogJudge(settings, compiled)
-        self._result = Backfilled(
+        self._result = BackfillResult(
             compiled.rule.rule_id, compiled.history_id, skipped=self._judge.skipped
         )
 
@@ -222,7 +222,7 @@ class Backfill:
         """
         self._open_and(until=Phase.CHOOSE)
 
-    def run(self, *, known: bool = False, held: bool = False) -> Backfilled:
+    def run(self, *, known: bool = False, held: bool = False) -> BackfillResult:
         """Do what is left to do; if nothing is, commit the checkpoint again, so that it is kept.
 
         Args:

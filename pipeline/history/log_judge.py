@@ -11,7 +11,7 @@ from pipeline.assembly.match_stage import match_stage
 from pipeline.clock import now_ms
 from pipeline.config import Settings
 from pipeline.engine.prefilter import Prefilter
-from pipeline.engine.seen import Seen
+from pipeline.engine.sighting import Sighting
 from pipeline.record import Position, Record
 from pipeline.rules import CompiledRule, RuleSet
 
@@ -34,7 +34,7 @@ class LogJudge:
         self._stage = match_stage(settings, ruleset)
         self.skipped: Counter[str] = Counter()
 
-    def seen(self, messages: Iterable[Message]) -> Iterable[Seen]:
+    def seen(self, messages: Iterable[Message]) -> Iterable[Sighting]:
         """Yield the sightings in these records, in order."""
         may_match = self._prefilter.may_match
         for message in messages:

@@ -12,7 +12,7 @@ from pipeline.config import Settings
 from pipeline.engine.wire import Learn, encode
 from pipeline.history.log_judge import LogJudge
 from pipeline.history.sender import Sender
-from pipeline.history.sources import GATHERED, together
+from pipeline.history.sources import MAX_GATHERED, merge
 
 
 class Output(Protocol):
@@ -43,7 +43,7 @@ class Learning:
 
     @property
     def is_full(self) -> bool:
-        return len(self._gathered) >= GATHERED
+        return len(self._gathered) >= MAX_GATHERED
 
     def take(self, messages: Sequence[Message]) -> None:
         for seen in self._judge.seen(messages):
@@ -56,7 +56,7 @@ class Learning:
                 first_ms=match.time_ms,
                 last_ms=match.time_ms,
             )
-            self._gathered[seen.key] = together(self._gathered.get(seen.key), learned)
+            self._gathered[seen.key] = merge(self._gathered.get(seen.key), learned)
 
     def settle(self) -> int:
         for learned in self._gathered.values():

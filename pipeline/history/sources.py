@@ -42,7 +42,7 @@ from pipeline.rules.timestamp import MAX_MS, parse_timestamp
 from pipeline.types import Term
 
 FORMATS: Final = ("firstseen", "alerts", "aggregation", "events")
-GATHERED: Final = 100_000
+MAX_GATHERED: Final = 100_000
 """Term tuples gathered in memory before they are passed on."""
 
 _MAX_ROW_BYTES: Final = DecodeLimits().max_bytes
@@ -129,8 +129,8 @@ class HistoryReader:
                 self.counts.skipped["another_rule"] += 1
                 continue
             key = learned.key()
-            gathered[key] = together(gathered.get(key), self._bounded(learned))
-            if len(gathered) >= GATHERED:
+            gathered[key] = merge(gathered.get(key), self._bounded(learned))
+            if len(gathered) >= MAX_GATHERED:
                 yield from self._pass_on(gathered)
         yield from self._pass_on(gathered)
 
@@ -362,7 +362,7 @@ def _learn(
     )
 
 
-def together(known: Learn | None, learned: Learn) -> Learn:
+def merge(known: Learn | None, learned: Learn) -> Learn:
     """Merge two records of the same term tuple."""
     if known is None:
         return learned

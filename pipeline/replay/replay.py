@@ -181,7 +181,7 @@ class Replay:
         )
         self._first_seen = FirstSeen(table)
         self._observed = _begin_run(table) << RUN_SHIFT
-        self._told: OrderedDict[str, None] = OrderedDict()
+        self._emitted_ids: OrderedDict[str, None] = OrderedDict()
 
     def run(self, lines: Iterable[EventLine]) -> Iterator[bytes]:
         """Yield each alert as a JSON document, in the order of the lines.
@@ -211,22 +211,22 @@ class Replay:
         for observation in outcome.observations:
             yield from self._observe(observation)
         for new_term in outcome.new_terms:
-            yield from self._tell(new_term)
+            yield from self._emit(new_term)
 
     def _observe(self, observation: Observation) -> Iterator[bytes]:
         offset = self._observed
         self._observed += 1
         # Within a run nothing is read twice, so everything before this observation is committed.
-        sighting = self._first_seen.observe(observation, offset, committed=offset)
-        if not sighting.new:
+        verdict = self._first_seen.observe(observation, offset, committed=offset)
+        if not verdict.new:
             self.stats.known += 1
             return
         self.stats.new_terms[observation.rule.id] += 1
         compiled = self._ruleset.get(observation.rule.id)
-        yield from self._tell(
+        yield from self._emit(
             build_alert(
                 observation,
-                sighting,
+                verdict,
                 compiled.rule if compiled else None,
                 created_ms=observation.time_ms,
                 ruleset_digest=self._ruleset.digest,
@@ -234,13 +234,13 @@ class Replay:
             )
         )
 
-    def _tell(self, new_term: NewTerm) -> Iterator[bytes]:
-        if new_term.alert_id in self._told:
+    def _emit(self, new_term: NewTerm) -> Iterator[bytes]:
+        if new_term.alert_id in self._emitted_ids:
             self.stats.duplicates += 1
             return
-        self._told[new_term.alert_id] = None
-        if len(self._told) > REMEMBERED_IDS:
-            self._told.popitem(last=False)
+        self._emitted_ids[new_term.alert_id] = None
+        if len(self._emitted_ids) > REMEMBERED_IDS:
+            self._emitted_ids.popitem(last=False)
         self.stats.alerts += 1
         yield bytes(new_term.alert)
 

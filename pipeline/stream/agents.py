@@ -102,13 +102,13 @@ class Agents:
         """
         consumer = self._app.consumer
         for delivered in self._deliveries(message):
-            consumer.begin(bundle.message for bundle in delivered)
+            consumer.mark_in_flight(bundle.message for bundle in delivered)
             try:
                 async with asyncio.timeout(self._deadline):
                     await handle(delivered)
             except TimeoutError as exc:
                 raise self._stalled(message) from exc
-            if not consumer.goes_on(message):
+            if not consumer.may_begin(message):
                 return
 
     def _stalled(self, message: Any) -> StallError:

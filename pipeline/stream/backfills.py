@@ -27,7 +27,7 @@ from pipeline.config import Settings
 from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES
 from pipeline.engine.partition import partition_of
 from pipeline.errors import BrokerUnreachableError, FirstseenError
-from pipeline.history import Backfill, Backfilled, Progress, begin_backfills
+from pipeline.history import Backfill, BackfillResult, Progress, begin_backfills
 from pipeline.kafka.groups import SILENCE_SECONDS
 from pipeline.rules import CompiledRule, RuleSet
 from pipeline.stream.context import Context
@@ -173,7 +173,7 @@ class Backfills:
 
     def _backfill(
         self, compiled: CompiledRule, home: int, *, known: bool, held: bool
-    ) -> Backfilled:
+    ) -> BackfillResult:
         """Run one backfill in a thread; it stops once its home belongs to another worker."""
         rule_id = compiled.rule.rule_id
         remaining = self._metrics.backfill_remaining.labels(rule_id)
@@ -199,7 +199,7 @@ class Backfills:
         remaining.set(0)  # done, or another worker's; after a failure it stays as it is
         return result
 
-    def _note(self, result: Backfilled, home: int) -> None:
+    def _note(self, result: BackfillResult, home: int) -> None:
         if not result.is_done:
             return
         self._done[result.history] = _Done(monotonic(), result.sent_to.get(home, -1))

@@ -11,7 +11,7 @@ from pipeline.config import Settings
 from pipeline.errors import DeadLetterLimitError
 from pipeline.kafka.headers import DeadLetter, encode_dead_letter, next_attempt
 from pipeline.record import Record
-from pipeline.stream.outbox import Delivery, Outbox
+from pipeline.stream.outbox import Acknowledgement, Outbox
 from pipeline.telemetry.metrics import Metrics
 
 
@@ -63,7 +63,7 @@ class DeadLetters:
             max_value_bytes=self._limits.max_value_bytes,
         )
 
-        def acknowledged(_: Delivery) -> None:
+        def acknowledged(_: Acknowledgement) -> None:
             self._metrics.dead_letters.labels(record.position.topic, code).inc()
 
         # The letter does not get the record's own timestamp, which is kept in a header. With it,
@@ -78,7 +78,7 @@ class DeadLetters:
         )
         self._metrics.errors.labels(stage, code).inc()
 
-    def judge_good(self, records: int) -> None:
+    def count_good(self, records: int) -> None:
         """Count records as good that needed no judging of their own."""
         if records > 0:
             self._consecutive = 0

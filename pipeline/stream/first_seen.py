@@ -10,7 +10,7 @@ from faust.types import TP
 
 from pipeline.assembly.native import uses_native
 from pipeline.engine.alert import build_alert
-from pipeline.engine.first_seen import Sighting
+from pipeline.engine.first_seen import FirstSeenVerdict
 from pipeline.engine.seen_again import SeenAgain
 from pipeline.engine.wire import (
     Change,
@@ -37,14 +37,14 @@ class _New(NamedTuple):
 
     Attributes:
         record: its record, as it was fetched.
-        observation: the sighting.
-        sighting: the verdict on it.
+        observation: the verdict.
+        verdict: the verdict on it.
         clock_ms: the event clock at that moment.
     """
 
     record: Any
     observation: Observation
-    sighting: Sighting
+    verdict: FirstSeenVerdict
     clock_ms: int
 
 
@@ -87,7 +87,7 @@ class FirstSeenAgent:
         """Judge a bundle, then write its rows in one go; return the new terms to send."""
         partition = self.sweeper.partition(message.partition)
         committed = self._app.consumer.committed(TP(message.topic, message.partition))
-        told: list[_New] = []
+        new_terms: list[_New] = []
         # The key of a record is that of its row. If it is not, the row is read when it is asked
         # for.
         partition.table.read_ahead([record.key for record in records if record.key])
@@ -99,12 +99,12 @@ class FirstSeenAgent:
             if at < len(records):
                 new = await self._judge_one(partition, records[at], committed, results)
                 if new is not None:
-                    told.append(new)
+                    new_terms.append(new)
                 at += 1
         # One kind of work after another, so that each finds what it needs in the processor's
         # caches.
-        raised = [await self._raise(new) for new in told]
-        self._count_raised(told, raised)
+        raised = [await self._raise(new) for new in new_terms]
+        self._count_raised(new_terms, raised)
         await partition.table.send_changes(self._app.outbox)
         return [sent for sent in raised if sent is not None]
 
@@ -136,15 +136,15 @@ class FirstSeenAgent:
             self._seen_again.note_opening(envelope)
         key = envelope.key()
         await self.sweeper.wait_for_removal(key)
-        sighting = partition.first_seen.observe(envelope, record.offset, committed, key)
-        results[_result(sighting)] += 1
-        if not sighting.remembered:
+        verdict = partition.first_seen.observe(envelope, record.offset, committed, key)
+        results[_result(verdict)] += 1
+        if not verdict.remembered:
             self.sweeper.refused(envelope.rule.id)
-        if sighting.held:
+        if verdict.held:
             self._metrics.sightings_held.labels(envelope.rule.id).inc()
-        if not sighting.new:
+        if not verdict.new:
             return None
-        return _New(record, envelope, sighting, partition.first_seen.clock.latest_ms or 0)
+        return _New(record, envelope, verdict, partition.first_seen.clock.latest_ms or 0)
 
     def _change(self, partition: Partition, change: Change, offset: int, committed: int) -> None:
         """Apply the change that a history command asks for; see `pipeline.engine.first_seen`."""
@@ -187,12 +187,12 @@ class FirstSeenAgent:
             return None
         return Outgoing(rule_id.encode(), value)
 
-    def _count_raised(self, told: Sequence[_New], raised: Sequence[Outgoing | None]) -> None:
+    def _count_raised(self, new_terms: Sequence[_New], raised: Sequence[Outgoing | None]) -> None:
         """Count the new terms that are sent for the first time."""
         by_rule = Counter(
             new.observation.rule.id
-            for new, sent in zip(told, raised, strict=True)
-            if sent is not None and not new.sighting.repeated
+            for new, sent in zip(new_terms, raised, strict=True)
+            if sent is not None and not new.verdict.repeated
         )
         for rule_id, terms in by_rule.items():
             self._metrics.new_terms.labels(rule_id).inc(terms)
@@ -202,7 +202,7 @@ class FirstSeenAgent:
         return encode(
             build_alert(
                 new.observation,
-                new.sighting,
+                new.verdict,
                 None if compiled is None else compiled.rule,
                 # The observation's own timestamp, so that a replay builds the same bytes.
                 created_ms=timestamp_of(new.record),
@@ -213,9 +213,9 @@ class FirstSeenAgent:
         )
 
 
-def _result(sighting: Sighting) -> str:
-    if sighting.held:
+def _result(verdict: FirstSeenVerdict) -> str:
+    if verdict.held:
         return "held"
-    if sighting.repeated:
+    if verdict.repeated:
         return "repeated"
-    return "new" if sighting.new else "known"
+    return "new" if verdict.new else "known"

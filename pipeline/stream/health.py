@@ -50,7 +50,7 @@ class Health:
             self._last_commit_at = last_commit_at
             self._progress_at = self._clock()
 
-    def expect_nothing(self) -> None:
+    def reset_progress(self) -> None:
         """Take a sample while partitions are assigned or tables recover: nobody can commit then."""
         self._progress_at = self._clock()
 

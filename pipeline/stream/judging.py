@@ -22,8 +22,8 @@ from pipeline.engine.match import (
     Outcome,
     RuleFailure,
 )
-from pipeline.engine.seen import Seen
-from pipeline.engine.verdicts import Known, Verdicts
+from pipeline.engine.sighting import Sighting
+from pipeline.engine.verdicts import KnownRun, Verdicts
 from pipeline.engine.wire import encode
 from pipeline.errors import RecordError
 from pipeline.record import Position, Record
@@ -134,18 +134,18 @@ class Judge:
         """
         at = 0
         while at < len(records):
-            matches_nothing = False
+            next_matches_nothing = False
             if self._verdicts is not None:
                 known = self._verdicts.judge(records, at, tp.topic, tp.partition, now_ms())
                 if known.records:
                     judged, at = records[at : at + known.records], at + known.records
-                    yield self._told(known, tp, judged)
-                if known.goes_on and not known.matches_nothing:
+                    yield self._from_known_verdicts(known, tp, judged)
+                if known.next_may_be_known and not known.next_matches_nothing:
                     continue
-                matches_nothing = known.matches_nothing
+                next_matches_nothing = known.next_matches_nothing
             record = record_of_batch(tp, records[at])
             at += 1
-            yield self._judge(record, answers, NO_MATCH if matches_nothing else None)
+            yield self._judge(record, answers, NO_MATCH if next_matches_nothing else None)
 
     def judge(self, record: Record) -> Judged:
         """Judge a single record without remembered verdicts, and count what was found in it."""
@@ -170,9 +170,9 @@ class Judge:
         self.counts.add(record.position.topic, outcome)
         for failure in outcome.failures:
             _log_failure(record.position, failure)
-        return self._spelled(record, outcome)
+        return self._encoded(record, outcome)
 
-    def _told(self, known: Known, tp: Any, records: list[Any]) -> Judged:
+    def _from_known_verdicts(self, known: KnownRun, tp: Any, records: list[Any]) -> Judged:
         """Return the result for records whose verdicts are known, and count it."""
         counts = self.counts
         for outcome, count in known.outcomes:
@@ -192,7 +192,7 @@ class Judge:
         """Forget what was forwarded so far, because it may be lost on its way."""
         self._forwarded.clear()
 
-    def _spelled(self, record: Record, outcome: Outcome) -> Judged:
+    def _encoded(self, record: Record, outcome: Outcome) -> Judged:
         """Encode what is to be sent; what the broker would refuse becomes a dead letter."""
         error = outcome.error
         observations: list[Outgoing] = []
@@ -224,7 +224,7 @@ class Judge:
             dead=None if error is None else (record, error),
         )
 
-    def _forward(self, seen: Seen) -> None:
+    def _forward(self, seen: Sighting) -> None:
         self._forwarded.remember(seen)
         self.counts.observations["forwarded"] += 1
         age_ms = max(0, seen.match.record.arrival_ms - seen.match.time_ms)

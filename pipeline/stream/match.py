@@ -63,6 +63,6 @@ class MatchAgent:
         # result.
         dropped = self._filter.dropped
         others = judged.records - 1 if judged.dead is None else 0
-        self._dead_letters.judge_good(dropped - self._dropped + others)
+        self._dead_letters.count_good(dropped - self._dropped + others)
         self._dropped = dropped
         self._dead_letters.judge(bad=judged.dead is not None)

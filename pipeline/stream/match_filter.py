@@ -94,7 +94,7 @@ class MatchFilter:
         error = DecodeError("unreadable_batch", f"a batch of {records} records: {reason}"[:500])
         return dead_letter(record_of_batch(tp, record), error, records)
 
-    def passed_over(self, tp: Any, records: int, timestamp_ms: int) -> None:
+    def count_unread(self, tp: Any, records: int, timestamp_ms: int) -> None:
         if records:
             self._drop(tp.topic, Disposition.SKIPPED, records)
         self._counts.read_until(tp.topic, tp.partition, timestamp_ms)

@@ -61,7 +61,7 @@ class AsyncProducer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class Acknowledgement:
     """The position of an acknowledged record; for a group of records, of the last one."""
 
     topic: str
@@ -86,7 +86,7 @@ def size_of(records: Iterable[Outgoing]) -> int:
     return sum([len(key) + len(value or b"") for key, value, _ in records])
 
 
-OnAcknowledged = Callable[[Delivery], None]
+OnAcknowledged = Callable[[Acknowledgement], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -107,7 +107,7 @@ class _RecordGroup:
     count: int
     size: int
     on_acknowledged: OnAcknowledged | None
-    done: asyncio.Future[Delivery]
+    done: asyncio.Future[Acknowledgement]
     records: Sequence[Outgoing] = ()
     packed: int = 0
     timestamp_ms: int = 0
@@ -174,7 +174,7 @@ class Outbox:
         key: bytes | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
         on_acknowledged: OnAcknowledged | None = None,
-    ) -> asyncio.Future[Delivery]:
+    ) -> asyncio.Future[Acknowledgement]:
         """Hand a record to the producer, which chooses its partition.
 
         Returns:
@@ -202,7 +202,7 @@ class Outbox:
         topic: str,
         records: Sequence[Outgoing],
         on_acknowledged: OnAcknowledged | None = None,
-    ) -> list[asyncio.Future[Delivery]]:
+    ) -> list[asyncio.Future[Acknowledgement]]:
         """Send records to the partitions of their keys; order is kept within each partition.
 
         Raises:
@@ -228,7 +228,7 @@ class Outbox:
         partition: int,
         records: Sequence[Outgoing],
         on_acknowledged: OnAcknowledged | None = None,
-    ) -> asyncio.Future[Delivery]:
+    ) -> asyncio.Future[Acknowledgement]:
         """Queue one or more records for a partition; their order is kept.
 
         Returns:
@@ -298,7 +298,7 @@ class Outbox:
         first = sent.result()
         for group, place in packed:
             self._forget(group)
-            delivery = Delivery(first.topic, first.partition, first.offset + place)
+            delivery = Acknowledgement(first.topic, first.partition, first.offset + place)
             if group.on_acknowledged is not None:
                 group.on_acknowledged(delivery)
             if not group.done.done():

@@ -70,12 +70,12 @@ class Sampler:
         self._metrics.outbox_records.set(len(self._app.outbox))
         self._sample_recovery()
         if state == "running":
-            self._tell_ready()
+            self._notify_ready()
             self._sample_partitions()
         else:
-            self._health.expect_nothing()
+            self._health.reset_progress()
 
-    def _tell_ready(self) -> None:
+    def _notify_ready(self) -> None:
         on_ready, self._on_ready = self._on_ready, None
         if on_ready is not None:
             on_ready()

@@ -66,7 +66,7 @@ class Sweeper:
         self._table = table
         self._open: dict[int, Partition] = {}
         self._leaving: dict[bytes, asyncio.Future[None]] = {}
-        self._told_full: set[str] = set()
+        self._reported_full: set[str] = set()
         self._turn = 0
         table.on_recover(self._recovered)
 
@@ -114,8 +114,8 @@ class Sweeper:
     def refused(self, rule_id: str) -> None:
         """Count a new term that is alerted but not remembered, because its rule is full."""
         self._metrics.state_refused.labels(self._label(rule_id)).inc()
-        if rule_id not in self._told_full:
-            self._told_full.add(rule_id)
+        if rule_id not in self._reported_full:
+            self._reported_full.add(rule_id)
             log.error(
                 "a rule has as many terms as it may remember: new ones are told each time",
                 action="state_full",
@@ -157,18 +157,18 @@ class Sweeper:
             enough=lambda: perf_counter() >= until,
         )
         if partition.table.has_changes:
-            await self._tell(partition, removed)
+            await self._send_removals(partition, removed)
 
-    async def _tell(self, partition: Partition, removed: list[Removal]) -> None:
+    async def _send_removals(self, partition: Partition, removed: list[Removal]) -> None:
         """Write the removals to the changelog; nobody judges by these rows until it has them."""
-        told = asyncio.get_running_loop().create_future()
-        self._leaving.update((removal.key, told) for removal in removed)
+        acknowledged = asyncio.get_running_loop().create_future()
+        self._leaving.update((removal.key, acknowledged) for removal in removed)
         try:
             await asyncio.gather(*await partition.table.send_changes(self._app.outbox))
         finally:
             for removal in removed:
                 del self._leaving[removal.key]
-            told.set_result(None)
+            acknowledged.set_result(None)
         for removal in removed:
             self._metrics.state_removed.labels(removal.reason).inc()
 

@@ -23,7 +23,7 @@ from faust.types import TP
 
 from pipeline.errors import StateError
 from pipeline.rocks import rows
-from pipeline.stream.outbox import Delivery, Outbox, Outgoing
+from pipeline.stream.outbox import Acknowledgement, Outbox, Outgoing
 from pipeline.stream.store import SharedMemoryOptions, Store
 
 
@@ -194,7 +194,7 @@ class StateTable(Table):
     def apply_changelog_batch(self, batch: Any) -> None:
         """Do nothing: `on_changelog_event` has already written every row."""
 
-    def on_changelog_acknowledged(self, delivery: Delivery) -> None:
+    def on_changelog_acknowledged(self, delivery: Acknowledgement) -> None:
         last = self._acknowledged.get(delivery.partition, -1)
         self._acknowledged[delivery.partition] = max(last, delivery.offset)
 

@@ -98,7 +98,7 @@ class Worker:
             BrokerError: no broker answers, or the topics are not as they should be.
         """
         if self._settings.log.level != "debug":
-            _quieten(logging.WARNING)
+            _set_library_level(logging.WARNING)
         self._loop = asyncio.get_running_loop()
         threading.excepthook = _thread_failed
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -119,7 +119,7 @@ class Worker:
         try:
             if not await self._done_before_a_stop(self._begin_backfills):
                 return self._exit_code
-            _calm_collector()
+            _tune_garbage_collector()
             sys.setswitchinterval(_SWITCH_SECONDS)
             return await self._run(app, health)
         finally:
@@ -206,7 +206,7 @@ class Worker:
     async def _abandon(self, app: App, failure: BaseException) -> None:
         """Leave the group without committing, so that others take over at once."""
         # Otherwise what Faust logs while it is torn down would bury the reason.
-        _quieten(logging.CRITICAL)
+        _set_library_level(logging.CRITICAL)
         if isinstance(failure, FirstseenError):
             self._exit_code = failure.exit_code
         log.error(
@@ -267,7 +267,7 @@ def _make_folder(directory: Path) -> None:
         ) from exc
 
 
-def _calm_collector() -> None:
+def _tune_garbage_collector() -> None:
     """Make the garbage collector run rarely, and skip everything that is loaded by now.
 
     Records and verdicts are freed by their reference counts. With Python's default thresholds, a
@@ -278,7 +278,7 @@ def _calm_collector() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def _quieten(level: int) -> None:
+def _set_library_level(level: int) -> None:
     for name in _FAUST_LOGGERS:
         logging.getLogger(name).setLevel(level)
 

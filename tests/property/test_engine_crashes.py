@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.engine.entries import Entries
-from pipeline.engine.first_seen import FirstSeen, Sighting
+from pipeline.engine.first_seen import FirstSeen, FirstSeenVerdict
 from pipeline.engine.identity import summary_id
 from pipeline.engine.learning import LearningPeriods
 from pipeline.engine.quota import Output, Quota, Verdict
@@ -234,7 +234,9 @@ def expected_of_changes(log: list[Change]) -> dict[str, int | None]:
     return new
 
 
-def apply(first_seen: FirstSeen, change: Change, offset: int, committed: int) -> Sighting | None:
+def apply(
+    first_seen: FirstSeen, change: Change, offset: int, committed: int
+) -> FirstSeenVerdict | None:
     what, term, time_ms = change
     if what == "see":
         return first_seen.observe(observation(term, time_ms, offset), offset, committed)

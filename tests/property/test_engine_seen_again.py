@@ -13,7 +13,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engine.first_seen import FirstSeen, Sighting, decode_row, encode_row
+from pipeline.engine.first_seen import FirstSeen, FirstSeenVerdict, decode_row, encode_row
 from pipeline.engine.seen_again import SeenAgain
 from pipeline.engine.tables import MemoryTable
 from pipeline.engine.wire import (
@@ -243,7 +243,7 @@ def test_nearly_all_that_is_known_is_not_left_to_python() -> None:
 
     said = worker.handle([record(observation, offset) for offset in range(20)], 0)
 
-    assert isinstance(said[0], Sighting)
+    assert isinstance(said[0], FirstSeenVerdict)
     assert said[1:] == [None] * 19
     assert worker.native == 18  # the second one says how observations of the rule begin
 

@@ -267,14 +267,14 @@ class Consumer(driver.Consumer):
     def outbox(self) -> Outbox:
         return self.app.outbox
 
-    def begin(self, messages: Iterable[Any]) -> None:
+    def mark_in_flight(self, messages: Iterable[Any]) -> None:
         """Make stops and rebalances wait until these messages are acknowledged.
 
         Faust knows only the message that it has handed over, not the ones that it carries.
         """
         self._unacked_messages.update(messages)
 
-    def goes_on(self, message: Any) -> bool:
+    def may_begin(self, message: Any) -> bool:
         """Whether work on what was fetched with this message may still begin.
 
         It may not after a stop or a rebalance has closed the flow. It then stays unacknowledged,
@@ -469,7 +469,7 @@ class Consumer(driver.Consumer):
                 self._read_offset[tp] = None
             messages.append(message)
         for message in carried(messages, self.transport.reading.bundles):
-            if not self.goes_on(message):
+            if not self.may_begin(message):
                 return
             yield message.tp, message
 

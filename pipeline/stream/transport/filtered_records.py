@@ -108,7 +108,7 @@ class FilteredRecords(BundledRecords):
         while True:
             new: Sequence[_Found] = ()
             if self.depth >= Depth.BATCH:
-                at, searched, new = self._pass_over(at, deadline)
+                at, searched, new = self._skip_batches(at, deadline)
             if not new:
                 if batches.is_old_format(self.data, at):
                     yield from self._judge_all(found)
@@ -127,16 +127,18 @@ class FilteredRecords(BundledRecords):
                 yield from self._judge_all(found)
                 found, size, deadline = [], 0, monotonic() + MAX_BUNDLE_SECONDS
         yield from self._judge_all(found)
-        self.record_filter.passed_over(self._tp, self._unread, self._latest_ms)
+        self.record_filter.count_unread(self._tp, self._unread, self._latest_ms)
 
-    def _pass_over(self, at: int, deadline: float) -> tuple[int, Searched | None, Sequence[_Found]]:
+    def _skip_batches(
+        self, at: int, deadline: float
+    ) -> tuple[int, Searched | None, Sequence[_Found]]:
         """Skip batches in which no rule can match, until the deadline.
 
         Returns:
             Where the first batch starts that is not done, what was found in it if it has been
             searched, and what is to be judged of the batch before it.
         """
-        passed = self.scan.pass_over(self._tp, self.data, at, self._searched_to, deadline)
+        passed = self.scan.skip_batches(self._tp, self.data, at, self._searched_to, deadline)
         self._searched_to = passed.searched_to
         self._unread += passed.unread
         self._latest_ms = max(self._latest_ms, passed.latest_ms)
@@ -148,8 +150,8 @@ class FilteredRecords(BundledRecords):
 
         Args:
             header: its header.
-            searched: what `_pass_over` has found in it. The batch is then known to be intact, and
-                not one to skip.
+            searched: what `_skip_batches` has found in it. The batch is then known to be intact,
+                and not one to skip.
         """
         found: Sequence[_Found] = ()
         if searched is None and self._check_crcs:

@@ -88,10 +88,10 @@ class MemberCoordinator(GroupCoordinator):
             elif error is errors.RebalanceInProgressError:
                 self._heard_at = asked_at  # still a member, but the group waits for it to join
             elif error is errors.UnknownMemberIdError:
-                self._tell_of_a_double(asked_at)
+                self._warn_of_duplicate(asked_at)
         return answer
 
-    def _tell_of_a_double(self, asked_at: float) -> None:
+    def _warn_of_duplicate(self, asked_at: float) -> None:
         """Log why a static member may have been thrown out before its session was over.
 
         The group gives its place to whoever joins with the same id. That one is thrown out in turn

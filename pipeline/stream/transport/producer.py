@@ -96,7 +96,7 @@ class NativeBatch:
     def __init__(self, batch_size: int) -> None:
         import firstseen_native  # noqa: PLC0415 - it need not be installed
 
-        self._records = firstseen_native.Outgoing(batch_size)
+        self._records = firstseen_native.OutgoingBatch(batch_size)
         self._state = _NO_PRODUCER
         self._built: bytes | None = None
         self._is_closed = False

@@ -108,7 +108,7 @@ class RecordFilter(Protocol):
             records: how many records the batch holds: what its header says, at most one per offset.
         """
 
-    def passed_over(self, tp: TopicPartition, records: int, timestamp_ms: int) -> None:
+    def count_unread(self, tp: TopicPartition, records: int, timestamp_ms: int) -> None:
         """Count records that were dropped unread; called at the end of each fetch.
 
         Args:

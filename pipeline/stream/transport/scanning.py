@@ -44,7 +44,7 @@ Searched: TypeAlias = tuple[bytes | memoryview, Sequence[int]]
 """A decompressed records section and the positions found in it (none if it is too large)."""
 
 
-class Passed(NamedTuple):
+class ScanResult(NamedTuple):
     """The result of skipping batches, and of looking at the one where that ended.
 
     Attributes:
@@ -85,9 +85,9 @@ class BatchScan(Protocol):
 
     decompressor: Decompressor
 
-    def pass_over(
+    def skip_batches(
         self, tp: TopicPartition, data: memoryview, at: int, searched_to: int, deadline: float
-    ) -> Passed:
+    ) -> ScanResult:
         """Skip batches that contain nothing a rule needs.
 
         Args:
@@ -107,14 +107,14 @@ class PythonScan:
         self._search = search.positions
         self._check_crcs = check_crcs
 
-    def pass_over(
+    def skip_batches(
         self,
         tp: TopicPartition,  # noqa: ARG002 - the native one makes records of it
         data: memoryview,
         at: int,
         searched_to: int,
         deadline: float,
-    ) -> Passed:
+    ) -> ScanResult:
         size, check_crcs = len(data), self._check_crcs
         decompress, search = self.decompressor.decompress, self._search
         unread, latest_ms = 0, NO_TIMESTAMP
@@ -145,7 +145,7 @@ class PythonScan:
             searched_to = max(searched_to, base + last + 1)
             unread += max(0, records)
             latest_ms = max(latest_ms, timestamp_ms)
-        return Passed(at, searched_to, unread, latest_ms, searched)
+        return ScanResult(at, searched_to, unread, latest_ms, searched)
 
 
 class NativeScan:
@@ -166,15 +166,15 @@ class NativeScan:
         self._texts: tuple[bytes, ...] = ()
         self._scan: Any = None
 
-    def pass_over(
+    def skip_batches(
         self, tp: TopicPartition, data: memoryview, at: int, searched_to: int, deadline: float
-    ) -> Passed:
+    ) -> ScanResult:
         texts, most = self._search.texts, self._search.unwatched_bytes
         if not texts or most <= 0 or searched_to > _LAST_OFFSET:
-            return self._python.pass_over(tp, data, at, searched_to, deadline)
+            return self._python.skip_batches(tp, data, at, searched_to, deadline)
         if texts != self._texts:
             self._texts, self._scan = texts, self._new(list(texts))
-        end, searched_to, unread, latest_ms, size, found = self._scan.pass_over(
+        end, searched_to, unread, latest_ms, size, found = self._scan.skip_batches(
             data,
             at,
             searched_to,
@@ -184,10 +184,10 @@ class NativeScan:
             self._check_crcs,
         )
         if end == at:
-            return self._python.pass_over(tp, data, at, searched_to, deadline)
+            return self._python.skip_batches(tp, data, at, searched_to, deadline)
         self._search.searched(size)
         records = [FetchedRecord(tp.topic, tp.partition, *row) for row in found] if found else ()
-        return Passed(end, searched_to, unread, latest_ms, records=records)
+        return ScanResult(end, searched_to, unread, latest_ms, records=records)
 
 
 def batch_scan(search: Search, *, native: bool, check_crcs: bool) -> BatchScan:

@@ -16,7 +16,7 @@ from pipeline.engine.alert import build_alert, build_match_alert, build_summary
 from pipeline.engine.decode import MAX_DEPTH
 from pipeline.engine.durations import duration_text
 from pipeline.engine.entities import MAX_CHARACTERS
-from pipeline.engine.first_seen import Sighting
+from pipeline.engine.first_seen import FirstSeenVerdict
 from pipeline.engine.wire import NewTerm, Observation, RuleRef, Source
 from pipeline.errors import DecodeError
 from pipeline.rules.model import NewTerms, Rule, RuleType, Severity, Technique, Threat
@@ -106,7 +106,7 @@ LIBRARY = observe(
     "C:\\Temp\\\u001b[31mtool.exe",
     fields=("host.id", "process.executable"),
 )
-FIRST = Sighting(True, False, None, NOON_MS + 123, NOON_MS + 123, 1)
+FIRST = FirstSeenVerdict(True, False, None, NOON_MS + 123, NOON_MS + 123, 1)
 AGAIN = msgspec.structs.replace(FIRST, previous_ms=NOON_MS - 30 * DAY_MS)
 
 

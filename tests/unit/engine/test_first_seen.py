@@ -3,7 +3,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from pipeline.engine.first_seen import TERM_CHARACTERS, FirstSeen, Sighting, decode_row, rows
+from pipeline.engine.first_seen import (
+    TERM_CHARACTERS,
+    FirstSeen,
+    FirstSeenVerdict,
+    decode_row,
+    rows,
+)
 from pipeline.engine.tables import MemoryTable
 from pipeline.engine.wire import Observation, RuleRef, Source
 from pipeline.errors import StateError
@@ -21,7 +27,7 @@ def observation(time_ms: int, term: str = "a.exe", history: str = "ab" * 8) -> O
 def test_an_unknown_tuple_is_new() -> None:
     sighting = FirstSeen(MemoryTable()).observe(observation(5), 0, 0)
 
-    assert Sighting(True, False, None, 5, 5, 1) == sighting
+    assert FirstSeenVerdict(True, False, None, 5, 5, 1) == sighting
 
 
 def test_a_tuple_is_new_again_only_after_more_than_its_history() -> None:
@@ -31,8 +37,8 @@ def test_a_tuple_is_new_again_only_after_more_than_its_history() -> None:
     at_the_edge = first_seen.observe(observation(HOUR), 1, 0)
     beyond = first_seen.observe(observation(2 * HOUR + 1), 2, 0)
 
-    assert Sighting(False, False, None, 0, HOUR, 2) == at_the_edge
-    assert Sighting(True, False, HOUR, 2 * HOUR + 1, 2 * HOUR + 1, 1) == beyond
+    assert FirstSeenVerdict(False, False, None, 0, HOUR, 2) == at_the_edge
+    assert FirstSeenVerdict(True, False, HOUR, 2 * HOUR + 1, 2 * HOUR + 1, 1) == beyond
 
 
 def test_histories_do_not_share_what_they_have_seen() -> None:
@@ -55,7 +61,7 @@ def test_a_replay_changes_nothing_and_writes_the_row_once_more() -> None:
 
     again = first_seen.observe(observation(0), 7, 0)
 
-    assert Sighting(True, True, None, 0, 0, 1) == again
+    assert FirstSeenVerdict(True, True, None, 0, 0, 1) == again
     assert written[0] == written[1]
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pipeline.engine.forwarded import Forwarded, ForwardedCache, NativeForwardedCache
-from pipeline.engine.seen import Seen
+from pipeline.engine.sighting import Sighting
 from tests.scans import KINDS
 from tests.sightings import seen
 
@@ -21,7 +21,7 @@ def cache_of(request: pytest.FixtureRequest) -> CacheOf:
     return NativeForwardedCache if request.param == "native" else ForwardedCache
 
 
-def later(*arguments: object, offset: int = 2_000, **keywords: object) -> Seen:
+def later(*arguments: object, offset: int = 2_000, **keywords: object) -> Sighting:
     """A sighting that follows those of `seen` in their partition."""
     return seen(*arguments, place=("events", 0, offset, 0), **keywords)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from pipeline.engine.first_seen import FirstSeen, Sighting
+from pipeline.engine.first_seen import FirstSeen, FirstSeenVerdict
 from pipeline.engine.held import Held, held_key
 from pipeline.engine.tables import MemoryTable
 from pipeline.engine.wire import Hold, Learn, Observation, Release, RuleRef, Source
@@ -19,7 +19,7 @@ RELEASE = Release("rule", HISTORY)
 
 def observe(
     first_seen: FirstSeen, offset: int, term: str = "a", history: str = HISTORY
-) -> Sighting:
+) -> FirstSeenVerdict:
     observation = Observation(
         RULE, history, HOUR, (term,), 0, "e", "id", Source("t", 0, 0, 0), msgspec.Raw(b"{}")
     )

@@ -11,7 +11,7 @@ from pipeline.engine import verdicts as verdicts_module
 from pipeline.engine.alike import TextClasses, native_reader
 from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.match import Disposition, MatchStage, Outcome, RuleFailure
-from pipeline.engine.verdicts import Known, Limits, Verdicts
+from pipeline.engine.verdicts import KnownRun, Limits, Verdicts
 from pipeline.errors import DecodeError
 from pipeline.kql import FieldTable
 from pipeline.record import Position, Record
@@ -299,7 +299,7 @@ def numbered(number: int, **more: Any) -> bytes:
     return encoded({"o": {"n": number}, "k": "a", **more})
 
 
-def look(verdicts: Verdicts, *values: bytes | None, start: int = 0) -> Known:
+def look(verdicts: Verdicts, *values: bytes | None, start: int = 0) -> KnownRun:
     records = [Rec(value, offset) for offset, value in enumerate(values)]
     return verdicts.judge(records, start, "events", 0, NOW_MS)
 
@@ -315,7 +315,7 @@ def known(verdicts: Verdicts, *events: bytes) -> list[bool]:
 
 def test_a_verdict_is_known_once_it_was_learned() -> None:
     verdicts = verdicts_of(RULES)
-    assert look(verdicts, numbered(1)) == Known(0, False, False, [], [], 0, [])
+    assert look(verdicts, numbered(1)) == KnownRun(0, False, False, [], [], 0, [])
 
     learned(verdicts, numbered(1))
 
@@ -323,8 +323,8 @@ def test_a_verdict_is_known_once_it_was_learned() -> None:
     assert found.records == 1
     assert found.outcomes == [(Outcome(Disposition.MATCHED, matches=(("rule", 0),)), 1)]
     assert len(found.sent) == 1
-    assert not look(verdicts, b"odd").goes_on
-    assert not look(verdicts, None).goes_on
+    assert not look(verdicts, b"odd").next_may_be_known
+    assert not look(verdicts, None).next_may_be_known
 
 
 def test_records_are_judged_up_to_one_that_is_not_known_or_matches_nothing() -> None:
@@ -335,7 +335,7 @@ def test_records_are_judged_up_to_one_that_is_not_known_or_matches_nothing() -> 
 
     def told(*values: bytes, start: int = 0) -> tuple[int, bool, bool]:
         found = look(verdicts, *values, start=start)
-        return found.records, found.goes_on, found.matches_nothing
+        return found.records, found.next_may_be_known, found.next_matches_nothing
 
     assert told(one, two, one) == (3, True, False)
     assert told(one, new, one) == (1, False, False)
@@ -362,9 +362,9 @@ def test_no_more_than_a_megabyte_is_sent_at_once() -> None:
     found = look(verdicts, *values)
 
     assert 1 << 20 <= sum(len(value) for _, value in found.sent) < (1 << 20) + 65_536
-    assert found.goes_on
+    assert found.next_may_be_known
     rest = look(verdicts, *values, start=found.records)
-    assert found.records + rest.records == 36 or rest.goes_on
+    assert found.records + rest.records == 36 or rest.next_may_be_known
 
 
 @pytest.mark.parametrize(

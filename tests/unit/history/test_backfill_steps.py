@@ -8,7 +8,7 @@ from typing import Any, Self
 import pytest
 
 from pipeline.config import Settings
-from pipeline.history import Backfill, Backfilled, backfill
+from pipeline.history import Backfill, BackfillResult, backfill
 from pipeline.history.checkpoint import Checkpoint, Input, Part, Phase
 from pipeline.kql import FieldTable
 from pipeline.rules import RuleSet
@@ -182,7 +182,7 @@ class _LogBegin:
         pass
 
 
-def run(**options: bool) -> Backfilled:
+def run(**options: bool) -> BackfillResult:
     ruleset, _ = RuleSet.compile([new_terms_rule()], FieldTable.builtin())
     return Backfill(Settings(), ruleset.runnable[0]).run(**options)
 

@@ -16,7 +16,7 @@ def test_records_that_find_no_room_for_long_stop_the_worker_and_are_named() -> N
     agents = Agents.__new__(Agents)
     agents._deadline = 0.01
     agents._app = SimpleNamespace(
-        consumer=SimpleNamespace(begin=lambda _: None, goes_on=lambda _: True),
+        consumer=SimpleNamespace(mark_in_flight=lambda _: None, may_begin=lambda _: True),
         reading=SimpleNamespace(bundles=lambda _: True),
         outbox=["an output"] * 3,
     )

@@ -99,7 +99,7 @@ class NeedleFilter:
         self.refused.append((record.offset, record.value, reason, records))
         return Kept(consumed(tp, record), "refused")
 
-    def passed_over(self, tp, records, timestamp_ms) -> None:
+    def count_unread(self, tp, records, timestamp_ms) -> None:
         self.unread += records
 
     def clear(self) -> None:

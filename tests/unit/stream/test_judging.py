@@ -332,7 +332,7 @@ def test_a_search_comes_first_where_most_records_do_not_answer_and_last_where_mo
 
 
 def _export(match_filter: MatchFilter) -> None:
-    match_filter.passed_over(Position("events", 0, 0), 0, -1)
+    match_filter.count_unread(Position("events", 0, 0), 0, -1)
 
 
 def _counts(metrics: Metrics) -> dict[Disposition, float]:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.engine.partition import partition_of
 from pipeline.errors import DeliveryError
-from pipeline.stream.outbox import Delivery, Outbox, Outgoing
+from pipeline.stream.outbox import Acknowledgement, Outbox, Outgoing
 
 T = TypeVar("T")
 
@@ -277,7 +277,7 @@ def test_records_for_a_partition_are_gathered_in_order_while_a_batch_is_on_its_w
 
 
 def test_what_fits_no_batch_together_goes_in_several_and_is_acknowledged_with_the_last():
-    acknowledged: list[Delivery] = []
+    acknowledged: list[Acknowledgement] = []
 
     async def check(producer: HeldProducer, outbox: Outbox) -> None:
         first = await outbox.send_to("t", 7, records(b"1"), acknowledged.append)
@@ -293,7 +293,7 @@ def test_what_fits_no_batch_together_goes_in_several_and_is_acknowledged_with_th
         assert [one.result().offset for one in (first, second, third)] == [40, 42, 43]
 
     run(check, room=2)
-    assert acknowledged == [Delivery("t", 7, offset) for offset in (40, 42, 43)]
+    assert acknowledged == [Acknowledgement("t", 7, offset) for offset in (40, 42, 43)]
 
 
 def test_keyed_records_go_to_the_partitions_of_their_keys():
@@ -311,7 +311,7 @@ def test_keyed_records_go_to_the_partitions_of_their_keys():
 
 
 def test_an_acknowledgement_tells_where_the_record_went():
-    acknowledged: list[Delivery] = []
+    acknowledged: list[Acknowledgement] = []
 
     async def check(producer: HeldProducer, outbox: Outbox) -> None:
         await outbox.send("t", value=b"1", on_acknowledged=acknowledged.append)
@@ -319,4 +319,4 @@ def test_an_acknowledgement_tells_where_the_record_went():
         await outbox.settle(1.0)
 
     run(check)
-    assert acknowledged == [Delivery("t", 0, 42)]
+    assert acknowledged == [Acknowledgement("t", 0, 42)]

@@ -44,7 +44,7 @@ def health(**others: Any) -> Any:
         "hang": None, "state": "running", "ready": ready, "stall": None, "observe": None, **others
     }  # fmt: skip
     return SimpleNamespace(
-        expect_nothing=lambda: None,
+        reset_progress=lambda: None,
         **{name: (lambda *_, value=value: value) for name, value in said.items()},
     )
 

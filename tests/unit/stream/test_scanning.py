@@ -45,7 +45,7 @@ def hay(count: int, codec: str, offset: int = 0) -> bytes:
 def test_batches_of_every_codec_are_passed_over(scan: str, codec: str):
     data = memoryview(b"".join(hay(7, codec, offset=7 * number) for number in range(5)))
 
-    passed = batch_scan(NeedleFilter(), native=scan == "native", check_crcs=True).pass_over(
+    passed = batch_scan(NeedleFilter(), native=scan == "native", check_crcs=True).skip_batches(
         TP, data, 0, 0, FAR
     )
 
@@ -58,7 +58,7 @@ def test_batches_of_every_codec_are_passed_over(scan: str, codec: str):
 def test_nothing_is_passed_over_once_the_time_is_up(scan: str):
     data = memoryview(hay(7, "zstd"))
 
-    passed = batch_scan(NeedleFilter(), native=scan == "native", check_crcs=True).pass_over(
+    passed = batch_scan(NeedleFilter(), native=scan == "native", check_crcs=True).skip_batches(
         TP, data, 0, 0, monotonic() - 1
     )
 
@@ -72,7 +72,7 @@ class TestNative:
         records = [RawRecord(b"hay"), RawRecord(b"a needle", b"k", ((b"h", b"v"), (b"n", None)))]
         data = memoryview(hay(7, "zstd") + batch(section(records), 2, offset=7))
 
-        passed = batch_scan(NeedleFilter(), native=True, check_crcs=True).pass_over(
+        passed = batch_scan(NeedleFilter(), native=True, check_crcs=True).skip_batches(
             TP, data, 0, 0, FAR
         )
         (found,) = passed.records
@@ -88,11 +88,11 @@ class TestNative:
         search = WatchedFilter(unwatched_bytes=0)
         scan = batch_scan(search, native=True, check_crcs=True)
 
-        scan.pass_over(TP, data, 0, 0, FAR)
+        scan.skip_batches(TP, data, 0, 0, FAR)
         assert (search.seen, search.elsewhere) == ([one] * 20, [])
 
         search.unwatched_bytes = 3 * one
-        passed = scan.pass_over(TP, data, 0, 0, FAR)
+        passed = scan.skip_batches(TP, data, 0, 0, FAR)
         assert search.elsewhere == [3 * one]
         assert (passed.searched_to, search.unwatched_bytes) == (150, 0)
 
@@ -101,9 +101,9 @@ class TestNative:
         search = NeedleFilter()
         scan = batch_scan(search, native=True, check_crcs=True)
 
-        first = scan.pass_over(TP, data, 0, 0, FAR)
+        first = scan.skip_batches(TP, data, 0, 0, FAR)
         search.texts = (b"thread",)
-        second = scan.pass_over(TP, data, 0, 0, FAR)
+        second = scan.skip_batches(TP, data, 0, 0, FAR)
 
         assert [r.offset for r in first.records] == [0]
         assert [r.offset for r in second.records] == [1]
@@ -120,8 +120,8 @@ class TestNative:
         assert isinstance(scan, NativeScan)
         before = len(scan.decompressor.room)
 
-        first = scan.pass_over(TP, data, 0, 0, FAR)
-        again = scan.pass_over(TP, data, 0, 0, FAR)
+        first = scan.skip_batches(TP, data, 0, 0, FAR)
+        again = scan.skip_batches(TP, data, 0, 0, FAR)
 
         assert before < len(large) < len(scan.decompressor.room)
         assert first == again
@@ -129,7 +129,7 @@ class TestNative:
 
     def test_a_text_that_is_empty_is_refused(self):
         with pytest.raises(ValueError, match="empty"):
-            batch_scan(NeedleFilter(texts=(b"",)), native=True, check_crcs=True).pass_over(
+            batch_scan(NeedleFilter(texts=(b"",)), native=True, check_crcs=True).skip_batches(
                 TP, memoryview(hay(1, "none")), 0, 0, FAR
             )
 
@@ -149,7 +149,7 @@ def test_a_text_belongs_to_the_record_in_which_it_ends(scan, pieces, codec, reco
     data = memoryview(batch(compress(plain, codec), records, CODECS[codec]))
     needle_filter = NeedleFilter()
 
-    native = batch_scan(needle_filter, native=scan == "native", check_crcs=True).pass_over(
+    native = batch_scan(needle_filter, native=scan == "native", check_crcs=True).skip_batches(
         TP, data, 0, 0, FAR
     )
 

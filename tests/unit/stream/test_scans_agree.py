@@ -194,7 +194,7 @@ def test_offsets_that_no_partition_reaches_are_passed(scan: str, offset: int, pl
 
 @pytest.mark.parametrize("scan", KINDS)
 def test_a_deadline_that_is_no_number_is_harmless(scan: str):
-    passed = batch_scan(NeedleFilter(), native=scan == "native", check_crcs=True).pass_over(
+    passed = batch_scan(NeedleFilter(), native=scan == "native", check_crcs=True).skip_batches(
         TP, memoryview(batch(HAY, 2)), 0, 0, float("nan")
     )
 

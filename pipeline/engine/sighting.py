@@ -74,7 +74,7 @@ class RuleMatch(msgspec.Struct):
         )
 
 
-class Seen(msgspec.Struct, frozen=True):
+class Sighting(msgspec.Struct, frozen=True):
     """A term tuple that a rule saw in an event.
 
     Most of what a broad rule sees was forwarded a moment ago, so the observation is not built until
