@@ -268,6 +268,9 @@ def requeue_letters(
         if not any(name in _names_of(stored) for stored in surveyed):
             raise _no_letter(name)
     found = chosen.apply(surveyed)
+    if not found and surveyed:
+        present = sorted({stored.letter.code for stored in surveyed})
+        say_warning(f"no dead letter matches; there are letters with: {', '.join(present)}")
     letters = [stored for stored in found if again or not stored.requeued]
     skipped = len(found) - len(letters)
     refused = [(s, reason) for s in letters if (reason := s.refusal(settings)) is not None]

@@ -47,6 +47,7 @@ class Sampler:
         self._metrics = metrics
         self._inputs = inputs
         self._on_ready = on_ready
+        self._state = ""
         self._partitions: set[TP] = set()
         self._transactions = OpenTransactions()
 
@@ -65,6 +66,7 @@ class Sampler:
             self._app.fail(hang)
         self._metrics.loop_heartbeat.set_to_current_time()
         state = self._health.state()
+        self._note_state(state)
         self._metrics.set_worker_state(state)
         self._metrics.ready.set(self._health.ready().ok)
         self._metrics.outbox_records.set(len(self._app.outbox))
@@ -74,6 +76,12 @@ class Sampler:
             self._sample_partitions()
         else:
             self._health.reset_progress()
+
+    def _note_state(self, state: str) -> None:
+        """Log that the worker joins, recovers its tables or works, each time that changes."""
+        if state != self._state:
+            self._state = state
+            log.info("the worker's state has changed", action="worker_state", state=state)
 
     def _notify_ready(self) -> None:
         on_ready, self._on_ready = self._on_ready, None

@@ -32,6 +32,12 @@ LOG_EVENTS: tuple[LogEvent, ...] = (
         "`firstseen.reason` says why, and `kafka.offset` where the event is.",
     ),
     LogEvent("rules_skipped", "info", "Rules of a type that is not run, or not enabled."),
+    LogEvent(
+        "worker_state",
+        "info",
+        "It joins the group (`joining`), rebuilds its tables (`recovering`) or works (`running`); "
+        "also `draining` and `failed`. Logged at each change.",
+    ),
     LogEvent("worker_stopping", "info", "It was told to stop and finishes what it has begun."),
     LogEvent("worker_stopped", "info", "It has stopped; everything it did is committed."),
     LogEvent(

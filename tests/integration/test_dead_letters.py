@@ -156,6 +156,15 @@ def test_a_letter_that_is_not_there_is_named(deployment: Deployment):
         assert f"there is no dead letter {name}" in done.stderr
 
 
+def test_a_reason_that_no_letter_has_is_answered_with_those_there_are(deployment: Deployment):
+    put(deployment, letter_of(deployment), letter_of(deployment, code="too_large"))
+
+    done = command(deployment, "requeue", "--code", "to_large", "--yes")
+
+    assert done.exit_code == 0
+    assert "no dead letter matches; there are letters with: invalid_json, too_large" in done.stderr
+
+
 def test_a_letter_goes_back_as_it_came_and_only_once(deployment: Deployment):
     put(deployment, letter_of(deployment))
 

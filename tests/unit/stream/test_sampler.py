@@ -91,7 +91,7 @@ def test_a_look_that_fails_is_told_and_the_next_one_is_taken(
 
     assert app.looks > 3
     assert app.failures == []
-    assert {line["action"] for line in lines} == {"look_failed"}
+    assert {line["action"] for line in lines if line["log_level"] == "error"} == {"look_failed"}
 
 
 def test_it_is_told_once_that_a_worker_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,3 +118,16 @@ def test_a_topic_of_which_all_partitions_went_to_others_has_none(
     assert 'firstseen_assigned_partitions{topic="new-terms"} 0.0' in page
     assert 'firstseen_consumer_lag_records{partition="1",topic="events"} 5.0' in page
     assert 'partition="0"' not in page
+
+
+def test_each_change_of_state_is_in_the_log_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = ["joining", "joining", "recovering"]
+    judge = health()
+    judge.state = lambda: states.pop(0) if states else "running"
+
+    with structlog.testing.capture_logs() as lines:
+        looked(monkeypatch, App(), judge)
+
+    assert ["joining", "recovering", "running"] == [
+        line["state"] for line in lines if line["action"] == "worker_state"
+    ]
