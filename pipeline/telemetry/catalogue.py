@@ -59,55 +59,59 @@ def _histogram(name: str, text: str, buckets: tuple[float, ...]) -> MetricSpec:
     return MetricSpec(f"{PREFIX}{name}", "histogram", text, buckets=buckets)
 
 
-BUILD_INFO = _gauge("build_info", "1; the running version.", "version", "python")
+BUILD_INFO = _gauge("build_info", "Always 1; its labels name the version.", "version", "python")
 WORKER_STATE = _gauge(
-    "worker_state", "1 for the state that the worker is in, else 0.", "state", state=WORKER_STATES
+    "worker_state", "1 for the state the worker is in, otherwise 0.", "state", state=WORKER_STATES
 )
-READY = _gauge("ready", "1 while /readyz says so, else 0.")
-LOOP_HEARTBEAT = _gauge("loop_heartbeat_timestamp_seconds", "When the event loop last turned.")
-RULESET_INFO = _gauge("ruleset_info", "1; the digest of the rules that run.", "digest")
-RULES_LOADED = _gauge(
-    "rules_loaded", "Rules by what became of them.", "status", status=RULE_STATUSES
+READY = _gauge("ready", "1 while /readyz reports ready, otherwise 0.")
+LOOP_HEARTBEAT = _gauge("loop_heartbeat_timestamp_seconds", "When the event loop last ran.")
+RULESET_INFO = _gauge(
+    "ruleset_info", "Always 1; its label is the digest of the rules in use.", "digest"
 )
+RULES_LOADED = _gauge("rules_loaded", "Rules by status.", "status", status=RULE_STATUSES)
 
-RECORDS_CONSUMED = _counter("records_consumed_total", "Records read from an input.", "topic")
+RECORDS_CONSUMED = _counter("records_consumed_total", "Records read from an input topic.", "topic")
 RECORDS_PROCESSED = _counter(
-    "records_processed_total", "Records of an input by their outcome.", "topic", "outcome",
+    "records_processed_total", "Records of an input topic by outcome.", "topic", "outcome",
     outcome=OUTCOMES,
 )  # fmt: skip
 EVENTS_DECODED = _counter(
-    "events_decoded_total", "Events decoded, after the shortcuts on raw bytes.", "topic"
+    "events_decoded_total", "Events decoded, after the filters on raw bytes.", "topic"
 )
 EVENT_AGE = _histogram(
-    "event_age_seconds", "Age of a matching event when its sighting was forwarded: the shipper's "
-    "delay.",
+    "event_age_seconds", "Age of a matching event when its sighting was forwarded: the "
+    "shipper's delay.",
     AGE_BUCKETS,
 )  # fmt: skip
 EVENTS_FUTURE = _counter(
-    "events_future_total", "Matching events dated after their arrival, whose time was capped."
+    "events_future_total", "Matching events dated too far in the future, whose time was capped."
 )
 EVENTS_UNTIMED = _counter(
-    "events_untimed_total", "Matching events without a usable time of their own, for which the "
-    "record's counted.", "reason", reason=("missing_timestamp", "invalid_timestamp"),
+    "events_untimed_total", "Matching events without a usable time of their own, which got "
+    "the time of the record.", "reason", reason=("missing_timestamp", "invalid_timestamp"),
 )  # fmt: skip
 EVENTS_WITHOUT_TUPLE = _counter(
-    "events_without_tuple_total", "Matching events that lack a value in a new-terms field."
+    "events_without_tuple_total", "Matching events without a value in one of the new-terms fields."
 )
 RULE_MATCHES = _counter("rule_matches_total", "Events that a rule's query matched.", "rule_id")
 RULE_ERRORS = _counter(
-    "rule_errors_total", "Evaluations that failed; the other rules went on.", "rule_id", "code"
+    "rule_errors_total",
+    "Evaluations that failed; the other rules were not affected.",
+    "rule_id",
+    "code",
 )
 
 OBSERVATIONS = _counter(
     "observations_total", "Sightings of terms: forwarded to the table, or covered by an earlier "
-    "one within state.granularity.", "result", result=("forwarded", "covered"),
+    "sighting within state.granularity.", "result", result=("forwarded", "covered"),
 )  # fmt: skip
 SIGHTINGS = _counter(
     "sightings_total", "Verdicts of the table; repeated: given again after a crash; held: none "
-    "yet, a backfill sends it again.", "result", result=("new", "known", "repeated", "held"),
+    "yet, a backfill will send the sighting again.", "result",
+    result=("new", "known", "repeated", "held"),
 )  # fmt: skip
 SIGHTINGS_HELD = _counter(
-    "sightings_held_total", "Sightings that were put off because their rule learns from the "
+    "sightings_held_total", "Sightings put off because their rule is learning from the "
     "retained log.", "rule_id",
 )  # fmt: skip
 NEW_TERMS = _counter("new_terms_total", "New terms, before the quota.", "rule_id")
@@ -118,14 +122,14 @@ ALERTS_BY_SEVERITY = _counter(
     severity=SEVERITIES,
 )  # fmt: skip
 ALERTS_OVERFLOW = _counter(
-    "alerts_overflow_total", "Alerts sent to the overflow topic: beyond the quota, or of a rule "
+    "alerts_overflow_total", "Alerts sent to the overflow topic: beyond the quota, or from a rule "
     "that is learning.", "rule_id", "reason", reason=("quota", "learning"),
 )  # fmt: skip
 ALERTS_DUPLICATE = _counter(
-    "alerts_duplicate_total", "Alerts not sent because their id was sent before."
+    "alerts_duplicate_total", "Alerts not sent because the same id had been sent before."
 )
 ALERT_SUMMARIES = _counter(
-    "alert_summaries_total", "Summary alerts of windows in which a rule exceeded its quota."
+    "alert_summaries_total", "Summary alerts for windows in which a rule exceeded its quota."
 )
 ALERT_LATENCY = _histogram(
     "alert_latency_seconds", "Time from the source record's timestamp to the broker's "
@@ -141,57 +145,58 @@ ERRORS = _counter(
 )  # fmt: skip
 
 CONSUMER_LAG = _gauge(
-    "consumer_lag_records", "Records between the position and the end; those of a transaction that "
-    "is still open are left out.", "topic", "partition",
+    "consumer_lag_records", "Records between the position and the end of the partition, without "
+    "those of a transaction that is still open.", "topic", "partition",
 )  # fmt: skip
 OPEN_TRANSACTION = _gauge(
-    "consumer_open_transaction_seconds", "For how long nothing more could be read of a partition "
-    "because of the same open transaction; 0 where nothing waits behind one.", "topic", "partition",
+    "consumer_open_transaction_seconds", "For how long one open transaction has kept anything more "
+    "from being read from a partition; 0 if nothing waits behind one.", "topic", "partition",
 )  # fmt: skip
 LAST_RECORD_TIMESTAMP = _gauge(
     "consumer_last_record_timestamp_seconds", "Timestamp of the last record processed; before the "
-    "first one, when records were found waiting.", "topic", "partition",
+    "first one, the time at which records were found waiting.", "topic", "partition",
 )  # fmt: skip
-ASSIGNED_PARTITIONS = _gauge("assigned_partitions", "Partitions this worker reads.", "topic")
+ASSIGNED_PARTITIONS = _gauge("assigned_partitions", "Partitions assigned to this worker.", "topic")
 REBALANCES = _counter("rebalances_total", "Rebalances this worker took part in.")
 REBALANCE_SECONDS = _histogram(
     "rebalance_seconds", "Time from revocation to the new assignment.", WORK_BUCKETS
 )
-COMMIT_SECONDS = _histogram("commit_seconds", "Time of one commit of offsets.", WORK_BUCKETS)
+COMMIT_SECONDS = _histogram("commit_seconds", "Duration of one offset commit.", WORK_BUCKETS)
 COMMITS = _counter(
-    "commits_total", "Commits of offsets; held: outputs were not all acknowledged.", "result",
+    "commits_total", "Offset commits; held: not all outputs were acknowledged.", "result",
     result=("success", "failure", "held"),
 )  # fmt: skip
-OUTBOX_RECORDS = _gauge("outbox_records", "Outputs sent and not acknowledged yet.")
+OUTBOX_RECORDS = _gauge("outbox_records", "Outputs sent but not acknowledged yet.")
 
 STATE_ENTRIES = _gauge("state_entries", "Rows of a table.", "table", table=TABLES)
 STATE_RULE_ENTRIES = _gauge(
     "state_rule_entries", "Terms that a rule remembers, in the partitions of this worker; other: "
-    "of rules that do not run here.", "rule_id",
+    "those of rules that do not run here.", "rule_id",
 )  # fmt: skip
 STATE_REMOVED = _counter(
-    "state_removed_total", "Terms removed from the state: their history is over; a history "
-    "command forgot them; their rule is full and state.when_full is forget_oldest.", "reason",
+    "state_removed_total", "Terms removed from the state. expired: their history is over; "
+    "forgotten: by a history command; oldest: their rule is full and state.when_full is "
+    "forget_oldest.", "reason",
     reason=("expired", "forgotten", "oldest"),
 )  # fmt: skip
 HISTORY_RECORDS = _counter(
-    "history_records_total", "Records of the history commands applied; refused: no room to learn "
-    "the term.", "result", result=("learned", "refused", "forgotten", "held", "released"),
+    "history_records_total", "Records of history commands applied; refused: no room to learn the "
+    "term.", "result", result=("learned", "refused", "forgotten", "held", "released"),
 )  # fmt: skip
 HISTORY_HELD = _gauge(
-    "history_held_partitions", "Partitions of this worker in which a rule, with the query it has "
-    "now, judges nothing, because it learns from the retained log.", "rule_id",
+    "history_held_partitions", "Partitions of this worker in which a rule, with its current "
+    "query, gives no verdicts because it is learning from the retained log.", "rule_id",
 )  # fmt: skip
 BACKFILL_REMAINING = _gauge(
-    "backfill_remaining_records", "Records that a backfill of this worker has still to read, in "
-    "the step it is at.", "rule_id",
+    "backfill_remaining_records", "Records that a backfill on this worker still has to read in "
+    "its current step.", "rule_id",
 )  # fmt: skip
 BACKFILL_RECORDS = _counter(
-    "backfill_records_total", "Records read by backfills of this worker.", "rule_id"
+    "backfill_records_total", "Records read by backfills on this worker.", "rule_id"
 )
 STATE_REFUSED = _counter(
-    "state_refused_total", "New terms that were told and not remembered: their rule has as many as "
-    "state.max_entries_per_rule allows.", "rule_id",
+    "state_refused_total", "New terms that raised an alert but were not remembered: their rule has "
+    "as many terms as state.max_entries_per_rule allows.", "rule_id",
 )  # fmt: skip
 RECOVERY_REMAINING = _gauge(
     "recovery_remaining_records", "Changelog records still to be read.", "table", table=TABLES

@@ -18,95 +18,96 @@ class LogEvent(NamedTuple):
 
 
 LOG_EVENTS: tuple[LogEvent, ...] = (
-    LogEvent("worker_starting", "info", "A worker starts, with these rules and inputs."),
+    LogEvent("worker_starting", "info", "A worker is starting, with these rules and inputs."),
     LogEvent(
         "rule_not_used",
         "error",
-        "A rule has an error and does not run; the others do. `firstseen rules check` shows it.",
+        "A rule has an error and does not run; the others do. "
+        "`firstseen rules check` shows the error.",
     ),
     LogEvent("rule_doubtful", "warning", "A rule runs, but may not do what it seems to say."),
     LogEvent(
         "rule_failed",
         "error",
-        "A rule did not judge an event, or not all of its term tuples; the other rules did. "
-        "`firstseen.reason` says why, and `kafka.offset` where the event is.",
+        "A rule failed to judge an event, or some of its term tuples; the other rules judged it. "
+        "`firstseen.reason` says why, and `kafka.offset` says where the event is.",
     ),
-    LogEvent("rules_skipped", "info", "Rules of a type that is not run, or not enabled."),
+    LogEvent("rules_skipped", "info", "Rules that are disabled, or of a type that does not run."),
     LogEvent(
         "worker_state",
         "info",
-        "It joins the group (`joining`), rebuilds its tables (`recovering`) or works (`running`); "
-        "also `draining` and `failed`. Logged at each change.",
+        "The worker joins the group (`joining`), rebuilds its tables (`recovering`) or works "
+        "(`running`); also `draining` and `failed`. Logged at each change.",
     ),
-    LogEvent("worker_stopping", "info", "It was told to stop and finishes what it has begun."),
-    LogEvent("worker_stopped", "info", "It has stopped; everything it did is committed."),
+    LogEvent("worker_stopping", "info", "The worker was told to stop and is finishing its work."),
+    LogEvent("worker_stopped", "info", "The worker has stopped; everything it did is committed."),
     LogEvent(
         "membership_taken",
         "warning",
-        "Another worker has joined the group under the same `kafka.group_instance_id`; the two "
-        "throw each other out.",
+        "Another worker has joined the group with the same `kafka.group_instance_id`; the two "
+        "keep fencing each other out of the group.",
     ),
     LogEvent("thread_failed", "error", "A thread of the worker ended with an error."),
     LogEvent(
         "worker_failed",
         "error",
-        "It has stopped itself: nothing past the failure is committed. `error.code` says why; "
-        "the orchestrator restarts it.",
+        "The worker has stopped itself; nothing past the failure is committed. `error.code` says "
+        "why; the orchestrator restarts it.",
     ),
     LogEvent(
         "look_failed",
         "error",
-        "The look that a worker takes at itself once a second failed: metrics may be old, and "
-        "where it goes on, a worker that hangs may not be noticed.",
+        "The self-check that a worker runs once a second failed. Metrics may be out of date, and "
+        "if this persists, a worker that hangs may go unnoticed.",
     ),
     LogEvent(
         "state_full",
         "error",
-        "A rule has as many terms as `state.max_entries_per_rule` allows: further new terms are "
-        "told each time they are seen, and not remembered. Once for each rule.",
+        "A rule has as many terms as `state.max_entries_per_rule` allows: further new terms raise "
+        "an alert each time they are seen, and are not remembered. Logged once for each rule.",
     ),
     LogEvent(
         "backfill_begun",
         "info",
-        "These rules are new: they tell nothing until they have learned from the inputs "
-        "(`state.backfill`). While there are many, once in 5 s; `left` says how many are to come.",
+        "These rules are new: they raise no alerts until they have learned from the inputs "
+        "(`state.backfill`). If there are many, logged every 5 s; `left` says how many remain.",
     ),
     LogEvent(
         "backfill_delayed",
         "warning",
-        "Brokers that answered before do not now, so a worker's start waits; it gives up after a "
-        "minute of silence.",
+        "Brokers that answered before no longer do, so the start of a worker waits; it gives up "
+        "after a minute of silence.",
     ),
     LogEvent(
         "group_awaited",
         "warning",
-        "The coordinator of a consumer group does not answer, or not yet: a new cluster, one that "
-        "is busy, or brokers that restart. It is asked again, for five minutes.",
+        "The coordinator of a consumer group does not answer yet: the cluster is new or busy, or "
+        "brokers are restarting. The request is repeated for five minutes.",
     ),
-    LogEvent("backfill_started", "info", "This worker reads the inputs for a rule, or goes on to."),
-    LogEvent("backfill_done", "info", "A rule has learned, and tells from now on."),
+    LogEvent("backfill_started", "info", "This worker starts or resumes reading for a rule."),
+    LogEvent("backfill_done", "info", "A rule has finished learning, and now raises alerts."),
     LogEvent(
         "backfill_failed",
         "warning",
-        "A backfill failed; it is tried again after half a minute, where it was. Until it is "
-        "through its rule tells nothing.",
+        "A backfill failed; it is tried again after half a minute, from where it was. Until it is "
+        "done, its rule raises no alerts.",
     ),
     LogEvent(
         "decisions_dropped",
         "warning",
-        "This worker has lost a partition, or let it go, before it could tell what it had decided "
-        "(`firstseen.outputs` documents); whoever has the partition decides and tells.",
+        "This worker lost or released a partition before it could send what it had decided "
+        "(`firstseen.outputs` documents); the partition's new owner decides again and sends it.",
     ),
     LogEvent(
         "leave_failed",
         "warning",
-        "It could not leave the group: the others take over after the session timeout.",
+        "The worker could not leave the group; the others take over after the session timeout.",
     ),
     LogEvent(
         "tls_host_check_off",
         "warning",
-        "`kafka.ssl_endpoint_identification_algorithm` is `none`: any host with a certificate of a "
-        "trusted authority can pose as a broker.",
+        "`kafka.ssl_endpoint_identification_algorithm` is `none`: any host with a certificate from "
+        "a trusted authority can pose as a broker.",
     ),
     LogEvent(
         "sasl_unencrypted",
