@@ -35,42 +35,43 @@ class KafkaSettings(Section):
 
     bootstrap_servers: str = Field(
         default="localhost:9092",
-        description="Brokers to ask first, as `host:port`, separated by commas.",
+        description="Brokers to contact first, as `host:port`, separated by commas.",
     )
     security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)
-    ] = Field(default="PLAINTEXT", description="Protocol to the brokers; any case.")
+    ] = Field(default="PLAINTEXT", description="Protocol to the brokers; upper or lower case.")
     sasl_mechanism: (
         Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], BeforeValidator(_upper)]
         | None
-    ) = Field(default=None, description="SASL mechanism; needs a SASL protocol.")
+    ) = Field(default=None, description="SASL mechanism; requires a SASL protocol.")
     sasl_username: str | None = Field(default=None, description="SASL user.")
     sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
     sasl_password_file: Path | None = Field(
-        default=None, description="File that holds the SASL password (a mounted secret)."
+        default=None, description="File with the SASL password (a mounted secret)."
     )
     ssl_ca_location: Path | None = Field(
         default=None,
-        description="PEM file of the certificate authorities to trust; null: those of the system.",
+        description="PEM file with the certificate authorities to trust; null: those of the "
+        "system.",
     )
     ssl_certificate_location: Path | None = Field(
-        default=None, description="PEM file of the client's certificate (mutual TLS)."
+        default=None, description="PEM file with the client's certificate (mutual TLS)."
     )
     ssl_key_location: Path | None = Field(
-        default=None, description="PEM file of the client's private key."
+        default=None, description="PEM file with the client's private key."
     )
     ssl_key_password: SecretStr | None = Field(
         default=None, description="Password of the client's private key."
     )
     ssl_key_password_file: Path | None = Field(
-        default=None, description="File that holds the password of the private key."
+        default=None, description="File with the password of the client's private key."
     )
     ssl_endpoint_identification_algorithm: Annotated[
         Literal["https", "none"], BeforeValidator(_lower)
     ] = Field(
         default="https",
-        description="`https`: the broker's certificate must name its host. "
-        "`none`: any certificate of a trusted authority will do; warned about at every start.",
+        description="`https`: the broker's certificate must name its host. `none`: any "
+        "certificate from a trusted authority is accepted, with a warning at every start.",
     )
     group_id: str = Field(
         default="firstseen",
@@ -78,7 +79,7 @@ class KafkaSettings(Section):
     )
     group_instance_id: str | None = Field(
         default=None,
-        description="Static member id, one per worker (the pod's name): "
+        description="Static member id, different for each worker (the pod's name): "
         "a restart within the session timeout then moves no partitions.",
     )
     client_id: str = Field(
@@ -88,17 +89,17 @@ class KafkaSettings(Section):
         Literal["read_committed", "read_uncommitted"], BeforeValidator(_lower)
     ] = Field(
         default="read_committed",
-        description="Whether records of aborted transactions are read. "
+        description="Whether to read records of aborted transactions. "
         "The default is right with and without transactional producers.",
     )
     enable_idempotence: bool = Field(
-        default=True, description="Retries of the producer write a record once, in order."
+        default=True, description="Producer retries write each record once, in order."
     )
     compression_type: Annotated[
         Literal["none", "gzip", "snappy", "lz4", "zstd"], BeforeValidator(_lower)
     ] = Field(
         default="zstd",
-        description="Compression of what is written; lz4 is written at its slowest level.",
+        description="Compression of the output; lz4 uses its slowest level.",
     )
     linger: Duration = Field(
         default=timedelta(milliseconds=10),
@@ -109,40 +110,41 @@ class KafkaSettings(Section):
         default=2 << 20,
         ge=1 << 16,
         le=2**31 - 1,
-        description="Largest record that is written; at most `max.message.bytes` of our topics.",
+        description="Largest record to write; at most the `max.message.bytes` of our topics.",
     )
     session_timeout: Duration = Field(
         default=15 * _SECOND,
         gt=timedelta(0),
-        description="A member that sends no heartbeat for so long leaves the group: so long the "
-        "partitions of a worker that was killed stand still.",
+        description="A member that sends no heartbeat for this long is removed from the group. The "
+        "partitions of a killed worker stand still for as long.",
     )
     heartbeat_interval: Duration = Field(
         default=_SECOND,
         gt=timedelta(0),
-        description="Time between two heartbeats; with one of them a worker learns that others "
-        "join or leave, and all stand still until the last has learnt it.",
+        description="Time between two heartbeats. A worker learns from a heartbeat that others "
+        "join or leave, and all of them stand still until the last has learned it.",
     )
     rebalance_timeout: Duration = Field(
         default=60 * _SECOND,
         gt=timedelta(0),
-        description="Time that members have to finish their work and rejoin.",
+        description="How long members have to finish their work and rejoin.",
     )
     max_poll_interval: Duration = Field(
         default=300 * _SECOND,
         gt=timedelta(0),
-        description="A member that takes no records for so long leaves the group.",
+        description="A member that takes no records for this long leaves the group.",
     )
     request_timeout: Duration = Field(
         default=90 * _SECOND,
         gt=timedelta(0),
-        description="Longest wait for an answer of a broker; above the session timeout.",
+        description="Longest wait for a broker's response; must exceed the session timeout.",
     )
     delivery_timeout: Duration = Field(
         default=60 * _SECOND,
         gt=timedelta(0),
-        description="How long a broker may take for a produce request, and a commit waits for "
-        "outputs to be acknowledged; then nothing is committed, and it is tried again.",
+        description="How long a broker may take for a produce request, and how long a commit "
+        "waits for outputs to be acknowledged; after that, nothing is committed and the commit is "
+        "retried.",
     )
 
     @property

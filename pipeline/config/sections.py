@@ -56,20 +56,20 @@ class TopicsSettings(Section):
     alerts: TopicName = Field(default="firstseen-alerts", description="Alerts.")
     overflow: TopicName = Field(
         default="firstseen-alerts-overflow",
-        description="Alerts beyond the quota of their rule, in full.",
+        description="Alerts beyond their rule's quota, in full.",
     )
     dead_letters: TopicName = Field(
         default="firstseen-dead-letters", description="Records that could not be processed."
     )
     directory: Path | None = Field(
-        default=None, description="Folder of topic files; null: those of the package."
+        default=None, description="Folder of topic files; null: those in the package."
     )
     replication: int | None = Field(
         default=None,
         ge=1,
         le=32_767,
         description="Replication factor of all our topics, for clusters smaller than the topic "
-        "files expect; null: what the files say.",
+        "files assume; null: what the files say.",
     )
 
 
@@ -77,14 +77,14 @@ class RulesSettings(Section):
     """Which rules run."""
 
     paths: tuple[Path, ...] = Field(
-        default=(), description="Rule files and folders; none: the built-in rules."
+        default=(), description="Rule files and folders; if none, the built-in rules."
     )
     fields: Path | None = Field(
-        default=None, description="JSON file with types of fields beyond the built-in ones."
+        default=None, description="JSON file with the types of fields that are not built in."
     )
     match_index: bool = Field(
         default=True,
-        description="Whether a rule sees only events whose data stream fits its index patterns.",
+        description="Whether a rule judges only events whose data stream fits its index patterns.",
     )
 
 
@@ -110,65 +110,66 @@ class StateSettings(Section):
 
     directory: Path = Field(
         default=Path("./.firstseen/state"),
-        description="Folder of the tables, one volume per worker; rebuilt from Kafka when lost.",
+        description="Folder of the tables, one volume per worker; rebuilt from Kafka if lost.",
     )
     granularity: Duration = Field(
         default=timedelta(seconds=60),
         ge=timedelta(0),
-        description="A repeat of a term within so long is not sent to the table again.",
+        description="A repeat of a term within this time is not sent to the table again.",
     )
     max_future: Duration = Field(
         default=timedelta(minutes=5),
         ge=timedelta(0),
-        description="How far an event's time may lie after its arrival; beyond, it is capped.",
+        description="How far an event's time may be after its arrival; beyond that, it is capped.",
     )
     standby_replicas: int = Field(
-        default=0, ge=0, le=16, description="Further workers that keep a copy of each table."
+        default=0, ge=0, le=16, description="How many other workers keep a copy of each table."
     )
     dedupe_retention: Duration = Field(
         default=timedelta(hours=24),
         gt=timedelta(0),
-        description="How long the ids of alerts are remembered, so that none is sent twice; at "
-        "most the latest 250,000 of each partition of the new-terms topic.",
+        description="How long alert ids are remembered, so that none is sent twice; at most the "
+        "latest 250,000 in each partition of the new-terms topic.",
     )
     learning: Duration = Field(
         default=timedelta(0),
         ge=timedelta(0),
         description="How long a new history only learns: its new terms go to the overflow topic, "
-        "marked `learning`. Measured in the time of the events, from its first one; a history that "
-        "has begun to tell does not learn again.",
+        "marked `learning`. Measured in event time, from its first one; a history that has begun "
+        "to raise alerts does not learn again.",
     )
     learning_by_rule: tuple[RulePeriod, ...] = Field(
         default=(),
-        description="Rules that learn for another time, each as RULE_ID=DURATION.",
+        description="Rules with a different learning period, each as RULE_ID=DURATION.",
     )
     backfill: Annotated[Literal["off", "auto"], BeforeValidator(_off)] = Field(
         default="off",
         description="`auto`: a rule that is new, or whose query has changed, learns from what the "
-        "inputs retain before it tells anything; `off`: only where `firstseen history backfill` "
-        "is run.",
+        "inputs retain before it raises alerts; `off`: only if you run `firstseen history "
+        "backfill`.",
     )
     expiry_grace: Duration | None = Field(
         default=timedelta(hours=24),
-        description="How much longer than its history a term is kept, for events that come late; "
-        "null: terms are never removed.",
+        description="How much longer than its history a term is kept, for late events; null: terms "
+        "are never removed.",
     )
     sweep_interval: Duration = Field(
         default=timedelta(minutes=10),
         ge=timedelta(seconds=1),
-        description="Pause between two passes over the terms; one that was seen since the pass "
-        "before began is not removed.",
+        description="Pause between two passes over the terms; a term seen since the previous pass "
+        "began is not removed.",
     )
     max_entries_per_rule: int | None = Field(
         default=10_000_000,
         ge=1,
-        description="Terms that a rule may remember, spread evenly over the partitions of the "
+        description="How many terms a rule may remember, spread evenly over the partitions of the "
         "observations topic; null: no limit.",
     )
     when_full: Annotated[Literal["alert", "forget_oldest"], BeforeValidator(_lower)] = Field(
         default="alert",
-        description="A rule has as many terms as it may: `alert` tells each new one without "
-        "remembering it, `forget_oldest` also removes those not seen for longest.",
+        description="What happens when a rule has as many terms as it may: `alert` raises an "
+        "alert for each new one without remembering it, `forget_oldest` also removes those that "
+        "have gone unseen for longest.",
     )
     block_cache_bytes: Size = Field(
         default=64 << 20,
@@ -178,12 +179,13 @@ class StateSettings(Section):
     write_buffer_bytes: Size = Field(
         default=32 << 20,
         ge=1 << 16,
-        description="RocksDB write buffers, of all tables and partitions together.",
+        description="RocksDB write buffers of all tables and partitions together.",
     )
     forwarded_entries: int = Field(
         default=100_000,
         ge=0,
-        description="Terms remembered in memory as sent lately, all rules together.",
+        description="How many recently sent terms are remembered in memory, for all rules "
+        "together.",
     )
 
 
@@ -193,16 +195,18 @@ class StreamSettings(Section):
     commit_interval: Duration = Field(
         default=timedelta(seconds=1),
         gt=timedelta(0),
-        description="Time between commits; what a crash repeats at most.",
+        description="Time between commits; a crash repeats at most this much work.",
     )
     event_deadline: Duration = Field(
         default=timedelta(seconds=120),
         gt=timedelta(0),
-        description="Records whose outputs find no room for so long stop the worker. Have it "
-        "longer than `kafka.delivery_timeout`: then a delivery that fails is told first.",
+        description="The worker stops if the outputs of a record find no room for this long. Set "
+        "it longer than `kafka.delivery_timeout`, so that a failed delivery is reported first.",
     )
     max_event_bytes: Size = Field(
-        default=1 << 20, ge=1024, description="Larger values become dead letters (`too_large`)."
+        default=1 << 20,
+        ge=1024,
+        description="Larger record values become dead letters (`too_large`).",
     )
     max_depth: int = Field(
         default=64, ge=1, le=250, description="Deeper JSON becomes a dead letter (`too_deep`)."
@@ -215,48 +219,49 @@ class StreamSettings(Section):
     max_values: int = Field(
         default=10_000,
         ge=100,
-        description="An event with more values, array elements and keys included, becomes a dead "
-        "letter (`too_many_values`); it bounds the time that a rule may take.",
+        description="An event with more values, including array elements and keys, becomes a dead "
+        "letter (`too_many_values`); this bounds the time that a rule may take.",
     )
     buffer_records: int = Field(
         default=4096,
         ge=1,
         le=2**31 - 1,
-        description="Bundles of records (at most 500 each) that wait in memory, per stage.",
+        description="How many bundles of records (at most 500 each) wait in memory, per stage.",
     )
     max_waiting_bytes: Size = Field(
         default=16 << 20,
         ge=1 << 20,
-        description="Records that wait in memory for their stage; beyond, reading pauses.",
+        description="Size of the records that wait in memory for their stage; beyond it, reading "
+        "pauses.",
     )
     filter_depth: Annotated[
         Literal["batch", "record", "event", "agent"], BeforeValidator(_lower)
     ] = Field(
         default="batch",
-        description="Where records that match nothing are dropped: by a search of the whole record "
-        "batch, of each value, after decoding, or only by the agent. The verdicts are the same; "
-        "with `event` each record is decoded, so what is no event becomes a dead letter even if no "
-        "rule could have matched it. `agent` is there for comparison: it reads with aiokafka, "
-        "and a batch that cannot be read stops its partition.",
+        description="Where records that match nothing are dropped: by searching the whole record "
+        "batch or each value, after decoding, or only in the agent. The verdicts are the same. "
+        "With `event`, every record is decoded, so a record that is not an event becomes a dead "
+        "letter even if no rule could have matched it. `agent` is for comparison only: it reads "
+        "with aiokafka, and a batch that cannot be read stops its partition.",
     )
     native: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = Field(
         default="auto",
-        description="Whether `firstseen-native` does what is done to nearly every record: it "
-        "searches batches, tells events that read alike to all rules, spells out what is sent of "
-        "them, rewrites the rows of what was seen again and makes batches; `auto`: where it is "
-        "installed. Without it Python does that, which takes longer. Verdicts are the same.",
+        description="Whether `firstseen-native` does the work that nearly every record needs: it "
+        "searches batches, recognizes events that read alike to all rules, serializes what is sent "
+        "of them, rewrites the rows of terms seen again, and makes batches. `auto`: if it is "
+        "installed. Otherwise Python does this, more slowly. Verdicts are the same.",
     )
     fetch_max_bytes: Size = Field(
         default=16 << 20,
         ge=1 << 16,
         le=2**31 - 1,
-        description="Largest answer to one fetch, per broker.",
+        description="Largest response to one fetch, per broker.",
     )
     max_partition_fetch_bytes: Size = Field(
         default=4 << 20,
         ge=1 << 16,
         le=2**31 - 1,
-        description="Share of one partition in such an answer.",
+        description="Largest share of one partition in such a response.",
     )
 
 
@@ -264,7 +269,7 @@ class AlertsSettings(Section):
     """What an alert holds."""
 
     include_event: bool = Field(
-        default=True, description="Whether the alert carries the whole event that raised it."
+        default=True, description="Whether the alert contains the whole event that raised it."
     )
 
 
@@ -275,21 +280,24 @@ class DeadLettersSettings(Section):
         default=0.1,
         gt=0,
         le=1,
-        description="Share of dead letters among the last records above which the worker stops; "
-        "null: never.",
+        description="The worker stops if dead letters exceed this share of the last records; null: "
+        "never.",
     )
     ratio_records: int = Field(
-        default=1000, ge=1, le=1_000_000, description="How many last records `max_ratio` looks at."
+        default=1000,
+        ge=1,
+        le=1_000_000,
+        description="How many of the last records `max_ratio` considers.",
     )
     max_consecutive: int | None = Field(
         default=500,
         ge=1,
-        description="Dead letters in a row at which the worker stops; null: never.",
+        description="The worker stops after this many dead letters in a row; null: never.",
     )
     max_value_bytes: Size = Field(
         default=65_536,
         ge=0,
-        description="A value too large for the dead letter topic is cut to this.",
+        description="A value too large for the dead letter topic is cut to this size.",
     )
 
 
@@ -305,8 +313,8 @@ class LogSettings(Section):
     """Logs, which go to standard error."""
 
     level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
-        default="info", description="Least level that is written."
+        default="info", description="Lowest level that is written."
     )
     format: Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)] = Field(
-        default="auto", description="`auto`: `console` on a terminal, else `json` (ECS)."
+        default="auto", description="`auto`: `console` on a terminal, otherwise `json` (ECS)."
     )
