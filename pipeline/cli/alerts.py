@@ -25,14 +25,16 @@ def alerts() -> None:
 
 
 @alerts.command()
-@click.option("--from-beginning", is_flag=True, help="Begin with the oldest alert there is.")
-@click.option("--overflow", is_flag=True, help="Follow the alerts beyond the quota instead.")
+@click.option("--from-beginning", is_flag=True, help="Start with the oldest alert.")
+@click.option(
+    "--overflow", is_flag=True, help="Follow the overflow topic instead: alerts beyond the quota."
+)
 @click.option(
     "--max",
     "limit",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Stop after so many alerts; else run until Ctrl-C.",
+    help="Stop after N alerts; otherwise run until Ctrl-C.",
 )
 @settings_options
 @json_option
@@ -43,9 +45,10 @@ def tail(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Show alerts as they arrive; with --json one document per line, as it stands in the topic.
+    """Show alerts as they arrive; with --json, one document per line, as it is in the topic.
 
-    It reads without a consumer group and commits nothing: any number may run beside the workers.
+    The command reads without a consumer group and commits nothing: any number can run alongside
+    the workers.
     """
     settings = settings_flags.load()
     topic = settings.topics.overflow if overflow else settings.topics.alerts

@@ -48,14 +48,14 @@ class _Duration(click.ParamType):
     "--since",
     metavar="DURATION",
     type=_Duration(),
-    help="How far back it learns, like 14d. Without it: as far as the rule's history.",
+    help="How far back to learn, such as 14d. Default: the length of the rule's history.",
 )
-@click.option("--again", is_flag=True, help="Begin anew, also where one is done or begun.")
+@click.option("--again", is_flag=True, help="Start over, even if a backfill is done or under way.")
 @click.option(
     "--max-rate",
     metavar="N",
     type=click.FloatRange(min=0, min_open=True),
-    help="Read so many records a second at most, to spare the brokers. Without it: no limit.",
+    help="Read at most N records a second, to limit the load on the brokers. Default: no limit.",
 )
 @rules_option
 @settings_options
@@ -72,10 +72,10 @@ def backfill(
 ) -> int:
     """Let a rule learn from the retained log, so that only what comes later is new.
 
-    Everything in the input topics that the workers have read by now is learned in silence. What
-    comes later is put off while that lasts, and then told if it is new. Other rules go on. Stopped,
-    it goes on where it was when it is run again. Run it before the workers get the rule, or soon
-    after.
+    Everything in the input topics that the workers have read so far is learned silently. What
+    comes later is put off in the meantime, and then raises an alert if it is new. Other rules
+    carry on. If stopped, the backfill resumes where it was when you run it again. Run it before
+    the workers get the rule, or soon afterwards.
 
     \b
     Examples:

@@ -15,8 +15,8 @@ from pipeline.errors import SettingsError
 def config() -> None:
     """Show and check the settings.
 
-    A setting comes from a flag, else from the environment (FIRSTSEEN_SECTION__NAME), else from a
-    YAML file, else it has its default.
+    The first source that has a setting wins: a flag, the environment (FIRSTSEEN_SECTION__NAME), a
+    YAML file, the default.
 
     \b
     Examples:
@@ -27,7 +27,7 @@ def config() -> None:
 
 @config.command()
 @settings_options
-@click.option("--changed", is_flag=True, help="Only what is not the default.")
+@click.option("--changed", is_flag=True, help="Only settings that are not at their default.")
 @json_option
 def show(settings_flags: SettingsFlags, changed: bool, as_json: bool) -> None:
     """Show every setting with its value and where it comes from; secrets are masked."""
@@ -42,9 +42,9 @@ def show(settings_flags: SettingsFlags, changed: bool, as_json: bool) -> None:
 @config.command()
 @settings_options
 def check(settings_flags: SettingsFlags) -> None:
-    """Check the settings without starting anything; exit 3 when something is wrong.
+    """Check the settings without starting anything; exit 3 if something is wrong.
 
-    Files of rules and field types have to be there; `firstseen rules check` looks into them.
+    Files of rules and field types must exist; `firstseen rules check` checks their contents.
     """
     settings = settings_flags.load()
     named = [*settings.rules.paths, *filter(None, [settings.rules.fields])]

@@ -93,7 +93,7 @@ def filter_options(command: _F) -> _F:
             "--since",
             metavar="WHEN",
             type=_Moment(),
-            help="Only what failed since then: 2h, 7d, 2026-03-02T08:00:00Z.",
+            help="Only what has failed since then: 2h, 7d, 2026-03-02T08:00:00Z.",
         ),
         click.option(
             "--topic", "topics", multiple=True, help="Only from this topic; may be repeated."
@@ -110,8 +110,8 @@ def filter_options(command: _F) -> _F:
 def dead_letters() -> None:
     """List, show and requeue records that could not be processed.
 
-    A letter is named by its place in the dead letter topic (3@17) or by the position of the record
-    that failed (logs-endpoint.events.library[3]@42).
+    A dead letter is named by its place in the dead letter topic (3@17) or by the position of the
+    record that failed (logs-endpoint.events.library[3]@42).
 
     \b
     Examples:
@@ -126,7 +126,7 @@ def dead_letters() -> None:
 @click.option(
     "--max", "limit", metavar="N", type=click.IntRange(min=1), help="Only the latest N of them."
 )
-@click.option("--fail", is_flag=True, help="Exit 1 when there is one that was not requeued.")
+@click.option("--fail", is_flag=True, help="Exit 1 if any of them was not requeued.")
 @settings_options
 @json_option
 def list_letters(
@@ -139,9 +139,9 @@ def list_letters(
     fail: bool,
     as_json: bool,
 ) -> int:
-    """List dead letters, the oldest failure first, and count them by reason.
+    """List dead letters, oldest failure first, and count them by reason.
 
-    It reads without a consumer group and commits nothing.
+    The command reads without a consumer group and commits nothing.
     """
     found = survey(settings_flags.load())
     letters = _Filter(codes, topics, since).apply(found.letters)
@@ -176,14 +176,16 @@ def list_letters(
 
 @dead_letters.command()
 @click.argument("name", metavar="LETTER")
-@click.option("--raw", is_flag=True, help="Write the record's value, byte for byte, and no more.")
+@click.option(
+    "--raw", is_flag=True, help="Write the record's value byte for byte, and nothing else."
+)
 @settings_options
 @json_option
 def show(*, settings_flags: SettingsFlags, name: str, raw: bool, as_json: bool) -> int:
     """Show one dead letter: why it failed, where, its headers and its value.
 
-    What is shown of key, headers and value is harmless on a terminal, and cut; --raw is neither,
-    and so writes to a file or a pipe only.
+    Key, headers and value are shown shortened, and in a form that is harmless on a terminal. --raw
+    output is neither, so it goes only to a file or a pipe.
     """
     if raw and sys.stdout.isatty():
         raise click.UsageError("--raw writes what a stranger sent: send it to a file or a pipe")
@@ -230,12 +232,12 @@ def _no_letter(name: str) -> click.UsageError:
     "names",
     multiple=True,
     metavar="LETTER",
-    help="Only this letter, by its place or its record; may be repeated.",
+    help="Only this dead letter, by its place or its record; may be repeated.",
 )
-@click.option("--all", "everything", is_flag=True, help="Every letter there is.")
-@click.option("--again", is_flag=True, help="Also those that were requeued before.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--all", "everything", is_flag=True, help="All dead letters.")
+@click.option("--again", is_flag=True, help="Also those that have been requeued before.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @settings_options
 @json_option
 def requeue_letters(
@@ -251,11 +253,11 @@ def requeue_letters(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Write dead letters back to where they failed, to be processed once more.
+    """Write dead letters back to where they failed, to be processed again.
 
-    First mend what they failed of: a limit, a rule, a shipper's pipeline. Key, value and headers go
-    back as they came, with firstseen.attempt beside them; the letter stays, with a note that it was
-    requeued. Exit 1 when one of them cannot go back, or when the answer is no.
+    First fix what made them fail: a limit, a rule, a shipper's pipeline. Key, value and headers go
+    back unchanged, with firstseen.attempt added; the dead letter stays, with a note that it was
+    requeued. Exit 1 if one of them cannot go back, or if you answer no.
     """
     chosen = _Filter(codes, topics, since, names)
     if chosen.is_empty != everything:

@@ -41,24 +41,24 @@ _CALM_LOOKS = 3
     "events_file",
     metavar="FILE",
     type=EVENTS_FILE,
-    help="Play the events of a file (NDJSON, .gz, .zst, -) instead of made-up ones.",
+    help="Play events from a file (NDJSON, .gz, .zst, -) instead of made-up ones.",
 )
 @rules_option
-@click.option("--once", is_flag=True, help="Play the events once, as fast as possible, and end.")
+@click.option("--once", is_flag=True, help="Play the events once, as fast as possible, then exit.")
 @click.option(
     "--rate",
     metavar="N",
     type=click.IntRange(min=1),
-    help=f"Events per second; {_EVENTS_PER_SECOND} unless given.",
+    help=f"Events per second; default: {_EVENTS_PER_SECOND}.",
 )
 def demo(
     events_file: Path | None, rule_paths: tuple[Path, ...], once: bool, rate: int | None
 ) -> None:
     """Start a broker and a worker on this machine, play events, show the alerts.
 
-    The broker is an embedded one that keeps everything in memory; no Kafka, Java or Docker is
-    needed. The events are made up: an invented fleet, in which now and then a program loads the
-    PowerShell engine that should not. Ctrl-C stops everything and leaves nothing behind.
+    The broker is embedded and keeps everything in memory; you need no Kafka, Java or Docker. The
+    events come from an invented fleet, in which now and then a program loads the PowerShell engine
+    that should not. Ctrl-C stops everything and leaves nothing behind.
 
     \b
     Examples:

@@ -37,10 +37,10 @@ FORMATS = ("firstseen", "alerts", "aggregation", "events")
 
 @click.group(cls=SuggestingGroup)
 def history() -> None:
-    """See and change what the rules remember: which terms, since when, until when.
+    """Inspect and change what the rules remember: which terms, since when, until when.
 
-    It is read from the changelog topic and changed through the observations topic, so it works
-    while workers run; a change takes effect when a worker comes to its record.
+    The commands read the changelog topic and write changes to the observations topic, so they work
+    while workers run. A change takes effect when a worker reaches its record.
 
     \b
     Examples:
@@ -61,7 +61,7 @@ def history() -> None:
     type=click.IntRange(min=1),
     default=50,
     show_default=True,
-    help="With RULE_ID: show so many terms, those seen last first.",
+    help="With RULE_ID: show N terms, the most recently seen first.",
 )
 @rules_option
 @settings_options
@@ -74,11 +74,10 @@ def list_history(
     limit: int,
     as_json: bool,
 ) -> None:
-    """List the histories; with RULE_ID, the terms that this rule has seen last.
+    """List the histories; with RULE_ID, the terms that this rule saw most recently.
 
-    A history belongs to a rule and its query. CURRENT says whether it is the one that the rule has
-    now; `old` ones are of no use any more, and `firstseen history forget RULE_ID --old` removes
-    them.
+    A history belongs to a rule and its query. CURRENT says whether it is the rule's current one;
+    `old` ones are no longer of any use, and `firstseen history forget RULE_ID --old` removes them.
     """
     settings = settings_flags.load(rules__paths=rule_paths or None)
     if rule_id is None:
@@ -95,9 +94,9 @@ def list_history(
 @click.option("--rule", "rule_id", metavar="RULE_ID", help="Only what this rule remembers.")
 @settings_options
 def export(*, settings_flags: SettingsFlags, rule_id: str | None) -> None:
-    """Write what is remembered to stdout, one JSON object a line.
+    """Write what is remembered to stdout, one JSON object per line.
 
-    `firstseen history import` reads it, on this cluster or another one.
+    `firstseen history import` reads this output, on the same cluster or another one.
     """
     settings = settings_flags.load()
     written = 0
@@ -115,26 +114,26 @@ def export(*, settings_flags: SettingsFlags, rule_id: str | None) -> None:
     type=click.Choice(FORMATS),
     default="firstseen",
     show_default=True,
-    help="What the files hold: an export of firstseen, alerts of Kibana's new_terms rules, answers "
-    "of Elasticsearch to an aggregation, or events.",
+    help="What the files contain: an export of firstseen, alerts of Kibana's new_terms rules, "
+    "Elasticsearch's responses to an aggregation, or events.",
 )
 @click.option(
     "--rule",
     "rule_id",
     metavar="RULE_ID",
-    help="Only this rule learns. Needed for `aggregation`, which does not name its rule.",
+    help="Only this rule learns. Required for `aggregation`, which does not name its rule.",
 )
 @click.option(
     "--into-current",
     is_flag=True,
-    help="With `firstseen`: terms of an old history go into the one that the rule has now.",
+    help="With `firstseen`: put terms of an old history into the rule's current one.",
 )
 @click.option(
     "--ignore-index",
     is_flag=True,
     help="With `events`: judge every event, whatever the rules' index patterns.",
 )
-@click.option("--dry-run", is_flag=True, help="Read and count, send nothing.")
+@click.option("--dry-run", is_flag=True, help="Read and count, but send nothing.")
 @rules_option
 @settings_options
 @json_option
@@ -150,10 +149,10 @@ def import_history(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Teach the rules what was seen before, so that it is not told as new.
+    """Teach the rules what was seen before, so that it raises no alert.
 
-    FILES may be .gz or .zst; `-` is standard input. Nothing is told because of it. Doing it again
-    changes nothing. Exit 1 when nothing could be learned. docs/history.md shows how to get such
+    FILES may be .gz or .zst; `-` is standard input. An import raises no alert, and repeating it
+    changes nothing. Exit 1 if nothing could be learned. docs/history.md shows how to get such
     files out of Elasticsearch and Kibana.
     """
     if kind == "aggregation" and rule_id is None:
@@ -185,10 +184,10 @@ def import_history(
 @click.argument("rule_id", metavar="RULE_ID")
 @click.argument("terms", metavar="[TERM]...", nargs=-1)
 @click.option(
-    "--old", is_flag=True, help="Only histories that the rule no longer has: its query has changed."
+    "--old", is_flag=True, help="Only old histories, from before the rule's query changed."
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be forgotten, send nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask before whole histories are forgotten.")
+@click.option("--dry-run", is_flag=True, help="Show what would be forgotten, but send nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask before forgetting whole histories.")
 @rules_option
 @settings_options
 @json_option
@@ -203,10 +202,10 @@ def forget(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Forget a rule's history, or one tuple of terms: it is new when it is seen next.
+    """Forget a rule's history, or one tuple of terms, which is new when next seen.
 
-    TERM... are the values of the rule's new-terms fields, in their order, as `firstseen history
-    list RULE_ID` shows them. Exit 1 when nothing is forgotten.
+    TERM... are the values of the rule's new-terms fields, in order, as `firstseen history
+    list RULE_ID` shows them. Exit 1 if nothing is forgotten.
     """
     settings = settings_flags.load(rules__paths=rule_paths or None)
     if terms and old:

@@ -27,11 +27,11 @@ from pipeline.rules import RuleSet
 def match(
     events: Path, rule_paths: tuple[Path, ...], fields_file: Path | None, respect_index: bool
 ) -> None:
-    """Write for each line of EVENTS which rules match: {"line":1,"matches":["<rule_id>"]}.
+    """Write which rules match each line of EVENTS: {"line":1,"matches":["<rule_id>"]}.
 
-    Only query and filters of a rule are asked: no history, no quota, no index patterns. That goes
-    for disabled rules too, and for threshold and indicator match rules. A line that is no event
-    says why: {"line":2,"error":"invalid_json"}. EVENTS may be .gz, .zst, or `-`.
+    Only a rule's query and filters count: no history, quota or index patterns. Disabled rules are
+    included, and so are threshold and indicator match rules. For a line that is not an event, the
+    output says why: {"line":2,"error":"invalid_json"}. EVENTS may be .gz, .zst, or `-`.
 
     \b
     Examples:

@@ -25,17 +25,17 @@ rules_option = click.option(
     multiple=True,
     metavar="PATH",
     type=EXISTING_PATH,
-    help="Rule file, or folder of rule files; may be repeated. Without it: the built-in rules.",
+    help="Rule file or folder of rule files; may be repeated. Default: the built-in rules.",
 )
 fields_option = click.option(
     "--fields",
     "fields_file",
     metavar="FILE",
     type=EXISTING_FILE,
-    help="JSON file with the types of fields beyond the built-in ones: "
+    help="JSON file with the types of fields that are not built in: "
     '{"name": "keyword"} or {"name": {"type": ..., "multi_fields": {...}}}.',
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for machines.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
 
 class _Assignment(click.ParamType):
@@ -97,14 +97,14 @@ def settings_options(command: _F) -> _F:
         multiple=True,
         type=_Assignment(),
         metavar="KEY=VALUE",
-        help="Set one setting, over file and environment; may be repeated. "
-        "`firstseen config show` lists the keys. Secrets are refused: give them by "
-        "environment or file.",
+        help="Override one setting from file or environment; may be repeated. "
+        "`firstseen config show` lists the keys. Secrets are refused: set them in the "
+        "environment or a file.",
     )(wrapped)
     return click.option(  # type: ignore[return-value]
         "--config",
         "config_file",
         metavar="FILE",
         type=EXISTING_FILE,
-        help="YAML file of settings; without it, the one that FIRSTSEEN_CONFIG names.",
+        help="YAML file with settings; default: the one that FIRSTSEEN_CONFIG names.",
     )(wrapped)

@@ -30,9 +30,9 @@ events_argument = click.argument("events", metavar="EVENTS", type=EVENTS_FILE)
 
 @click.group(cls=SuggestingGroup)
 def query() -> None:
-    """Check, try and explain one KQL query.
+    """Check, try and explain a KQL query.
 
-    EVENTS is a file of one JSON event per line; .gz and .zst are read, `-` is standard input.
+    EVENTS is a file with one JSON event per line, and may be .gz or .zst; `-` is standard input.
 
     \b
     Examples:
@@ -87,9 +87,9 @@ def _unmapped(name: str, fields: FieldTable) -> str:
 @query_argument
 @events_argument
 @fields_option
-@click.option("--select", is_flag=True, help="Write the events that match instead, as they are.")
+@click.option("--select", is_flag=True, help="Write the matching events instead, unchanged.")
 def match(text: str, events: Path, fields_file: Path | None, select: bool) -> None:
-    """Say for each line whether the query matches: {"line":1,"match":true}."""
+    """Write for each line whether the query matches: {"line":1,"match":true}."""
     matcher = compile_node(parse(text), load_fields(fields_file))
     lines = matching = 0
     for line in read_lines([events]):

@@ -32,7 +32,7 @@ from pipeline.terminal import printable
     "state_directory",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder that keeps what was seen, for a later replay to go on with; else it is forgotten.",
+    help="Folder that keeps what was seen, for a later replay; otherwise it is forgotten.",
 )
 @click.option(
     "--ignore-index", is_flag=True, help="Judge every event, whatever the rules' index patterns."
@@ -40,15 +40,15 @@ from pipeline.terminal import printable
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exit 1 when a line could not be processed. Every line is decoded then, also one that "
-    "no rule can match.",
+    help="Exit 1 if a line could not be processed. Every line is then decoded, even if no rule "
+    "can match it.",
 )
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Write the summary as JSON, the last line on stderr, and no progress. "
-    "Alerts are JSON either way.",
+    help="Write the summary as JSON, as the last line on stderr, and no progress. "
+    "Alerts are always JSON.",
 )
 def replay(
     *,
@@ -60,11 +60,12 @@ def replay(
     strict: bool,
     as_json: bool,
 ) -> int:
-    """Read events from files; write the alerts to stdout, one JSON document a line.
+    """Read events from files; write the alerts to stdout, one JSON document per line.
 
-    EVENTS are files of one JSON event per line, in the order of time; .gz and .zst are read, `-`
-    is standard input. Progress and a summary go to stderr. No quota is applied: every new term is
-    told. The same files give the same alerts with the same ids, unless --state knows them already.
+    EVENTS are files with one JSON event per line, ordered by time; they may be .gz or .zst, and
+    `-` is standard input. Progress and a summary go to stderr. There is no quota: every new term
+    raises an alert. The same files give the same alerts with the same ids, unless --state already
+    knows them.
 
     \b
     Examples:

@@ -17,13 +17,15 @@ COMMANDS = {
     "demo": _command("demo", "demo", "See alerts within a minute: a broker, a worker, events."),
     "worker": _command("worker", "worker", "Read events from Kafka, write alerts to Kafka."),
     "replay": _command("replay", "replay", "Read events from files, write alerts to stdout."),
-    "match": _command("match", "match", "Say which rules match each line of a file."),
-    "query": _command("query", "query", "Check, try and explain one KQL query."),
+    "match": _command("match", "match", "Show which rules match each line of a file."),
+    "query": _command("query", "query", "Check, try and explain a KQL query."),
     "rules": _command("rules", "rules", "List, check, test and show rules."),
     "topics": _command("topics", "topics", "Plan and create the Kafka topics."),
     "alerts": _command("alerts", "alerts", "Follow the alerts."),
-    "history": _command("history", "history", "See and change what the rules remember."),
-    "dead-letters": _command("dead_letters", "dead_letters", "Look at what failed, try it again."),
+    "history": _command("history", "history", "Inspect and change what the rules remember."),
+    "dead-letters": _command(
+        "dead_letters", "dead_letters", "Inspect and requeue records that failed."
+    ),
     "config": _command("config", "config", "Show and check the settings."),
     "metrics": _command("metrics", "metrics", "List the metrics of a worker."),
 }

@@ -27,7 +27,7 @@ paths_argument = click.argument("paths", metavar="[PATH]...", nargs=-1, type=EXI
 def rules() -> None:
     """List, check, test and show rules.
 
-    PATH is a rule file or a folder of rule files; without it the built-in rules are meant.
+    PATH is a rule file or a folder of rule files; default: the built-in rules.
 
     \b
     Examples:
@@ -60,7 +60,7 @@ def _load(paths: Sequence[Path], fields_file: Path | None) -> _Loaded:
 def list_rules(paths: tuple[Path, ...], fields_file: Path | None, as_json: bool) -> None:
     """List rules, and whether they run.
 
-    STATUS is `runs`, or why a rule does not. Files that hold no usable rule are named on stderr.
+    STATUS is `runs`, or why a rule does not. Files without a usable rule are named on stderr.
     """
     loaded = _load(paths, fields_file)
     report_issues([issue for issue in loaded.issues if issue.severity == "error"])
@@ -112,10 +112,11 @@ def _status(loaded: _Loaded) -> dict[str, str]:
 @fields_option
 @json_option
 def check(paths: tuple[Path, ...], fields_file: Path | None, as_json: bool) -> int:
-    """Check rules; exit 1 when one of them has an error.
+    """Check rules; exit 1 if one of them has an error.
 
-    Each finding is a line `path:line: severity[code]: message (hint)`. An `error` is a rule that
-    is not used, a `warning` one that will not do what it seems to say, an `info` works at a cost.
+    Each finding is a line `path:line: severity[code]: message (hint)`. With an `error`, the rule is
+    not used; with a `warning`, it will not do what it seems to say; with an `info`, it works, at a
+    cost.
     """
     loaded = _load(paths, fields_file)
     if as_json:
@@ -165,9 +166,9 @@ def _issue_document(issue: Issue) -> dict[str, Any]:
 @fields_option
 @json_option
 def test(paths: tuple[Path, ...], fields_file: Path | None, as_json: bool) -> int:
-    """Run the tests that rules carry.
+    """Run the tests in the rule files.
 
-    Exit 1 when one fails or cannot be run, or a rule has an error.
+    Exit 1 if one fails or cannot be run, or a rule has an error.
     """
     loaded = _load(paths, fields_file)
     if not as_json:

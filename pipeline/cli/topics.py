@@ -29,21 +29,21 @@ directory_option = click.option(
     "--directory",
     metavar="DIR",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of topic files; without it `topics.directory`, else those of the package.",
+    help="Folder of topic files; default: `topics.directory`, or those in the package.",
 )
 repartition_option = click.option(
     "--accept-repartition",
     is_flag=True,
-    help="Also add partitions to topics whose keys have state. Known terms are then told as new "
-    "once more; stop the workers first.",
+    help="Also add partitions to topics whose keys have state. Known terms will then raise alerts "
+    "again as new; stop the workers first.",
 )
 inputs_option = click.option(
     "--create-inputs",
     "input_partitions",
     metavar="PARTITIONS",
     type=click.IntRange(min=1),
-    help="Also create missing input topics, with so many partitions; else that is left to whoever "
-    "owns them.",
+    help="Also create missing input topics, with this many partitions; by default, that is left "
+    "to their owner.",
 )
 
 
@@ -51,7 +51,7 @@ inputs_option = click.option(
 def topics() -> None:
     """Plan and create the Kafka topics, from topic files.
 
-    Nothing is ever deleted and no topic shrinks. Input topics are only looked at.
+    The commands never delete anything or shrink a topic. Input topics are only checked.
 
     \b
     Examples:
@@ -75,7 +75,7 @@ def plan_topics(
     input_partitions: int | None,
     as_json: bool,
 ) -> int:
-    """Show what `apply` would change; exit 1 when there is something to do or to look at."""
+    """Show what `apply` would change; exit 1 if there is anything to do or to look at."""
     settings = settings_flags.load()
     specs = load_topic_specs(directory, settings)
     cluster = describe_cluster(admin_client(settings), settings, [spec.name for spec in specs])
@@ -99,9 +99,9 @@ def apply_topics(
     input_partitions: int | None,
     as_json: bool,
 ) -> int:
-    """Create missing topics and set what differs; exit 4 when a worker could not run after it.
+    """Create missing topics and set what differs; exit 4 if a worker still could not run.
 
-    Doing it again changes nothing.
+    Repeating it changes nothing.
     """
     settings = settings_flags.load()
     specs = load_topic_specs(directory, settings)
@@ -126,7 +126,7 @@ def apply_topics(
     help="Name of the Kafka object that the Strimzi operator runs.",
 )
 def render(settings_flags: SettingsFlags, directory: Path | None, cluster: str) -> None:
-    """Write our topics as KafkaTopic objects of the Strimzi operator (YAML)."""
+    """Write our topics as KafkaTopic objects for the Strimzi operator (YAML)."""
     settings = settings_flags.load()
     specs = load_topic_specs(directory, settings)
     click.echo(render_strimzi(specs, cluster=cluster), nl=False)

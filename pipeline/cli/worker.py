@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def worker(settings_flags: SettingsFlags, rule_paths: tuple[Path, ...], embedded: bool) -> int:
     """Read events from Kafka, remember terms, write alerts to Kafka; run until stopped.
 
-    The topics must exist: `firstseen topics apply` creates them. SIGTERM or Ctrl-C stop it; it
-    then finishes what it has begun and commits. Metrics and health are on http://127.0.0.1:9100.
+    The topics must exist: `firstseen topics apply` creates them. On SIGTERM or Ctrl-C, the worker
+    finishes what it has begun, commits and stops. Metrics and health are on http://127.0.0.1:9100.
 
     \b
     Examples:

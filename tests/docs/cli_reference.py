@@ -17,15 +17,15 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 HEAD = """\
 # Command line
 
-This page is made from the commands (`python -m tests.docs.cli_reference`) and checked by a test.
+This page is generated from the commands (`python -m tests.docs.cli_reference`) and checked by a test.
 
-* The answer of a command goes to standard output, everything said about it to standard error. Where
-  a person's table is the default, `--json` gives the same as JSON.
-* On a terminal, control characters and other invisible characters in values of events are written
-  out (`\\x1b`, `\\u202e`): a file name must not drive your terminal. Through a pipe, JSON is passed on
-  byte for byte.
-* `--config FILE` and `--set KEY=VALUE` work for every command that has settings. A setting comes from
-  `--set`, else from the environment (`FIRSTSEEN_SECTION__NAME`), else from the file, else it has its
+* A command writes its result to standard output, and messages about it to standard error. If the
+  default output is a table for people, `--json` gives the same as JSON.
+* On a terminal, control characters and other invisible characters in event values are escaped
+  (`\\x1b`, `\\u202e`): a file name must not be able to control your terminal. Into a pipe, JSON is
+  passed on byte for byte.
+* `--config FILE` and `--set KEY=VALUE` work for every command that uses settings. The first source
+  that has a setting wins: `--set`, the environment (`FIRSTSEEN_SECTION__NAME`), the file, the
   default; see [settings](settings.md).
 * [Exit codes](exit-codes.md) are the same for all commands.
 * Shell completion comes with Click: put `eval "$(_FIRSTSEEN_COMPLETE=bash_source firstseen)"` into
