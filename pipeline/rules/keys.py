@@ -149,9 +149,9 @@ THREAT_KEYS = {
 }
 
 FILTER_KEYS = {
-    "meta": Key(ANY_TABLE, "`negate = true` turns the filter round, `disabled = true` skips it"),
+    "meta": Key(ANY_TABLE, "`negate = true` inverts the filter, `disabled = true` skips it"),
     "$state": Key(ANY_TABLE, "where Kibana keeps the filter", kept=True),
-    "query": Key(ANY_TABLE, "one clause of Elasticsearch's query language, of those named below"),
+    "query": Key(ANY_TABLE, "one clause of Elasticsearch's query language, from the list below"),
     # Filters written by old Kibana versions have the clause itself beside `meta`.
     "bool": Key(ANY_TABLE, "as `query`"),
     "exists": Key(ANY_TABLE, "as `query`"),
@@ -175,11 +175,11 @@ RULE_KEYS: Mapping[str, Key] = MappingProxyType(
                     "an id: use a UUID, or 1 to 128 letters, digits and ._:-",
                 ),
             ),
-            "the stable id of the rule, a UUID in the public layout",
+            "the stable id of the rule; a UUID in the public layout",
             required=True,
         ),
-        "name": Key(NON_EMPTY, "the rule's name, `rule.name` of its alerts", required=True),
-        "description": Key(TEXT, "what it finds, `rule.description` of its alerts", required=True),
+        "name": Key(NON_EMPTY, "the rule's name; `rule.name` in its alerts", required=True),
+        "description": Key(TEXT, "what it finds; `rule.description` in its alerts", required=True),
         "type": Key(
             Scalar("a string", (str,), _one_of(_words(RuleType))),
             "what kind of rule it is: see the table below",
@@ -192,13 +192,13 @@ RULE_KEYS: Mapping[str, Key] = MappingProxyType(
         ),
         "risk_score": Key(
             Scalar("an integer from 0 to 100", (int,), _between(0, 100)),
-            "0 to 100, `event.risk_score` of its alerts",
+            "0 to 100; `event.risk_score` in its alerts",
             required=True,
         ),
-        "version": Key(POSITIVE, "the rule's version, part of each alert's id; default 1"),
+        "version": Key(POSITIVE, "the rule's version; part of each alert's id; default 1"),
         "language": Key(
             Scalar("a string", (str,), _one_of(LANGUAGES)),
-            "`kuery` is run; rules in another language are listed as skipped; default `kuery`",
+            "`kuery` runs; rules in other languages are listed as skipped; default `kuery`",
         ),
         "query": Key(TEXT, "the KQL query that an event must satisfy"),
         "filters": Key(
@@ -214,7 +214,7 @@ RULE_KEYS: Mapping[str, Key] = MappingProxyType(
         "history_window_start": Key(HISTORY_START, "the flat spelling of the history's start"),
         "index": Key(
             NAMES,
-            "index patterns: an event of another data stream is not judged; `-` excludes",
+            "index patterns: events of other data streams are not judged; `-` excludes",
         ),
         "interval": Key(
             INTERVAL, "the window in which at most `max_signals` alerts are sent; default `5m`"
@@ -223,32 +223,34 @@ RULE_KEYS: Mapping[str, Key] = MappingProxyType(
             _relative("now-9m"),
             "the interval searched by Kibana: the history must begin before it; default `now-6m`",
         ),
-        "max_signals": Key(POSITIVE, "alerts per `interval`; what exceeds it overflows; 100"),
+        "max_signals": Key(
+            POSITIVE, "alerts per `interval`; the rest goes to the overflow topic; default 100"
+        ),
         "timestamp_override": Key(
             FIELD_NAME,
-            "the field that holds an event's time, before `@timestamp`; another one begins a new "
+            "the field with an event's time, preferred to `@timestamp`; changing it begins a new "
             "history",
         ),
         "timestamp_override_fallback_disabled": Key(
             FLAG,
-            "`true`: an event without the override field goes by the time of its record; default "
+            "`true`: an event without the override field takes the time of its record; default "
             "`false`",
         ),
-        "enabled": Key(FLAG, "`false`: the rule is loaded and not run; default `true`"),
-        "author": Key(TEXTS, "`rule.author` of its alerts"),
-        "license": Key(TEXT, "`rule.license` of its alerts"),
-        "tags": Key(TEXTS, "`tags` of its alerts"),
-        "references": Key(TEXTS, "links, the first is `rule.reference` of its alerts"),
-        "false_positives": Key(TEXTS, "what may raise it in peace"),
-        "note": Key(TEXT, "the investigation guide, Markdown"),
-        "setup": Key(TEXT, "what must be set up for the rule to work, Markdown"),
+        "enabled": Key(FLAG, "`false`: the rule is loaded but does not run; default `true`"),
+        "author": Key(TEXTS, "`rule.author` in its alerts"),
+        "license": Key(TEXT, "`rule.license` in its alerts"),
+        "tags": Key(TEXTS, "`tags` in its alerts"),
+        "references": Key(TEXTS, "links; the first is `rule.reference` in its alerts"),
+        "false_positives": Key(TEXTS, "what may raise it although nothing is wrong"),
+        "note": Key(TEXT, "the investigation guide, in Markdown"),
+        "setup": Key(TEXT, "what must be set up for the rule to work, in Markdown"),
         "building_block_type": Key(
             Scalar("a string", (str,), _one_of(("default",))),
             "`default` marks a building block, kept in its alerts",
         ),
         "threat": Key(
             ListOf("an array of tables", TableOf("a table", THREAT_KEYS)),
-            "the ATT&CK tactic and techniques, `threat.*` of its alerts",
+            "the ATT&CK tactic and techniques; `threat.*` in its alerts",
         ),
         "actions": Key(AnyOf("an array", (list,)), "Kibana's actions", kept=True),
         "alert_suppression": Key(ANY_TABLE, "Kibana's grouping of alerts: not applied", kept=True),
@@ -262,7 +264,7 @@ RULE_KEYS: Mapping[str, Key] = MappingProxyType(
             AnyOf("an array", (list,)), "Kibana's exception lists: not applied", kept=True
         ),
         "execution_summary": Key(ANY_TABLE, "written by a Kibana export", kept=True),
-        "id": Key(TEXT, "Kibana's own id of an installed rule", kept=True),
+        "id": Key(TEXT, "Kibana's own id for an installed rule", kept=True),
         "immutable": Key(FLAG, "written by a Kibana export", kept=True),
         "investigation_fields": Key(
             AnyOf("a table or an array", (dict, list)), "fields that Kibana highlights", kept=True
@@ -271,15 +273,17 @@ RULE_KEYS: Mapping[str, Key] = MappingProxyType(
         "machine_learning_job_id": Key(
             AnyOf("a string or an array", (str, list)), "of machine learning rules", kept=True
         ),
-        "meta": Key(ANY_TABLE, "free data of Kibana", kept=True),
+        "meta": Key(ANY_TABLE, "arbitrary data of Kibana", kept=True),
         "min_stack_comments": Key(TEXT, "why that version is needed", kept=True),
-        "min_stack_version": Key(TEXT, "the Elastic version it needs", kept=True),
+        "min_stack_version": Key(TEXT, "the Elastic version that the rule needs", kept=True),
         "namespace": Key(TEXT, "Kibana's alert namespace", kept=True),
         "outcome": Key(TEXT, "written by a Kibana export", kept=True),
         "output_index": Key(TEXT, "where Kibana writes its alerts", kept=True),
-        "related_integrations": Key(AnyOf("an array", (list,)), "what ships its data", kept=True),
+        "related_integrations": Key(
+            AnyOf("an array", (list,)), "the integrations that ship its data", kept=True
+        ),
         "required_fields": Key(
-            AnyOf("an array", (list,)), "fields that its query names", kept=True
+            AnyOf("an array", (list,)), "the fields that its query names", kept=True
         ),
         "response_actions": Key(AnyOf("an array", (list,)), "Kibana's response actions", kept=True),
         "revision": Key(INTEGER, "counts edits in Kibana", kept=True),
@@ -306,7 +310,9 @@ RULE_KEYS: Mapping[str, Key] = MappingProxyType(
         "timeline_id": Key(TEXT, "Kibana's timeline template", kept=True),
         "timeline_title": Key(TEXT, "its title", kept=True),
         "timestamp_field": Key(TEXT, "of EQL rules", kept=True),
-        "to": Key(TEXT, "the end of the searched interval: a stream has none", kept=True),
+        "to": Key(
+            TEXT, "the end of the searched interval, which a stream does not have", kept=True
+        ),
         "updated_at": Key(TEXT, "written by a Kibana export", kept=True),
         "updated_by": Key(TEXT, "written by a Kibana export", kept=True),
     }
@@ -316,10 +322,10 @@ RULE_KEYS: Mapping[str, Key] = MappingProxyType(
 TEST_KEYS: Mapping[str, Key] = MappingProxyType(
     {
         "name": Key(NON_EMPTY, "a sentence that says what the test shows", required=True),
-        "base": Key(ANY_TABLE, "what every event of this test has"),
+        "base": Key(ANY_TABLE, "fields that every event of this test has"),
         "events": Key(
             AnyOf("an array of tables or of JSON strings", (list, tuple)),
-            "the events in their order, as tables or as JSON text",
+            "the events in order, as tables or as JSON text",
             required=True,
         ),
         "expect": Key(
