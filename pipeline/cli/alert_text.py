@@ -79,7 +79,7 @@ def _why(alert: dict[str, Any]) -> str:
     previous = _get(alert, "detection", "first_seen", "previous")
     before = f"; last seen {previous}" if previous else ""
     if _get_raw(alert, "detection", "first_seen", "remembered") is False:
-        before = ", unless told before: the rule is full"
+        before = ", unless alerted before: the rule is full"
     return f"first time in {window} of this {fields}{before}"
 
 

@@ -384,7 +384,7 @@ def _novelty(
     )
     novelty = f"first time in {duration_text(observation.window_ms)} of {shown}"
     if not verdict.remembered:
-        return f"{novelty}, unless told before: the rule is full and does not remember this"
+        return f"{novelty}, unless alerted before: the rule is full and does not remember this"
     if verdict.previous_ms is None:
         return novelty
     return f"{novelty}, last at {format_timestamp(verdict.previous_ms)}"

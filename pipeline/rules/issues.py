@@ -69,8 +69,8 @@ class Issue:
         place = "" if self.path is None else f"{self.path}:"
         if self.line is not None:
             place += f"{self.line}:"
-        told = f"{place}{' ' if place else ''}{self.severity}[{self.code}]: {self.message}"
+        text = f"{place}{' ' if place else ''}{self.severity}[{self.code}]: {self.message}"
         if self.hint is None:
-            return told
+            return text
         # In a message that ends with a caret line, nothing may follow on that line.
-        return f"{told}\nhint: {self.hint}" if "\n" in self.message else f"{told} ({self.hint})"
+        return f"{text}\nhint: {self.hint}" if "\n" in self.message else f"{text} ({self.hint})"

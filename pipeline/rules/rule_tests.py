@@ -125,11 +125,11 @@ def _why_not(compiled: CompiledRule, event: Event) -> str:
     """Return the clauses of the query that are false, of those it joins with ``and``."""
     verdict = explain(compiled.node, compiled.fields, event)
     clauses = verdict.children if verdict.operator == "and" else (verdict,)
-    false = [_told(clause) for clause in clauses if not clause.matches]
+    false = [_described(clause) for clause in clauses if not clause.matches]
     return f"not true: {'; '.join(false)}" if false else "a filter excludes it"
 
 
-def _told(clause: Explanation) -> str:
+def _described(clause: Explanation) -> str:
     query = shortened(clause.query)
     if clause.operator != "clause":
         return query

@@ -100,7 +100,7 @@ class DeadLetters:
         if limits.max_consecutive is not None and self._consecutive >= limits.max_consecutive:
             raise DeadLetterLimitError(
                 f"{self._consecutive} records in a row could not be processed; look at "
-                f"{self._topic}, mend the input or raise dead_letters.max_consecutive"
+                f"{self._topic}, fix the input or raise dead_letters.max_consecutive"
             )
         full = len(self._latest) == self._latest.maxlen
         if limits.max_ratio is not None and full:
@@ -108,7 +108,7 @@ class DeadLetters:
             if ratio > limits.max_ratio:
                 raise DeadLetterLimitError(
                     f"{ratio:.0%} of the last {len(self._latest)} records could not be processed; "
-                    f"look at {self._topic}, mend the input or raise dead_letters.max_ratio"
+                    f"look at {self._topic}, fix the input or raise dead_letters.max_ratio"
                 )
 
     def _remember(self, *, bad: bool) -> None:

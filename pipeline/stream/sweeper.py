@@ -117,7 +117,7 @@ class Sweeper:
         if rule_id not in self._reported_full:
             self._reported_full.add(rule_id)
             log.error(
-                "a rule has as many terms as it may remember: new ones are told each time",
+                "a rule has as many terms as it may remember: new ones raise an alert each time",
                 action="state_full",
                 rule_id=rule_id,
                 limit=self._limit,

@@ -84,7 +84,7 @@ def test_a_summary_says_its_reason():
         ),
         (
             {"new_terms": [{"field": "a"}], "first_seen": {"window": "14d", "remembered": False}},
-            "  why      first time in 14d of this a, unless told before: the rule is full",
+            "  why      first time in 14d of this a, unless alerted before: the rule is full",
         ),
     ],
 )

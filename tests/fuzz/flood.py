@@ -84,7 +84,7 @@ def run(terms: int, bound: int, folder: Path, say: Callable[[str], object]) -> b
         rows = entries.of(_RULE.id)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     say(f"terms made up by one host     {terms:,}")
-    say(f"told as new                   {new:,}")
+    say(f"judged new                    {new:,}")
     say(f"of them not remembered        {refused:,}")
     say(f"rows of the rule              {rows:,} of {bound:,}")
     say(f"quiet hosts still known       {known:,} of {QUIET_HOSTS:,}")
