@@ -48,7 +48,7 @@ class FieldTable:
 
     @staticmethod
     def builtin() -> FieldTable:
-        """Return the table of ECS 9.5 and Elastic Defend's library events; it is loaded once."""
+        """Return the table of ECS 9.5 and Elastic Defend; it is loaded once."""
         return _builtin()
 
     @staticmethod

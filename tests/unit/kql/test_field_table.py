@@ -206,6 +206,15 @@ def test_the_builtin_table_is_sorted_and_has_every_type_known() -> None:
     assert len(list(FieldTable.builtin().names())) > len(data)
 
 
+def test_elastic_defends_processes_and_those_above_them_have_caseless_fields() -> None:
+    table = FieldTable.builtin()
+    for process in ("process", "process.parent", "process.entry_leader", "process.session_leader"):
+        for field in ("name", "executable", "command_line", "working_directory"):
+            found = table.get(f"{process}.{field}.caseless")
+            assert found is not None
+            assert found.caseless
+
+
 @pytest.mark.parametrize("name", ["", None, 7, ("a",)])
 def test_a_field_has_a_name(name: object) -> None:
     with pytest.raises(FieldTypesError, match="no name of a field"):
