@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from yaml.composer import ComposerError
@@ -223,5 +223,18 @@ class _FileReader:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the end of a message about an unknown name: ``; did you mean X?``, or nothing."""
-    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    close = difflib.get_close_matches(name, sorted(known), cutoff=_ALIKE)
+    meant = next((other for other in close if _ends_alike(name, other)), None)
+    return "" if meant is None else f"; did you mean {meant}?"
+
+
+_ALIKE: Final = 0.6
+_SEPARATOR = re.compile(r"\.|__")
+
+
+def _ends_alike(name: str, other: str) -> bool:
+    """Whether two names are alike in more than the sections that they share."""
+    parts, others = _SEPARATOR.split(name), _SEPARATOR.split(other)
+    while len(parts) > 1 and len(others) > 1 and parts[0] == others[0]:
+        parts, others = parts[1:], others[1:]
+    return difflib.SequenceMatcher(None, ".".join(parts), ".".join(others)).ratio() >= _ALIKE

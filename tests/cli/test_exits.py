@@ -204,6 +204,7 @@ def test_help_that_nobody_reads_to_its_end_is_no_error(start):
         (["replay", "no-such-file"], 2, "no-such-file"),
         (["query", "check", "a:("], 1, "a:(\n       ^"),
         (["config", "check", "--set", "kafka.group=x"], 3, "did you mean kafka.group_id?"),
+        (["config", "check", "--set", "kafka.nope=x"], 3, "kafka.nope: no such setting\n"),
         (["config", "check", "--set", "x"], 2, "KEY=VALUE"),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None,
