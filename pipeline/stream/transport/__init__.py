@@ -3,7 +3,7 @@
 This is done by subclassing only; no module is patched. `consumer` makes commits, seeks and
 revocations exact, `filtered_records` drops what matches nothing before Faust sees it, and
 `producer` is idempotent. `pipeline.stream.contract` lists the members of Faust and aiokafka that
-this relies on. The reasons are in docs/adr/0003-faust-mends.md and
+this relies on. The reasons are in docs/adr/0003-faust-fixes.md and
 docs/adr/0006-filter-below-faust.md.
 """
 
