@@ -217,15 +217,15 @@ def _between_batches(topic: str) -> Install:
     def install(point: Failpoint) -> None:
         original = Outbox._send_batch
 
-        async def wrapped(self: Outbox, line: Any) -> None:
-            if line.topic.endswith(topic) and point.reached():
-                others = [other for other in self._lines.values() if other is not line]
+        async def wrapped(self: Outbox, queue: Any) -> None:
+            if queue.topic.endswith(topic) and point.reached():
+                others = [other for other in self._queues.values() if other is not queue]
                 while any(  # noqa: ASYNC110 - nothing tells of it
-                    other.on_its_way for other in others if other.topic == line.topic
+                    other.on_its_way for other in others if other.topic == queue.topic
                 ):
                     await asyncio.sleep(0.01)
                 die()
-            await original(self, line)
+            await original(self, queue)
 
         Outbox._send_batch = wrapped
 
@@ -330,7 +330,7 @@ def _asking_for_metadata_raises(point: Failpoint) -> None:
 
 RAISES_BELOW: dict[str, Install] = {
     "fetch raises": _before_item(ConsumerThread, "_fetch_records", _raise),
-    "handing over raises": _before_item(Consumer, "begin", _raise),
+    "handing over raises": _before_item(Consumer, "mark_in_flight", _raise),
     "commit raises": _before_item(Consumer, "_commit_offsets", _raise),
     "taking over a response raises": _before_item(FilteringFetcher, "_take_over", _raise),
     "heartbeat raises": _before_item(GroupCoordinator, "_do_heartbeat", _raise),
@@ -469,12 +469,12 @@ def held_rows(file: Path) -> Path:
 def _hold_rows(file: Path) -> None:
     original = Outbox._send_batch
 
-    async def wrapped(self: Outbox, line: Any) -> None:
-        if line.topic.endswith(QUOTA_CHANGELOG):
+    async def wrapped(self: Outbox, queue: Any) -> None:
+        if queue.topic.endswith(QUOTA_CHANGELOG):
             while file.exists():  # noqa: ASYNC240 - a thread would not be frozen with it
                 held_rows(file).touch()
                 await asyncio.sleep(0.01)
-        await original(self, line)
+        await original(self, queue)
 
     Outbox._send_batch = wrapped
 
