@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
+from pipeline.rules.timestamp import parse_timestamp
 from pipeline.terminal import printable
 
 _COLOURS = {"low": "blue", "medium": "yellow", "high": "red", "critical": "magenta"}
 _SHOWN_CHARACTERS = 300
+_NEAR_MS = 60_000
 _FIELDS_SHOWN = frozenset({"host.name", "host.id", "user.id", "process.executable", "dll.path"})
 """Fields that have a line of their own wherever an event has them."""
 
@@ -96,13 +98,18 @@ def _new_terms(alert: dict[str, Any]) -> str:
 
 
 def _time(alert: dict[str, Any]) -> str:
-    """Return the event's time if it is capped, its record's, or not in the minute of the alert."""
+    """Return the event's time if it is capped, its record's, or a minute from the alert's."""
     time = _get(alert, "detection", "event_time")
     if _get_raw(alert, "detection", "event_time_capped") is True:
         return _with(time, "at most: the event is dated in the future")
     if _get_raw(alert, "detection", "event_time_source") == "record":
         return _with(time, "of its record: the event has no usable time")
-    return time if time[:16] != _get(alert, "@timestamp")[:16] else ""
+    return "" if _is_near(time, _get(alert, "@timestamp")) else time
+
+
+def _is_near(time: str, other: str) -> bool:
+    time_ms, other_ms = parse_timestamp(time), parse_timestamp(other)
+    return time_ms is not None and other_ms is not None and abs(time_ms - other_ms) < _NEAR_MS
 
 
 def _source(alert: dict[str, Any]) -> str:

@@ -97,6 +97,15 @@ def test_what_an_analyst_should_not_take_as_it_stands_is_said(said, line):
     assert lines == ([] if line is None else [line])
 
 
+def test_an_event_of_the_minute_before_is_not_late():
+    alert = {
+        "@timestamp": "2026-03-02T08:00:03.000Z",
+        "detection": {"event_time": "2026-03-02T07:59:57.000Z", "event_time_source": "@timestamp"},
+    }
+
+    assert len(show_alert(orjson.dumps(alert)).splitlines()) == 1
+
+
 def test_an_event_that_was_read_late_has_its_own_time():
     alert = {
         "@timestamp": "2026-03-16T08:00:00.000Z",
