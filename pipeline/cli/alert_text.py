@@ -88,13 +88,13 @@ def _why(alert: dict[str, Any]) -> str:
 def _new_terms(alert: dict[str, Any]) -> str:
     """Return the terms that no other line shows as they are: a rule may look at any field."""
     terms = _get_raw(alert, "detection", "new_terms")
-    return ", ".join(
-        f"{field} {value}"
-        for term in (terms if isinstance(terms, list) else ())
-        if (field := _get(term, "field")) and _get_raw(term, "value") is not None
-        if (value := _get(term, "value") or '""')
-        and not (field in _FIELDS_SHOWN and value == _get(alert, *field.split(".")))
-    )
+    shown = []
+    for term in terms if isinstance(terms, list) else ():
+        field, value = _get(term, "field"), _get(term, "value") or '""'
+        has_own_line = field in _FIELDS_SHOWN and value == _get(alert, *field.split("."))
+        if field and _get_raw(term, "value") is not None and not has_own_line:
+            shown.append(f"{field} {value}")
+    return ", ".join(shown)
 
 
 def _time(alert: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ MAX_DEPTH: Final = 250
 """The highest value of `DecodeLimits.max_depth`: orjson cannot write more than 254 levels."""
 
 
-_WHITESPACE: Final = " \t\r\n"
+_WHITESPACE: Final = b" \t\r\n"
 
 
 Text = TypeVar("Text", str, bytes)
@@ -91,8 +91,8 @@ def decode(value: bytes | None, limits: DecodeLimits) -> Decoded:
         return Decoded((), DecodeError("null_value", "the record has no value: a tombstone"))
     if len(value) > limits.max_bytes:
         return Decoded((), _too_large(len(value), limits))
-    if value[:1] != b"{" and value.lstrip(_WHITESPACE.encode())[:1] == b"[":
-        return _decode_unusual(value, limits)
+    if value[:1] != b"{" and value.lstrip(_WHITESPACE)[:1] == b"[":
+        return _decode_array(value, limits)
     try:
         event = _parsed(orjson.loads, value)
     except orjson.JSONDecodeError:
@@ -120,11 +120,9 @@ def _parsed(parse: Callable[[Text], Any], text: Text) -> Any:
 
 
 def _decode_unusual(value: bytes, limits: DecodeLimits) -> Decoded:
-    """Decode arrays and what orjson refuses: errors, joined documents, lone surrogates."""
+    """Decode what orjson refuses: errors, joined documents, lone surrogates."""
     if not value.strip():
         return Decoded((), DecodeError("empty", "the record's value is empty"))
-    if value.lstrip(_WHITESPACE.encode()).startswith(b"["):
-        return _decode_array(value, limits)
     try:
         return Decoded((_document(value, 0, limits),), None)
     except DecodeError as error:

@@ -287,18 +287,20 @@ def decode_candidate(value: bytes) -> NewTerm | CloseWindow:
     Raises:
         DecodeError: with reason ``invalid_envelope``.
     """
-    usable = True
     try:
         candidate = _candidates.decode(value)
         if isinstance(candidate, NewTerm):
             check_terms(candidate.terms)
-            usable = is_object(candidate.alert)
+            _check_alert(candidate.alert)
             value.decode()  # embedded JSON was not checked to be UTF-8
     except (ValueError, RecursionError) as error:
         raise DecodeError("invalid_envelope", f"not a new term: {error}") from error
-    if not usable:
-        raise DecodeError("invalid_envelope", "not a new term: its alert is no JSON object")
     return candidate
+
+
+def _check_alert(alert: msgspec.Raw) -> None:
+    if not is_object(alert):
+        raise DecodeError("invalid_envelope", "not a new term: its alert is no JSON object")
 
 
 def is_object(text: msgspec.Raw) -> bool:

@@ -298,11 +298,11 @@ class Outbox:
         first = sent.result()
         for group, place in packed:
             self._forget(group)
-            delivery = Acknowledgement(first.topic, first.partition, first.offset + place)
+            acknowledged = Acknowledgement(first.topic, first.partition, first.offset + place)
             if group.on_acknowledged is not None:
-                group.on_acknowledged(delivery)
+                group.on_acknowledged(acknowledged)
             if not group.done.done():
-                group.done.set_result(delivery)
+                group.done.set_result(acknowledged)
         if queue is not None:
             queue.on_its_way = False
             if queue.waiting:

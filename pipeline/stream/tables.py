@@ -194,9 +194,9 @@ class StateTable(Table):
     def apply_changelog_batch(self, batch: Any) -> None:
         """Do nothing: `on_changelog_event` has already written every row."""
 
-    def on_changelog_acknowledged(self, delivery: Acknowledgement) -> None:
-        last = self._acknowledged.get(delivery.partition, -1)
-        self._acknowledged[delivery.partition] = max(last, delivery.offset)
+    def on_changelog_acknowledged(self, acknowledged: Acknowledgement) -> None:
+        last = self._acknowledged.get(acknowledged.partition, -1)
+        self._acknowledged[acknowledged.partition] = max(last, acknowledged.offset)
 
     def on_committed(self, offsets: Mapping[TP, int]) -> None:  # noqa: ARG002
         """Store on disk how far the changelog is known to be in RocksDB."""

@@ -217,9 +217,8 @@ class _Reader:
     ) -> None:
         """Check that no topic wants a write acknowledged by more copies than it has."""
         for role, data in by_role.items():
-            copies = data.get("replication", defaults.get("replication", 1))
-            configs = {**defaults.get("configs", {}), **data.get("configs", {})}
-            in_sync = int(_text(configs.get(_MIN_INSYNC, 1)))
+            copies = _replication(data, defaults)
+            in_sync = int(_configs(data, defaults).get(_MIN_INSYNC, "1"))
             if role != INPUT and in_sync > copies:
                 self.problem(
                     directory,
@@ -272,11 +271,9 @@ def _specs(
         data = by_role[role]
         external = role == INPUT
         replication = None
-        configs = {key: _text(value) for key, value in data.get("configs", {}).items()}
+        configs = _configs(data, {} if external else defaults)
         if not external:
-            shared = {key: _text(value) for key, value in defaults.get("configs", {}).items()}
-            configs = shared | configs
-            replication = data.get("replication", defaults.get("replication", 1))
+            replication = _replication(data, defaults)
             if settings.topics.replication is not None:
                 replication = settings.topics.replication
                 configs = _fit_min_insync(configs, replication)
@@ -294,6 +291,17 @@ def _specs(
                 produced_by=tuple(data["produced_by"]),
                 consumed_by=tuple(data["consumed_by"]),
             )
+
+
+def _replication(data: Mapping[str, Any], defaults: Mapping[str, Any]) -> int:
+    copies: int = data.get("replication", defaults.get("replication", 1))
+    return copies
+
+
+def _configs(data: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:
+    """Return a topic's configs, its own before the defaults, as Kafka writes their values."""
+    merged = {**defaults.get("configs", {}), **data.get("configs", {})}
+    return {key: _text(value) for key, value in merged.items()}
 
 
 def _fit_min_insync(configs: Mapping[str, str], replication: int) -> dict[str, str]:
