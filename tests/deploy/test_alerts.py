@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,9 @@ import promql_parser
 import pytest
 import yaml
 
-from pipeline.telemetry.catalogue import CATALOGUE, MetricSpec
+from tests.deploy.promql import SERIES, grouping_labels, selectors
 
 DIRECTORY = Path(__file__).parents[2] / "deploy" / "prometheus"
-# What Prometheus itself adds to each series of a target.
-TARGET_LABELS = frozenset({"job", "instance"})
 
 
 def _alerts() -> dict[str, dict[str, Any]]:
@@ -24,51 +21,6 @@ def _alerts() -> dict[str, dict[str, Any]]:
 
 ALERTS = _alerts()
 every_alert = pytest.mark.parametrize("name", sorted(ALERTS))
-
-
-def _labels_by_series() -> dict[str, frozenset[str]]:
-    """Each series that can be asked for, with its labels: what a query may name."""
-    series = {"up": TARGET_LABELS, "process_start_time_seconds": TARGET_LABELS}
-    for spec in CATALOGUE:
-        series |= dict.fromkeys(_series(spec), TARGET_LABELS | set(spec.labels))
-    for spec in CATALOGUE:
-        if spec.kind == "histogram":
-            series[f"{spec.name}_bucket"] |= {"le"}
-    return series
-
-
-def _series(spec: MetricSpec) -> list[str]:
-    if spec.kind == "histogram":
-        return [f"{spec.name}_bucket", f"{spec.name}_sum", f"{spec.name}_count"]
-    return [spec.name]
-
-
-SERIES = _labels_by_series()
-
-
-def _children(node: Any) -> Iterator[Any]:
-    for name in ("expr", "lhs", "rhs", "vector_selector", "param"):
-        child = getattr(node, name, None)
-        if child is not None:
-            yield child
-    yield from getattr(node, "args", ())
-
-
-def _selectors(node: Any) -> Iterator[Any]:
-    if isinstance(node, promql_parser.VectorSelector):
-        yield node
-    for child in _children(node):
-        yield from _selectors(child)
-
-
-def _grouping_labels(node: Any) -> Iterator[str]:
-    modifier = getattr(node, "modifier", None)
-    if isinstance(node, promql_parser.AggregateExpr) and modifier is not None:
-        yield from modifier.labels
-    if isinstance(node, promql_parser.BinaryExpr) and modifier is not None and modifier.matching:
-        yield from modifier.matching.labels
-    for child in _children(node):
-        yield from _grouping_labels(child)
 
 
 @pytest.mark.parametrize(
@@ -102,11 +54,11 @@ def test_an_alert_says_what_happened_how_bad_and_what_to_do(name):
 @every_alert
 def test_an_alert_asks_only_for_series_and_labels_that_workers_export(name):
     expression = promql_parser.parse(ALERTS[name]["expr"])
-    selectors = list(_selectors(expression))
+    found = list(selectors(expression))
 
-    assert selectors
-    assert [s.name for s in selectors if s.name not in SERIES] == []
-    for selector in selectors:
+    assert found
+    assert [selector.name for selector in found if selector.name not in SERIES] == []
+    for selector in found:
         used = {matcher.name for matcher in selector.matchers.matchers}
         assert used <= SERIES[selector.name], selector.name
         assert "job" in used, f"{selector.name} would also count other programs' series"
@@ -115,17 +67,17 @@ def test_an_alert_asks_only_for_series_and_labels_that_workers_export(name):
 @every_alert
 def test_an_alert_groups_only_by_labels_that_its_series_have(name):
     expression = promql_parser.parse(ALERTS[name]["expr"])
-    exported = set().union(*(SERIES[selector.name] for selector in _selectors(expression)))
+    exported = set().union(*(SERIES[selector.name] for selector in selectors(expression)))
 
-    assert set(_grouping_labels(expression)) <= exported
+    assert set(grouping_labels(expression)) <= exported
 
 
 @every_alert
 def test_an_alert_shows_only_labels_that_are_left_after_its_grouping(name):
     expression = promql_parser.parse(ALERTS[name]["expr"])
     shown = set(re.findall(r"\$labels\.(\w+)", ALERTS[name]["annotations"]["description"]))
-    kept = set(_grouping_labels(expression)) or set().union(
-        *(SERIES[selector.name] for selector in _selectors(expression))
+    kept = set(grouping_labels(expression)) or set().union(
+        *(SERIES[selector.name] for selector in selectors(expression))
     )
 
     assert shown <= kept
@@ -167,7 +119,7 @@ def test_the_scraped_job_is_the_one_the_alerts_ask_for():
     asked = {
         matcher.value
         for rule in ALERTS.values()
-        for selector in _selectors(promql_parser.parse(rule["expr"]))
+        for selector in selectors(promql_parser.parse(rule["expr"]))
         for matcher in selector.matchers.matchers
         if matcher.name == "job"
     }

@@ -99,7 +99,7 @@ def test_each_worker_replica_has_a_state_volume_of_its_own(compose):
     assert worker["volumes"] == [worker["environment"]["FIRSTSEEN_STATE__DIRECTORY"]]
 
 
-@pytest.mark.parametrize("service", ["kafka", "topics", "worker", "prometheus"])
+@pytest.mark.parametrize("service", ["kafka", "topics", "worker", "prometheus", "grafana"])
 def test_every_service_is_hardened(compose, service):
     definition = compose["services"][service]
 
@@ -108,7 +108,7 @@ def test_every_service_is_hardened(compose, service):
     assert "privileged" not in definition
 
 
-@pytest.mark.parametrize("service", ["topics", "worker", "prometheus"])
+@pytest.mark.parametrize("service", ["topics", "worker", "prometheus", "grafana"])
 def test_the_containers_that_can_have_a_read_only_root(compose, service):
     assert compose["services"][service]["read_only"] is True
 
