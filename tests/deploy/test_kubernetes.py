@@ -15,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from deploy.kubernetes.monitoring.build import ALERTS, build
 from pipeline.cli.loading import read_rules
 from pipeline.config import Settings
 from pipeline.kql import FieldTable
@@ -82,6 +83,47 @@ def test_a_folder_is_rendered(name: str):
     for document in documents:
         kubernetes_validate.validate(document, "1.32", strict=True)
     assert {each["kind"] for each in documents} >= {"StatefulSet", "ConfigMap", "NetworkPolicy"}
+
+
+def test_the_rules_for_the_prometheus_operator_are_the_alerts():
+    written = DIRECTORY / "monitoring/prometheusrule.yaml"
+
+    assert written.read_text() == build(), (
+        "run: uv run python deploy/kubernetes/monitoring/build.py"
+    )
+    assert read(written)["spec"] == read(ALERTS)
+
+
+def test_the_prometheus_operator_finds_the_pods_and_names_the_job_as_the_alerts_do():
+    monitor = read(DIRECTORY / "monitoring/servicemonitor.yaml")["spec"]
+    service = read(DIRECTORY / "base/service.yaml")
+    config = read(ALERTS.with_name("prometheus.yml"))
+    (endpoint,) = monitor["endpoints"]
+    (port,) = service["spec"]["ports"]
+    (scraped,) = config["scrape_configs"]
+
+    assert monitor["selector"]["matchLabels"] == service["metadata"]["labels"]
+    assert endpoint["port"] == port["name"]
+    assert endpoint["interval"] == config["global"]["scrape_interval"]
+    # Without another rule the operator takes the name of the service.
+    assert service["metadata"]["name"] == scraped["job_name"]
+    assert "jobLabel" not in monitor
+
+
+def test_the_component_for_the_prometheus_operator_is_rendered_with_the_rest(tmp_path: Path):
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    shutil.copytree(DIRECTORY, tmp_path, dirs_exist_ok=True)
+    site = tmp_path / "example/kustomization.yaml"
+    site.write_text(site.read_text() + "components: [../monitoring]\n")
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(site.parent)], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    rendered = {each["kind"]: each for each in yaml.safe_load_all(done.stdout) if each}
+    assert rendered["ServiceMonitor"]["metadata"]["namespace"] == "firstseen"
+    assert rendered["PrometheusRule"]["spec"] == read(ALERTS)
 
 
 def test_its_settings_are_accepted(settings: Settings, container: dict[str, Any]):
