@@ -57,8 +57,11 @@ async def connect(server: HealthServer, sent: bytes = b"") -> Connection:
 
 
 async def answer(server: HealthServer, request: bytes) -> bytes:
-    reader, writer = await connect(server, request)
+    """Return what a request gets: nothing where the server closes before it has all of it."""
+    reader, writer = await connect(server)
     try:
+        writer.write(request)
+        await writer.drain()
         return await asyncio.wait_for(reader.read(), 30)
     except ConnectionResetError:
         return b""
