@@ -11,6 +11,7 @@ import ipaddress
 import re
 from datetime import UTC, datetime
 from fractions import Fraction
+from itertools import groupby
 from math import isfinite
 
 from pipeline.kql import Needle
@@ -134,7 +135,12 @@ def _fields_of(node: Is | Range, nested: str | None) -> list[tuple[str, str]]:
     if isinstance(node.field, Wildcard):
         full = [*([f"{nested}."] if nested else []), ""]
         pattern = full[0] + "*".join(node.field.parts)
-        return [(p, t) for n, (p, t, _) in TABLE.items() if _glob(pattern.split("*"), n)]
+        named = [TABLE[name] for name in TABLE if _glob(pattern.split("*"), name)]
+        if nested is not None and any(inside != nested for _, _, inside in named):
+            raise RefusedError(pattern)
+        return [(path, kind) for path, kind, _ in named]
+    if node.field is None:
+        return []
     name = _full(node.field, nested)
     if name in NESTED or (name in TABLE and TABLE[name][2] != nested):
         raise RefusedError(name)
@@ -150,7 +156,7 @@ def _fields_of(node: Is | Range, nested: str | None) -> list[tuple[str, str]]:
 def _check_clause(node: Is | Range, nested: str | None) -> None:
     if isinstance(node.value, Null):
         raise RefusedError("null")
-    if node.field is None or _is_match_all(node, nested):
+    if (node.field is None and nested is None) or _is_match_all(node, nested):
         return
     for _, kind in _fields_of(node, nested):
         _holds(node, kind, None, strict=True)
@@ -161,7 +167,7 @@ def _clause(node: Is | Range, event: dict, nested: str | None) -> bool:
     if _is_match_all(node, nested):
         return True
     if node.field is None:
-        return _free_text(node, pairs, nested)
+        return nested is None and _free_text(node, pairs)
     name = node.field if isinstance(node.field, Wildcard) else _full(node.field, nested)
     if name in OBJECTS:
         below = [(p, v) for p, v in pairs if p.startswith(f"{name}.")]
@@ -180,7 +186,7 @@ def _is_match_all(node: Is | Range, nested: str | None) -> bool:
     if not _exists(node):
         return False
     star = isinstance(node.field, Wildcard) and node.field.parts == ("", "")
-    return node.field is None or (star and nested is None)
+    return star or (node.field is None and nested is None)
 
 
 def _exists(node: Is | Range) -> bool:
@@ -197,7 +203,7 @@ def _views(path: str, nested: str | None) -> list[str]:
     return kinds
 
 
-def _free_text(node: Is, pairs: list, nested: str | None) -> bool:
+def _free_text(node: Is, pairs: list) -> bool:
     options = [node]
     if isinstance(node.value, Wildcard):
         options = [Is(None, value) for value in _split(node.value)]
@@ -205,15 +211,22 @@ def _free_text(node: Is, pairs: list, nested: str | None) -> bool:
         _holds(option, kind, value, lenient=True)
         for option in options
         for path, value in pairs
-        for kind in _views(path, nested)
+        for kind in _views(path, None)
     )
 
 
 def _split(wildcard: Wildcard) -> list:
-    # A space ends a part: mark the stars, split, and read the marks back.
+    # A space ends a part: mark the stars, split, and read the marks back. Parts without a star that
+    # follow each other are one text.
     marked = "\0".join(wildcard.parts)
-    parts = [part for part in re.split("[ \t\n\r\u3000]", marked) if part]
-    return [Wildcard(tuple(part.split("\0"))) if "\0" in part else Text(part) for part in parts]
+    pieces = [piece for piece in re.split("[ \t\n\r\u3000]", marked) if piece]
+    found: list = []
+    for starred, run in groupby(pieces, lambda piece: "\0" in piece):
+        if starred:
+            found += [Wildcard(tuple(piece.split("\0"))) for piece in run]
+        else:
+            found.append(Text(" ".join(run)))
+    return found
 
 
 def _holds(node: Is | Range, kind: str, value, *, strict=False, lenient=False) -> bool:

@@ -20,7 +20,7 @@ from pipeline.kql.dates import Clock
 from pipeline.kql.field_table import FieldTable
 from pipeline.kql.field_type import Entry, FieldType
 from pipeline.kql.fields import as_dict, object_reader
-from pipeline.kql.free_text import FreeText, part_predicate, pattern_parts
+from pipeline.kql.free_text import FreeText, operator_in, part_predicate, pattern_parts
 from pipeline.kql.limits import (
     MAX_CLAUSES,
     MAX_PATTERNS,
@@ -43,7 +43,9 @@ from pipeline.kql.matching import (
 from pipeline.kql.memo import Memo
 from pipeline.kql.nodes import (
     MATCH_ALL,
+    NO_NAME,
     And,
+    Boolean,
     Is,
     Nested,
     Node,
@@ -190,8 +192,9 @@ class _Compiler:
             case Leaf():
                 return leaf_part(compiled, nested, self._searches)
             case FreeText():
-                test, rows = compiled.compile(self._table, nested, self._searches)
-                return Part(test, WALK_COST, rows)
+                # Inside of a nested block there is no free text, so the rows are never asked for.
+                test = compiled.compile(self._table, self._searches)
+                return Part(test, WALK_COST, NEVER.rows)
             case Part():
                 return compiled
 
@@ -234,20 +237,39 @@ class _Compiler:
                 "`null` is not a value",
                 'quote it for the text "null"; for a missing field write `not field:*`',
             )
-        if node.field is None:
-            # It is tested against the values of each type.
-            self._count(node, len(self._table.value_types))
-            if isinstance(node.value, Wildcard) and node.value.is_lone:
-                return ALWAYS
-            return FreeText.of(node.value, self._table)
-        if node == MATCH_ALL and nested is None:
+        if node == MATCH_ALL:
             self._count(node)
             return ALWAYS
-        if isinstance(node.field, Wildcard):
-            found = self._table.expand(_full_pattern(node.field, nested))
-            parts = [self._alone(self._leaf(node, f), nested) for f in found]
-            return any_of(parts)
-        return self._named(node, node.field, nested)
+        match node.field:
+            case None if nested is None:
+                return self._free_text(node, node.value)
+            case None:
+                return self._named(node, NO_NAME, nested)
+            case Wildcard():
+                found = self._expanded(node, node.field, nested)
+                return any_of([self._alone(self._leaf(node, f), nested) for f in found])
+            case name:
+                return self._named(node, name, nested)
+
+    def _free_text(self, node: Is | Range, value: Text | Boolean | Wildcard) -> FreeText | Part:
+        # It is tested against the values of each type.
+        self._count(node, len(self._table.value_types))
+        if isinstance(value, Wildcard):
+            if value.is_lone:
+                return ALWAYS
+            self._check_words(node, value)
+        return FreeText.of(value, self._table)
+
+    def _expanded(
+        self, node: Is | Range, pattern: Wildcard, nested: str | None
+    ) -> Iterable[FieldType]:
+        if nested is None:
+            return self._table.expand(pattern)
+        found = self._table.expand(_full_pattern(pattern, nested))
+        for field in found:
+            if field.nested != nested:
+                raise self._needs_braces(node, field, nested)
+        return found
 
     def _named(self, node: Is | Range, name: str, nested: str | None) -> Leaf | Part:
         found = self._table.get(_full(name, nested))
@@ -288,7 +310,18 @@ class _Compiler:
         phrase = isinstance(node.value, Text) and node.value.quoted
         return Leaf(found, predicates=(values.equals(Operand(text, phrase, self._clock)),))
 
-    def _pattern(self, node: Node, value: Wildcard, found: FieldType) -> tuple[Predicate, ...]:
+    def _check_words(self, node: Is | Range, value: Wildcard) -> None:
+        word = operator_in(value)
+        if word is not None:
+            raise self._refused(
+                node,
+                f"`{word}` between the spaces of a pattern is an operator to Elasticsearch",
+                "write a clause for each of its parts",
+            )
+
+    def _pattern(
+        self, node: Is | Range, value: Wildcard, found: FieldType
+    ) -> tuple[Predicate, ...]:
         if value.is_lone:
             return (Anything(),)
         self._patterns[found.name] += 1
@@ -297,6 +330,7 @@ class _Compiler:
             raise too_many_patterns(found.name, text, span)
         if found.type == "keyword":
             return (found.values.matches(value.parts),)
+        self._check_words(node, value)
         parts = pattern_parts(value)
         return tuple(part_predicate(found.values, part) for part in parts)
 
@@ -347,9 +381,7 @@ def _full(name: str, nested: str | None) -> str:
     return name if nested is None else f"{nested}.{name}"
 
 
-def _full_pattern(name: Wildcard, nested: str | None) -> Wildcard:
-    if nested is None:
-        return name
+def _full_pattern(name: Wildcard, nested: str) -> Wildcard:
     return Wildcard((f"{nested}.{name.parts[0]}", *name.parts[1:]))
 
 

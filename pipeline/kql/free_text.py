@@ -2,7 +2,7 @@
 
 Elasticsearch searches its default fields leniently: types that cannot be compared with the text are
 skipped. A pattern becomes a query_string, which is split at spaces into alternatives. Fields inside
-nested objects are searched only within a nested block.
+nested objects are not searched.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from pipeline.kql.blocks import Block, Rows, Test
+from pipeline.kql.blocks import Test
 from pipeline.kql.field_table import FieldTable
 from pipeline.kql.memo import Memo
 from pipeline.kql.nodes import Boolean, Text, Wildcard, literal_text
@@ -22,30 +22,52 @@ from pipeline.kql.several import Searches, Several
 from pipeline.kql.values import Operand, ValueRefused, ValueType
 from pipeline.kql.walk import leaves_by_type
 
-_ALONE: Final = 20_000
-"""Estimated nanoseconds to test the values of one object of a nested path on their own."""
-
 _KEY: Final = object()
 
 SEPARATORS = " \t\n\r\u3000"
 """The characters at which query_string splits."""
 
+_OPERATORS = frozenset({"AND", "OR", "NOT"})
+
 
 def pattern_parts(wildcard: Wildcard) -> Iterator[tuple[str, ...]]:
     """Yield the alternatives that a query_string makes of a pattern, as texts between stars.
 
-    An alternative with only one text contains no star: it is an ordinary value.
+    An alternative with only one text contains no star: it is an ordinary value. Words without a
+    star that follow each other are one alternative, joined by single spaces (Lucene's QueryParser:
+    MultiTerm).
     """
-    part: list[str] = []
+    words: list[str] = []
+    for piece in _pieces(wildcard):
+        if len(piece) == 1:
+            words.append(piece[0])
+            continue
+        if words:
+            yield (" ".join(words),)
+            words = []
+        yield piece
+    if words:
+        yield (" ".join(words),)
+
+
+def operator_in(wildcard: Wildcard) -> str | None:
+    """Return the first word of a pattern that a query_string takes for an operator, if any."""
+    words = (piece[0] for piece in _pieces(wildcard) if len(piece) == 1)
+    return next((word for word in words if word in _OPERATORS), None)
+
+
+def _pieces(wildcard: Wildcard) -> Iterator[tuple[str, ...]]:
+    """Yield what is between the spaces of a pattern, as texts between stars."""
+    piece: list[str] = []
     for text in wildcard.parts:
         first, *rest = _split(text)
-        part.append(first)
-        for piece in rest:
-            if part != [""]:
-                yield tuple(part)
-            part = [piece]
-    if part != [""]:
-        yield tuple(part)
+        piece.append(first)
+        for start in rest:
+            if piece != [""]:
+                yield tuple(piece)
+            piece = [start]
+    if piece != [""]:
+        yield tuple(piece)
 
 
 def _split(text: str) -> list[str]:
@@ -90,32 +112,23 @@ class FreeText:
             }
         )
 
-    def compile(
-        self, table: FieldTable, nested: str | None, searches: Searches
-    ) -> tuple[Test, Rows]:
-        """Return a test of one event or nested object, and a test of all objects of a block."""
+    def compile(self, table: FieldTable, searches: Searches) -> Test:
+        """Return a test of an event."""
         several = tuple(
             (table.type_numbers[values], Several(tests, searches.of_field((_KEY, values))))
             for values, tests in self.predicates.items()
             if tests
         )
 
-        def holds(objects: Sequence[dict[str, Any]], memo: Memo) -> bool:
-            found = leaves_by_type(objects, table, nested, memo)
+        def test(event: dict[str, Any], memo: Memo) -> bool:
+            found = leaves_by_type(event, table, memo)
             for number, of_type in several:
                 indexed = found[number]
                 if indexed is not None and of_type(indexed, memo.budget):
                     return True
             return False
 
-        def test(event: dict[str, Any], memo: Memo) -> bool:
-            return holds((event,), memo)
-
-        def rows(block: Block) -> int:
-            # Usually nothing is found anywhere, which one test of all objects together can tell.
-            return block.each(test, _ALONE) if holds(block.objects, block.memo) else 0
-
-        return test, rows
+        return test
 
 
 def _tests(values: ValueType, value: Text | Boolean | Wildcard) -> tuple[Predicate, ...]:

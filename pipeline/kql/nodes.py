@@ -131,6 +131,8 @@ Node: TypeAlias = Is | Range | Nested | And | Or | Not
 LONE_STAR = Wildcard(("", ""))
 MATCH_ALL = Is(LONE_STAR, LONE_STAR)
 """``*:*``, which is also the meaning of an empty query."""
+NO_NAME = "null"
+"""What Kibana joins to the path if a literal inside braces has no field: no field has this name."""
 
 
 def children_of(node: Node) -> tuple[Node, ...]:

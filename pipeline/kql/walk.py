@@ -42,21 +42,20 @@ def _leads_to(path: str, below: str | None) -> bool:
 
 
 def leaves_by_type(
-    objects: Sequence[dict[str, Any]], table: FieldTable, nested: str | None, memo: Memo
+    event: dict[str, Any], table: FieldTable, memo: Memo
 ) -> Sequence[Indexed | None]:
-    """Return all mapped values of an event, or of all objects of a nested path together.
+    """Return all mapped values of an event outside of nested objects.
 
     Returns:
         A sequence indexed by the table's number of the values' type; None if there are no values of
         a type.
     """
-    key = _LEAVES, table, nested
+    key = _LEAVES, table
     found: list[Indexed | None] | None = memo.get(key)
     if found is None:
         raw: dict[ValueType, list[Any]] = {}
-        for one in objects:
-            for _, field, value in mapped_leaves(one, table, nested):
-                raw.setdefault(field.values, []).append(value)
+        for _, field, value in mapped_leaves(event, table, None):
+            raw.setdefault(field.values, []).append(value)
         found = memo[key] = [None] * len(table.type_numbers)
         for values, several in raw.items():
             found[table.type_numbers[values]] = Indexed(several, values)

@@ -82,6 +82,7 @@ def test_explaining_refuses_what_compiling_refuses() -> None:
     [
         ("a:b and (c:(d or e) or not f > 1)", {"a", "c", "f"}),
         ("n:{ a:b and m:{ c:d } }", {"n.a", "n.m.c"}),
+        ("n:{ a:b and c }", {"n.a", "n.null"}),
         ("process.*:x or *:*", {"process.*"}),
         ("free text", set()),
         ("", set()),
