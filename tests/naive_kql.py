@@ -446,9 +446,9 @@ def _range_test(operator: str, text: str, kind: str):
 
 
 def _bound(text: str, kind: str, *, up: bool = False):
-    if kind in {"keyword", "short", "wildcard", "flattened"}:
+    if kind in {"keyword", "short", "wildcard", "flattened", "text"}:
         return text
-    if kind in {"caseless", "text"}:
+    if kind == "caseless":
         return _lower(text)
     bound = None
     if kind == "date" and (found := _date_range(text)):

@@ -38,4 +38,5 @@ class TextType(ValueType):
         return WordPattern(StarPattern(tuple(lower(part) for part in parts)))
 
     def compares(self, operator: Operator, operand: Operand) -> Predicate:
-        return WordInterval(ordered(operator, lower(operand.text)))
+        # Elasticsearch analyses neither bound of a range, so a capital is less than every word.
+        return WordInterval(ordered(operator, operand.text))
