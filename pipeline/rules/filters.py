@@ -160,6 +160,11 @@ def _clause(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _compile_filter(entry: Mapping[str, Any], place: Place, context: _Context) -> MemoMatcher:
+    if _meta(entry).get("type") == "combined":
+        # Kibana takes its parts from `meta`, whatever its `query` says.
+        raise UnsupportedFilterError(
+            (*place, "meta", "type"), "a combined filter; write its parts as one bool clause"
+        )
     inside = (*place, "query") if "query" in entry else place
     matcher = _compile_clause(_clause(entry), inside, context)
     return _negated(matcher) if _meta_flag(entry, "negate", place) else matcher
@@ -185,18 +190,20 @@ def _compile_bool(body: Any, place: Place, context: _Context) -> MemoMatcher:
     for name in ("must", "filter"):
         required += _compile_list(body, name, place, context)
     should = _compile_list(body, "should", place, context)
-    # Without `must` and `filter`, at least one of `should` has to be true (Elasticsearch's bool
-    # query).
-    least = body.get("minimum_should_match", 1 if should and not required else 0)
-    required += [_negated(each) for each in _compile_list(body, "must_not", place, context)]
-    has_clauses = bool(required or should)  # without any, it matches, whatever else it says
+    excluded = [_negated(each) for each in _compile_list(body, "must_not", place, context)]
+    least = body.get("minimum_should_match", 0)
     if type(least) is not int or least < 0:
         raise UnsupportedFilterError(
             (*place, "minimum_should_match"), f"{shown(least)} is no count of clauses"
         )
-    if least and has_clauses:
+    # Without `must` and `filter`, at least one of `should` has to be true, even if the minimum says
+    # 0 (Lucene's BooleanQuery).
+    if should and not required:
+        least = max(least, 1)
+    # If nothing is there but `must_not`, the minimum is lost (fixNegativeQueryIfNeeded).
+    if least and (required or should):
         required.append(_at_least(least, should))
-    return _all(required)
+    return _all(required + excluded)
 
 
 def _compile_list(
