@@ -263,6 +263,8 @@ def _document(
     }
     document |= parts
     document |= context.entities
+    if rule is not None and rule.building_block_type is not None:
+        detection = {**detection, "building_block_type": rule.building_block_type}
     document["detection"] = detection | _provenance(observation, ruleset_digest)
     return document
 

@@ -240,13 +240,13 @@ RULE_KEYS: Mapping[str, Key] = MappingProxyType(
         "author": Key(TEXTS, "`rule.author` in its alerts"),
         "license": Key(TEXT, "`rule.license` in its alerts"),
         "tags": Key(TEXTS, "`tags` in its alerts"),
-        "references": Key(TEXTS, "links; the first is `rule.reference` in its alerts"),
+        "references": Key(TEXTS, "links; `rule.reference` in its alerts"),
         "false_positives": Key(TEXTS, "what may raise it although nothing is wrong"),
         "note": Key(TEXT, "the investigation guide, in Markdown"),
         "setup": Key(TEXT, "what must be set up for the rule to work, in Markdown"),
         "building_block_type": Key(
             Scalar("a string", (str,), _one_of(("default",))),
-            "`default` marks a building block, kept in its alerts",
+            "`default` marks a building block; `detection.building_block_type` in its alerts",
         ),
         "threat": Key(
             ListOf("an array of tables", TableOf("a table", THREAT_KEYS)),

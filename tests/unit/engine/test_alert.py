@@ -249,6 +249,17 @@ def test_a_value_stays_a_value_whatever_it_looks_like() -> None:
     assert "forged" not in {each for each in texts_of(document) if each != injected}
 
 
+def test_the_alert_of_a_building_block_says_so() -> None:
+    rule = dataclasses.replace(RULE, building_block_type="default")
+
+    new_term = build_alert(LIBRARY, FIRST, rule, created_ms=NOON_MS, ruleset_digest=DIGEST)
+    match = build_match_alert(LIBRARY, rule, created_ms=NOON_MS, ruleset_digest=DIGEST)
+
+    for alert in (new_term, match):
+        assert json.loads(text(alert))["detection"]["building_block_type"] == "default"
+    assert "building_block_type" not in json.loads(first_time())["detection"]
+
+
 def test_the_original_event_is_the_text_as_it_came() -> None:
     original = json.loads(first_time())["event"]["original"]
 
