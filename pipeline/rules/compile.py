@@ -100,7 +100,7 @@ def compile_rule(rule: Rule, fields: FieldTable, searches: Searches | None = Non
         query=query,
         history_id=_history_id(rule, query),
         clauses=clauses,
-        searches=compile_index_patterns(rule.index),
+        searches=compile_index_patterns(_searched(rule)),
         patterns=searches,
     )
     if result.reason is None:
@@ -111,6 +111,11 @@ def compile_rule(rule: Rule, fields: FieldTable, searches: Searches | None = Non
         if paths_read(result.compiled) is None:
             result.issues.append(_reads_any_field(rule))
     return result
+
+
+def _searched(rule: Rule) -> tuple[str, ...]:
+    # To Kibana, a data view takes the place of `index` (getInputIndex). Its patterns are not known.
+    return () if rule.extra.get("data_view_id") else rule.index
 
 
 def _not_judged(rule: Rule) -> str | None:

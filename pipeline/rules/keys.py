@@ -258,7 +258,11 @@ RULE_KEYS: Mapping[str, Key] = MappingProxyType(
         "concurrent_searches": Key(INTEGER, "of indicator match rules", kept=True),
         "created_at": Key(TEXT, "written by a Kibana export", kept=True),
         "created_by": Key(TEXT, "written by a Kibana export", kept=True),
-        "data_view_id": Key(TEXT, "a Kibana data view: its patterns are not known here", kept=True),
+        "data_view_id": Key(
+            TEXT,
+            "a Kibana data view, in place of `index`: its patterns are not known here",
+            kept=True,
+        ),
         "event_category_override": Key(TEXT, "of EQL rules", kept=True),
         "exceptions_list": Key(
             AnyOf("an array", (list,)), "Kibana's exception lists: not applied", kept=True

@@ -56,6 +56,23 @@ def test_a_rule_judged_on_its_query_alone_is_not_run(kind):
     assert "judges the query alone" in reason
 
 
+def test_a_data_view_takes_the_place_of_the_index_patterns():
+    by_index = compile_one(replace(RULE, index=("logs-endpoint.events.*",)))
+    by_view = compile_one(
+        replace(RULE, index=("logs-endpoint.events.*",), extra={"data_view_id": "mine"})
+    )
+    by_no_view = compile_one(
+        replace(RULE, index=("logs-endpoint.events.*",), extra={"data_view_id": ""})
+    )
+
+    name = "logs-system.security-default"
+    assert (by_index.searches(name), by_view.searches(name), by_no_view.searches(name)) == (
+        False,
+        True,
+        False,
+    )
+
+
 def test_a_disabled_rule_is_judged_and_not_run():
     ruleset, _ = compile_all(replace(RULE, enabled=False))
 
