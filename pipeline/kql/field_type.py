@@ -21,6 +21,7 @@ from pipeline.kql.values import (
     UnsupportedType,
     ValueType,
 )
+from pipeline.kql.values.number import HALF, SINGLE
 
 Entry: TypeAlias = str | Mapping[str, Any]
 
@@ -41,8 +42,8 @@ _TYPES: dict[str, ValueType] = {
     "date_nanos": DateType("date_nanos"),
     "double": FloatType("double"),
     "flattened": KeywordType("flattened"),
-    "float": FloatType("float", pack="<f"),
-    "half_float": FloatType("half_float", pack="<e"),
+    "float": FloatType("float", pack=SINGLE),
+    "half_float": FloatType("half_float", pack=HALF),
     "integer": IntegerType("integer", -(2**31), 2**31 - 1),
     "ip": IpType(),
     "keyword": KeywordType("keyword", ignore_above=IGNORE_ABOVE),

@@ -8,7 +8,7 @@ import struct
 from abc import abstractmethod
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from pipeline.kql.nodes import Operator
 from pipeline.kql.predicates import Equal, Predicate, ordered
@@ -17,6 +17,10 @@ from pipeline.types import Term
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,5})?", re.ASCII)
 _LONGEST = 100
+
+SINGLE: Final = "<f"
+HALF: Final = "<e"
+"""The struct formats of float and half_float."""
 
 
 def _decimal(text: str) -> Decimal | None:
@@ -33,7 +37,11 @@ class _NumberType(ValueType):
         return Equal(self._bound(operand.text))
 
     def compares(self, operator: Operator, operand: Operand) -> Predicate:
-        return ordered(operator, self._bound(operand.text))
+        return ordered(operator, self._limit(operand.text))
+
+    def _limit(self, text: str) -> int | float | Decimal:
+        """Return a literal as the bound of a range."""
+        return self._bound(text)
 
     def _literal(self, text: str) -> Decimal:
         number = _decimal(text)
@@ -111,20 +119,49 @@ class FloatType(_NumberType):
 
     def _bound(self, text: str) -> float:
         number = float(self._literal(text))
-        stored = self._stored(number)
-        # Too large for the type, but it still has a place in the order.
-        return math.copysign(math.inf, number) if stored is None else stored
+        if self.scaling_factor is not None and math.isfinite(number):
+            # A literal is scaled as a decimal; a value, as a double (ScaledFloatFieldMapper).
+            scaled = Decimal(repr(number)) * Decimal(repr(self.scaling_factor))
+            return _rounded(float(scaled)) / self.scaling_factor
+        return _at_precision(number, self.pack)
+
+    def _limit(self, text: str) -> float:
+        # Values of these two types are compared with the literal itself, not with the nearest value
+        # of the type.
+        if self.scaling_factor is not None:
+            return float(self._literal(text))
+        if self.pack == HALF:
+            return _at_precision(float(self._literal(text)), SINGLE)
+        return self._bound(text)
 
     def _stored(self, number: float) -> float | None:
         """Return the number at the precision of the field, or None if it is out of range."""
-        try:
-            if self.scaling_factor is not None:
-                number = round(number * self.scaling_factor) / self.scaling_factor
-            elif self.pack is not None:
-                (number,) = struct.unpack(self.pack, struct.pack(self.pack, number))
-        except (OverflowError, ValueError):
-            return None
+        if self.scaling_factor is not None:
+            scaled = number * self.scaling_factor
+            number = _rounded(scaled) / self.scaling_factor if math.isfinite(scaled) else math.inf
+        else:
+            number = _at_precision(number, self.pack)
         return number if math.isfinite(number) else None
+
+
+def _rounded(number: float) -> int:
+    """Return the nearest integer; of two, the greater one (Java's Math.round)."""
+    below = math.floor(number)
+    return below + (number - below >= 0.5)
+
+
+def _at_precision(number: float, pack: str | None) -> float:
+    """Return the nearest number of a type.
+
+    What is too large for the type becomes infinite, and so still has a place in the order.
+    """
+    if pack is None:
+        return number
+    try:
+        (nearest,) = struct.unpack(pack, struct.pack(pack, number))
+    except OverflowError:
+        return math.copysign(math.inf, number)
+    return float(nearest)
 
 
 def _float(raw: Any) -> float | None:
