@@ -303,8 +303,8 @@ def _ip(value):
 
 
 _RANGES = {
-    "2024": (datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC)),
-    "2024-01": (datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC)),
+    "2024": (datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)),
+    "2024-01": (datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)),
     "2024-01-31T10:00:00Z": (
         datetime(2024, 1, 31, 10, tzinfo=UTC),
         datetime(2024, 1, 31, 10, 0, 1, tzinfo=UTC),

@@ -3,7 +3,8 @@
 The format is `strict_date_optional_time||epoch_millis`. A date field has a resolution of
 milliseconds; further digits are dropped. A literal may leave parts out (``2024-01``) or be date
 math (``now-1d/d``, ``2024-01-01||+1M``). As a bound, it is then rounded down for ``>=`` and ``<``,
-and up to the last millisecond for ``<=`` and ``>``.
+and up to the last millisecond for ``<=`` and ``>``. A month or a day that is left out is the first
+in both cases: ``2024-01`` is a day, as ``2024-01-01`` is.
 """
 
 from __future__ import annotations
@@ -130,7 +131,6 @@ def _from_iso(iso: re.Match[str], *, up: bool) -> int | None:
         return None
     try:
         days = date(int(year), int(month or 1), int(day or 1)).toordinal() - _EPOCH_DAY
-        end = _end_day(int(year), int(month) if month else None, days, day is not None)
     except ValueError:  # no such day
         return None
     ms = int((fraction or "0").ljust(3, "0")[:3])
@@ -138,17 +138,8 @@ def _from_iso(iso: re.Match[str], *, up: bool) -> int | None:
     if not up or fraction:
         return start
     if hour is None:
-        return end * _DAY - offset * 60_000 - 1
+        return start + _DAY - 1
     return start + (1000 if second else 60_000 if minute else 3_600_000) - 1
-
-
-def _end_day(year: int, month: int | None, first: int, has_day: bool) -> int:
-    """Return the day after the last one that a date with parts left out stands for."""
-    if has_day:
-        return first + 1
-    if month is not None and month < 12:
-        return date(year, month + 1, 1).toordinal() - _EPOCH_DAY
-    return date(year, 12, 31).toordinal() + 1 - _EPOCH_DAY
 
 
 def _offset_minutes(zone: str | None) -> int | None:

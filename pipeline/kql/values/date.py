@@ -13,10 +13,10 @@ from pipeline.kql.values.base import Operand, ValueRefused, ValueType
 
 @dataclass(frozen=True, slots=True)
 class DateType(ValueType):
-    """Epoch milliseconds. ``field:2024-01`` is the range of everything it covers."""
+    """Epoch milliseconds. ``field:2024-01-31`` is the range of everything it covers."""
 
     name: str = "date"
-    pattern_hint = "leave parts out: 2024-01"
+    pattern_hint = "write a range: field >= 2024-01 and field < 2024-02"
 
     def index(self, raw: Any) -> int | None:
         return epoch_ms(raw)
