@@ -294,7 +294,7 @@ def _ip(value):
     if not isinstance(value, str):
         return None
     try:
-        address = ipaddress.ip_address(value)
+        address = ipaddress.ip_address(re.sub("(?s)%.+", "", value))
     except ValueError:
         return None
     if address.version == 4:

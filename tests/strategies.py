@@ -129,7 +129,7 @@ def nodes(texts: st.SearchStrategy[str] = nasty_text) -> st.SearchStrategy:
     return _grown(leaves, texts)
 
 
-_ADDRESSES = ["10.0.0.1", "10.0.0.0/8", "::1", "::ffff:10.0.0.1", "2001:db8::/32", "x"]
+_ADDRESSES = ["10.0.0.1", "10.0.0.0/8", "::1", "::ffff:10.0.0.1", "2001:db8::/32", "::1%2", "x"]
 _DATES = ["2024", "2024-01", "2024-01-31T10:00:00Z", "1706659200000", "2024-02-30"]
 _values = literals(st.sampled_from([*WORDS, *_ADDRESSES, *_DATES, "42.5", "-1", "1e3"]))
 

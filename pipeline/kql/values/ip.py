@@ -23,7 +23,15 @@ class IpType(ValueType):
     pattern_hint = "write a network, as 10.0.0.0/8"
 
     def index(self, raw: Any) -> int | None:
-        if not isinstance(raw, str) or len(raw) > _LONGEST:
+        if not isinstance(raw, str):
+            return None
+        if "%" in raw:
+            # Elasticsearch ignores the zone of an address (InetAddresses.ipStringToBytes), which
+            # Windows adds to those of a link: fe80::1%12.
+            raw, _, zone = raw.partition("%")
+            if not zone:
+                return None
+        if len(raw) > _LONGEST:
             return None
         # Ten times as fast as the `ipaddress` module, which matters for arrays of thousands.
         try:
@@ -62,6 +70,10 @@ class IpType(ValueType):
         head, _, digits = text.partition("/")
         address = self._bound(head)
         width = 128 if ":" in head else 32
+        if width == 128 and address >> 32 == _MAPPED >> 32:
+            raise ValueRefused(
+                f"`{text}`: Elasticsearch takes no network in this notation", "write it as IPv4"
+            )
         if not (
             digits.isascii() and digits.isdigit() and len(digits) <= 3 and int(digits) <= width
         ):
