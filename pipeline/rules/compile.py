@@ -164,7 +164,7 @@ def _terms(rule: Rule, fields: FieldTable, result: CompileResult) -> tuple[ReadT
         try:
             readers.append(fields.terms(name))
         except UnmappedFieldError as error:
-            message = f"{error}: Elasticsearch refuses such a rule"
+            message = f"{error}: such a rule can never alert"
             result.issues.append(
                 _issue(rule, "new_terms_type", "error", _line_of_field(rule, index), message)
             )
