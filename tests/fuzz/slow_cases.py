@@ -444,11 +444,6 @@ def nested() -> Iterator[Case]:
         [f"{path}:{{ trusted:true and subject_name:x{n} }}" for n in range(MANY_RULES)],
         event,
     )
-    yield one(
-        "a nested block of free text",
-        f"{path}:{{ {alternatives(f'never-{n}' for n in range(1_000))} }}",
-        event,
-    )
 
 
 def filters() -> Iterator[Case]:
