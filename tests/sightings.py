@@ -1,14 +1,19 @@
-"""What a rule saw, made by hand."""
+"""What a rule saw, made by hand: as the match stage has it, and as the observation it sends."""
 
 from __future__ import annotations
 
+import msgspec
+
 from pipeline.engine.decode import Document
 from pipeline.engine.sighting import RuleMatch, Sighting
-from pipeline.engine.wire import RuleRef
+from pipeline.engine.wire import Observation, RuleRef, Source
 from pipeline.record import Position, Record
 from tests.rules import new_terms_rule
 
-_RULE = RuleRef.of(new_terms_rule())
+RULE = RuleRef.of(new_terms_rule())
+HOUR = 3_600_000
+HISTORY = "ab" * 8
+OTHER_HISTORY = "cd" * 8
 
 
 def seen(
@@ -22,7 +27,7 @@ def seen(
     """Return a sighting; its place is topic, partition, offset and number of the document."""
     topic, partition, offset, index = place
     match = RuleMatch(
-        rule=_RULE,
+        rule=RULE,
         history="00" * 8,
         window_ms=window_ms,
         document=Document({}, b"{}", index),
@@ -32,3 +37,25 @@ def seen(
         capped=False,
     )
     return Sighting(key, ("t",), match)
+
+
+def observation(
+    term: str = "a",
+    time_ms: int = 0,
+    *,
+    history: str = HISTORY,
+    window_ms: int = HOUR,
+    rule_id: str = RULE.id,
+) -> Observation:
+    """Return the observation of a term; a history is that of the rule and its query."""
+    return Observation(
+        rule=msgspec.structs.replace(RULE, id=rule_id),
+        history=history,
+        window_ms=window_ms,
+        terms=(term,),
+        time_ms=time_ms,
+        event_id="event",
+        alert_id="alert",
+        source=Source("events", 0, 0, 0),
+        event=msgspec.Raw(b"{}"),
+    )

@@ -8,19 +8,9 @@ from pipeline.engine.first_seen import FirstSeen, decode_row, rows
 from pipeline.engine.forgotten import MARKS_KEY, Forgotten
 from pipeline.engine.sweep import Sweep, SweepSettings
 from pipeline.engine.tables import MemoryTable
-from pipeline.engine.wire import Forget, Learn, Observation, RuleRef, Source
+from pipeline.engine.wire import Forget, Learn
 from pipeline.errors import StateError
-
-HOUR = 3_600_000
-HISTORY = "ab" * 8
-OTHER = "cd" * 8
-RULE = RuleRef("rule", "Rule", 1, "low", 21, 100, 300_000, ("process.executable",))
-
-
-def observation(term: str, time_ms: int = 0, history: str = HISTORY) -> Observation:
-    return Observation(
-        RULE, history, HOUR, (term,), time_ms, "e", "id", Source("t", 0, 0, 0), msgspec.Raw(b"{}")
-    )
+from tests.sightings import HISTORY, HOUR, OTHER_HISTORY, observation
 
 
 def learned(term: str, first_ms: int, last_ms: int, count: int = 1) -> Learn:
@@ -133,11 +123,11 @@ def test_a_forgotten_history_is_new_and_the_others_are_not() -> None:
     table = MemoryTable()
     first_seen = FirstSeen(table)
     first_seen.observe(observation("a"), 0, 0)
-    first_seen.observe(observation("a", history=OTHER), 1, 0)
+    first_seen.observe(observation("a", history=OTHER_HISTORY), 1, 0)
     first_seen.forget(Forget("rule", HISTORY), 2, 0)
 
     again = first_seen.observe(observation("a"), 3, 0)
-    other = first_seen.observe(observation("a", history=OTHER), 4, 0)
+    other = first_seen.observe(observation("a", history=OTHER_HISTORY), 4, 0)
 
     assert (True, None, False) == (again.new, again.previous_ms, other.new)
     assert not first_seen.observe(observation("a"), 5, 0).new
@@ -157,7 +147,7 @@ def test_the_rows_of_a_forgotten_history_leave_in_slices_and_then_its_mark() -> 
     first_seen = FirstSeen(table)
     for number in range(20):
         first_seen.observe(observation(str(number)), number, 0)
-        first_seen.observe(observation(str(number), history=OTHER), number, 0)
+        first_seen.observe(observation(str(number), history=OTHER_HISTORY), number, 0)
     first_seen.forget(Forget("rule", HISTORY), 20, 0)
     first_seen.observe(observation("after"), 21, 0)
 

@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from pipeline.engine.first_seen import FirstSeen, FirstSeenVerdict
 from pipeline.engine.held import Held, held_key
 from pipeline.engine.tables import MemoryTable
-from pipeline.engine.wire import Hold, Learn, Observation, Release, RuleRef, Source
+from pipeline.engine.wire import Hold, Learn, Release
 from pipeline.errors import StateError
+from tests.sightings import HISTORY, HOUR, OTHER_HISTORY, observation
 
-HOUR = 3_600_000
-HISTORY = "ab" * 8
-OTHER = "cd" * 8
-RULE = RuleRef("rule", "Rule", 1, "low", 21, 100, 300_000, ("process.executable",))
 HOLD = Hold("rule", HISTORY)
 RELEASE = Release("rule", HISTORY)
 
@@ -20,10 +16,7 @@ RELEASE = Release("rule", HISTORY)
 def observe(
     first_seen: FirstSeen, offset: int, term: str = "a", history: str = HISTORY
 ) -> FirstSeenVerdict:
-    observation = Observation(
-        RULE, history, HOUR, (term,), 0, "e", "id", Source("t", 0, 0, 0), msgspec.Raw(b"{}")
-    )
-    return first_seen.observe(observation, offset, 0)
+    return first_seen.observe(observation(term, history=history), offset, 0)
 
 
 def test_a_held_history_judges_nothing_and_remembers_nothing() -> None:
@@ -41,7 +34,7 @@ def test_other_histories_go_on() -> None:
     first_seen = FirstSeen(MemoryTable())
     first_seen.hold(HOLD, 0, 0)
 
-    assert observe(first_seen, 1, history=OTHER).new
+    assert observe(first_seen, 1, history=OTHER_HISTORY).new
 
 
 def test_a_released_history_knows_what_it_learned_and_tells_the_rest() -> None:
@@ -114,11 +107,11 @@ def test_rows_that_only_begin_alike_are_none_of_held_histories() -> None:
 def test_the_holds_that_are_open_are_told() -> None:
     held = Held(MemoryTable())
     held.hold("rule", bytes.fromhex(HISTORY), 0, 0)
-    held.hold("rule", bytes.fromhex(OTHER), 1, 0)
+    held.hold("rule", bytes.fromhex(OTHER_HISTORY), 1, 0)
     held.hold("other", b"12345678", 2, 0)
     held.release(b"12345678", 3)
 
-    assert {bytes.fromhex(HISTORY), bytes.fromhex(OTHER)} == held.open()
+    assert {bytes.fromhex(HISTORY), bytes.fromhex(OTHER_HISTORY)} == held.open()
 
 
 def test_a_history_that_was_taught_stays_so_when_it_is_held_again() -> None:
@@ -142,7 +135,7 @@ def test_a_damaged_row_says_what_to_do() -> None:
 
 def test_what_may_be_held_from_an_offset_on_is_known_without_a_look_at_all_histories() -> None:
     held = Held(MemoryTable())
-    first, second = bytes.fromhex(HISTORY), bytes.fromhex(OTHER)
+    first, second = bytes.fromhex(HISTORY), bytes.fromhex(OTHER_HISTORY)
     held.hold("rule", first, 10, 0)
     assert {first} == held.held_after(11)
     held.release(first, 20)

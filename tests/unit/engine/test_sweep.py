@@ -10,26 +10,17 @@ from pipeline.engine.first_seen import FirstSeen, encode_row, rows
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.sweep import Reason, Sweep, SweepSettings
 from pipeline.engine.tables import MemoryTable
-from pipeline.engine.wire import Forget, Observation, RuleRef, Source
+from pipeline.engine.wire import Forget, Observation
+from tests.sightings import HISTORY, HOUR, OTHER_HISTORY, observation
 
-HOUR = 3_600_000
 DAY = 24 * HOUR
 WINDOW = 10 * DAY
 NOW = 1_000 * DAY
 
 
-def observation(term: str, time_ms: int, rule: str = "rule") -> Observation:
-    return Observation(
-        RuleRef(rule, "Rule", 1, "low", 21, 100, 300_000, ("process.executable",)),
-        ("ab" if rule == "rule" else "cd") * 8,
-        WINDOW,
-        (term,),
-        time_ms,
-        "e",
-        "id",
-        Source("t", 0, 0, 0),
-        msgspec.Raw(b"{}"),
-    )
+def observed(term: str, time_ms: int, rule: str = "rule") -> Observation:
+    history = HISTORY if rule == "rule" else OTHER_HISTORY
+    return observation(term, time_ms, history=history, window_ms=WINDOW, rule_id=rule)
 
 
 class State:
@@ -50,7 +41,7 @@ class State:
         self.committed = 0
 
     def see(self, term: str, time_ms: int, rule: str = "rule") -> bool:
-        seen = self.first_seen.observe(observation(term, time_ms, rule), self.offset, 0)
+        seen = self.first_seen.observe(observed(term, time_ms, rule), self.offset, 0)
         self.offset += 1
         self.committed = self.offset
         return seen.new
@@ -251,7 +242,7 @@ def test_rows_that_come_and_go_during_the_first_pass_are_counted_once() -> None:
     number = 100
     while sweep.passes == 0:
         sweep.step(NOW, 0, rows=3, removals=10)
-        first_seen.observe(observation(str(number), NOW), number, 0)
+        first_seen.observe(observed(str(number), NOW), number, 0)
         number += 1
 
     assert len(state.table) == restarted.of("rule")
@@ -261,7 +252,7 @@ def test_rows_that_are_forgotten_during_the_first_pass_make_room() -> None:
     state = State(limit=2)
     for term in ("a", "b"):
         state.see(term, NOW)
-        row = Forget("rule", "ab" * 8, observation(term, NOW).key().hex())
+        row = Forget("rule", HISTORY, observed(term, NOW).key().hex())
         state.first_seen.forget(row, state.offset, 0)
         state.offset += 1
     state.committed = state.offset

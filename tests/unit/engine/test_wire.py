@@ -8,26 +8,19 @@ from pipeline.engine.wire import (
     Hold,
     Learn,
     NewTerm,
-    Observation,
     Release,
-    RuleRef,
-    Source,
     decode_candidate,
     decode_sighting,
     encode,
 )
 from pipeline.errors import DecodeError
-
-HISTORY = "ab" * 8
-RULE = RuleRef("rule", "Rule", 1, "low", 21, 100, 300_000, ("process.executable",))
+from tests.sightings import HISTORY, RULE, observation
 
 
 @pytest.mark.parametrize(
     "envelope",
     [
-        Observation(
-            RULE, HISTORY, 1, ("a",), 0, "e", "id", Source("t", 0, 0, 0), msgspec.Raw(b'{"a": 1}')
-        ),
+        msgspec.structs.replace(observation(), event=msgspec.Raw(b'{"a": 1}')),
         Learn("rule", HISTORY, 1, ("a", 1, 1.5, True), 0, 1, 2),
         Learn("rule", HISTORY, 1, ("cut",), 0, 1, 2, HISTORY + "00" * 16),
         Forget("rule", HISTORY),
