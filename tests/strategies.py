@@ -9,6 +9,7 @@ import string
 
 from hypothesis import strategies as st
 
+from pipeline.kql import FieldTable
 from pipeline.kql.nodes import (
     LONE_STAR,
     And,
@@ -51,7 +52,9 @@ FIELDS = {
     "nest.deep": "nested",
     "nest.deep.k": "keyword",
 }
-"""A table with a field of every kind; the strategies below speak of its fields."""
+"""A field of every kind; the strategies below speak of them."""
+
+TABLE = FieldTable.from_mapping(FIELDS)
 
 WORDS = [
     "",
@@ -85,6 +88,20 @@ nasty_text = st.one_of(
         ["or", "and", "not", "x not", "or or", "not a", "null", "true", "a and", "\\not"]
     ),
 )
+
+_PIECES = [
+    *["a", "b", "f", "1", '"x"', "null", "true", "process.pid", "dll.Ext.code_signature"],
+    *[":", "(", ")", "{", "}", '"', "\\", "*", "<", ">="],
+    *[" ", "  ", "\n", "\xa0", "\u3000"],
+    *[" or ", " and ", " OR ", "not ", "NOT\t", "or", "and", "not"],
+    *["\\u0041", "\\u00e9", "\\not", "\\or", "\\t"],
+    *["f:", "g:", "f:a", "f:(a or b)", "n:{ a:b }", "g > 1"],
+]
+
+
+def query_texts(pieces: int) -> st.SearchStrategy[str]:
+    """Texts of up to so many pieces of KQL, and nasty ones; some of them are queries."""
+    return st.one_of(st.lists(st.sampled_from(_PIECES), max_size=pieces).map("".join), nasty_text)
 
 
 def _unquoted(text: str) -> Text:

@@ -9,7 +9,7 @@ holds since the last commit over it, as a worker does that finds its old state f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,6 +129,31 @@ incidents = st.lists(
 )
 
 
+def run_through(
+    records: int,
+    plan: list[tuple[int, tuple[object, ...]]],
+    table: ChangelogTable,
+    process: Callable[[range, int], None],
+) -> None:
+    """Process a log of so many records amid the incidents of a plan.
+
+    `process` is told which offsets, and up to where all is committed.
+    """
+    position = committed = 0
+    for count, (incident, *details) in plan:
+        until = min(position + count, records)
+        process(range(position, until), committed)
+        position = until
+        if incident == "commit":
+            # Everything so far is acknowledged; the commit may be behind it.
+            table.acknowledge()
+            committed = max(committed, position - int(str(details[0])))
+        else:
+            table.crash(int(str(details[0])), local_copy=bool(details[1]))
+            position = committed
+    process(range(position, records), committed)
+
+
 def expected_verdicts(log: list[tuple[str, int]]) -> dict[str, int | None]:
     """The naive model: alert id to previous time of each sighting that is new."""
     last: dict[str, int] = {}
@@ -140,19 +165,17 @@ def expected_verdicts(log: list[tuple[str, int]]) -> dict[str, int | None]:
     return new
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(sightings, incidents, st.booleans())
 def test_first_seen_tells_each_new_sighting_at_least_once_and_no_other(
     log: list[tuple[str, int]], plan: list[tuple[int, tuple[object, ...]]], stale: bool
 ) -> None:
     table = ChangelogTable()
     told: dict[str, set[int | None]] = {}
-    committed = 0
-    position = 0
 
-    def process(until: int) -> None:
+    def process(offsets: range, committed: int) -> None:
         first_seen = FirstSeen(table)
-        for offset in range(position, until):
+        for offset in offsets:
             term, time_ms = log[offset]
             seen = first_seen.observe(
                 observation(term, time_ms, offset), offset, 0 if stale else committed
@@ -160,18 +183,7 @@ def test_first_seen_tells_each_new_sighting_at_least_once_and_no_other(
             if seen.new:
                 told.setdefault(f"alert-{offset}", set()).add(seen.previous_ms)
 
-    for records, (incident, *details) in plan:
-        until = min(position + records, len(log))
-        process(until)
-        position = until
-        if incident == "commit":
-            # Everything so far is acknowledged; the commit may be behind it.
-            table.acknowledge()
-            committed = max(committed, position - int(str(details[0])))
-        else:
-            table.crash(int(str(details[0])), local_copy=bool(details[1]))
-            position = committed
-    process(len(log))
+    run_through(len(log), plan, table, process)
 
     assert told == {alert: {previous} for alert, previous in expected_verdicts(log).items()}
 
@@ -253,44 +265,32 @@ def apply(
     return None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.one_of(changes, held_between), incidents, st.integers(1, 5))
 def test_learning_forgetting_holding_and_sweeping_keep_the_promise(
     log: list[Change], plan: list[tuple[int, tuple[object, ...]]], slice_rows: int
 ) -> None:
     table = ChangelogTable()
     told: dict[str, set[int | None]] = {}
-    committed = 0
-    position = 0
 
-    def process(until: int) -> None:
+    def process(offsets: range, committed: int) -> None:
         first_seen, entries = FirstSeen(table), Entries()
         sweep = Sweep(
             table, entries, first_seen.forgotten, first_seen.clock, SweepSettings(None, 0)
         )
-        for offset in range(position, until):
+        for offset in offsets:
             seen = apply(first_seen, log[offset], offset, committed)
             if seen is not None and seen.new:
                 told.setdefault(f"alert-{offset}", set()).add(seen.previous_ms)
             if sweep.step(0, committed, rows=slice_rows, removals=slice_rows):
                 table.acknowledge()  # the driver waits for this before it judges again
 
-    for records, (incident, *details) in plan:
-        until = min(position + records, len(log))
-        process(until)
-        position = until
-        if incident == "commit":
-            table.acknowledge()
-            committed = max(committed, position - int(str(details[0])))
-        else:
-            table.crash(int(str(details[0])), local_copy=bool(details[1]))
-            position = committed
-    process(len(log))
+    run_through(len(log), plan, table, process)
 
     assert told == {alert: {previous} for alert, previous in expected_of_changes(log).items()}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(sightings, st.integers(0, 25))
 def test_a_replay_of_a_whole_log_gives_the_same_sightings_of_new_terms(
     log: list[tuple[str, int]], start: int
@@ -452,7 +452,7 @@ def set_anew(clock: list[int], shifts: list[int]) -> Iterator[list[int]]:
     return ([now + shift for now in clock] for shift in shifts)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(entries, ticking, quota_incidents, st.booleans())
 def test_crashes_change_no_output_of_the_quota(
     log: list[NewTerm | None],
@@ -504,7 +504,7 @@ def summaries(driver: QuotaDriver) -> dict[bytes, int]:
     }
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     entries,
     ticking,
@@ -550,7 +550,7 @@ def test_the_quota_holds_whatever_the_clock_does_between_crashes(
     }
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     entries,
     ticking,
@@ -597,7 +597,7 @@ histories = st.lists(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(histories, quota_incidents, st.booleans())
 def test_learning_is_over_for_good_whatever_crashes(
     log: list[tuple[str, int]], plan: list[tuple[int, tuple[object, ...]]], bundled: bool
@@ -626,7 +626,7 @@ def test_learning_is_over_for_good_whatever_crashes(
     }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=60))
 def test_summaries_account_for_every_overflow(steps: list[int]) -> None:
     clock = steady(steps)

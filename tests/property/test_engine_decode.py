@@ -70,7 +70,7 @@ def character(draw: st.DrawFn, text: str) -> str:
 deep = DecodeLimits(max_depth=64)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(objects.flatmap(lambda value: st.tuples(st.just(value), spelled(value))))
 def test_every_spelling_of_an_object_decodes_to_the_same_event(case: tuple[Any, str]) -> None:
     value, text = case
@@ -86,7 +86,7 @@ def test_every_spelling_of_an_object_decodes_to_the_same_event(case: tuple[Any, 
 json_like = st.text('{}[]",:\\ u0d8\n1e-', max_size=40).map(str.encode)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.one_of(st.none(), st.binary(max_size=60), json_like))
 def test_decode_never_raises_and_its_errors_have_a_known_reason(value: bytes | None) -> None:
     decoded = decode(value, LIMITS)
@@ -99,7 +99,7 @@ def test_decode_never_raises_and_its_errors_have_a_known_reason(value: bytes | N
         assert orjson.loads(document.raw) == document.event
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(objects, min_size=1, max_size=5), st.sampled_from(["lines", "array"]))
 def test_joined_documents_are_decoded_one_by_one(events: list[dict[str, Any]], form: str) -> None:
     texts = [json.dumps(event) for event in events]

@@ -95,7 +95,7 @@ actions = st.lists(
 
 
 @pytest.mark.parametrize("scan", KINDS)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(logs, actions)
 def test_each_term_is_told_whatever_is_dropped_and_read_again(
     scan: str, logs: list[list[tuple[str, int]]], actions: list[tuple[str, object]]

@@ -30,13 +30,13 @@ def one_by_one(event: dict[str, Any], paths: list[str]) -> dict[str, list[Any]]:
     return {path: found for path in paths if (found := leaves(event, path))}
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(SMALL, SMALL_PATHS)
 def test_small_events_of_every_shape(event: dict[str, Any], paths: list[str]) -> None:
     assert dict(ManyLeaves(paths).read(event)) == one_by_one(event, paths)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(events())
 def test_events_as_rules_know_them(event: dict[str, Any]) -> None:
     assert dict(ManyLeaves(PATHS).read(event)) == one_by_one(event, PATHS)

@@ -92,7 +92,7 @@ def check(prefilter: Prefilter, rules: RuleSet, values: list[bytes]) -> None:
             assert number in found
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(raw_events(), min_size=1, max_size=4))
 def test_what_the_search_rules_out_matches_no_rule(texts: list[str]) -> None:
     assert PREFILTER.enabled
@@ -118,7 +118,7 @@ def searched(draw: st.DrawFn) -> tuple[RuleSet, list[bytes], list[bytes]]:
     return ruleset, values, traffic
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(searched())
 def test_whatever_the_rules_and_the_traffic_are_no_match_is_lost(drawn) -> None:
     rules, values, traffic = drawn
@@ -220,7 +220,7 @@ _documents = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.one_of(_keywords, _lists, _demands, queries()), min_size=6, max_size=12),
     st.lists(st.one_of(events(), _documents), min_size=1, max_size=3),

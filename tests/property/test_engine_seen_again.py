@@ -161,7 +161,7 @@ def both_handle(workers: tuple[Worker, Worker], records: list[Rec], committed: i
     assert native.state == python.state
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(envelopes, min_size=5, max_size=40), st.data())
 def test_both_ways_do_the_same(log: list[Observation | Change], data: Any) -> None:
     workers = Worker(native=False), Worker(native=True)
@@ -179,7 +179,7 @@ def test_both_ways_do_the_same(log: list[Observation | Change], data: Any) -> No
                 break
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(observations, st.data())
 def test_what_is_edited_is_accepted_only_where_it_says_the_same(
     observation: Observation, data: Any
@@ -202,7 +202,7 @@ def test_what_is_edited_is_accepted_only_where_it_says_the_same(
     assert workers[1].state == workers[0].state
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.builds(
         dict,

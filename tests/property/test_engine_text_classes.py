@@ -8,16 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.alike import TextClasses
-from pipeline.kql import FieldTable, compile_node, text_test
+from pipeline.kql import compile_node, text_test
 from pipeline.kql.nodes import And, Is, Node, Not, Or, Text
 from pipeline.kql.text_tests import TextJunction, TextLeaf
 from pipeline.kql.values import KeywordType
 from tests.scans import KINDS
-from tests.strategies import FIELDS, WORDS, literals
+from tests.strategies import TABLE, WORDS, literals
 
 pytestmark = list(KINDS[1].marks)
 
-TABLE = FieldTable.from_mapping(FIELDS)
 WAYS = [
     KeywordType("keyword"),
     KeywordType("keyword", caseless=True),

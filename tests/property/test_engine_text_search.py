@@ -22,7 +22,7 @@ def places(data: bytes, text: bytes, *, caseless: bool) -> list[range]:
     return [range(at, at + size) for at in starts if data[at : at + size] == text]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(texts, data)
 def test_every_place_is_found_and_nothing_else(
     texts: list[tuple[bytes, bool]], data: bytes

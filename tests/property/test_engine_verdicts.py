@@ -19,7 +19,7 @@ from pipeline.engine.decode import DecodeLimits, decode
 from pipeline.engine.match import NO_MATCH, Disposition, MatchStage, Outcome
 from pipeline.engine.verdicts import Verdicts
 from pipeline.engine.wire import encode
-from pipeline.kql import FieldTable, format_query
+from pipeline.kql import format_query
 from pipeline.record import Position, Record
 from pipeline.rules.model import NewTerms, Rule
 from pipeline.rules.ruleset import RuleSet
@@ -32,7 +32,7 @@ from tests.json_spellings import json_texts
 from tests.rules import new_terms_rule
 from tests.scans import KINDS
 from tests.strategies import (
-    FIELDS,
+    TABLE,
     events,
     json_documents,
     queries,
@@ -42,7 +42,6 @@ from tests.strategies import (
 
 pytestmark = list(KINDS[1].marks)
 
-TABLE = FieldTable.from_mapping(FIELDS)
 NOW_MS = 1_772_438_400_000
 TIME = "2026-03-02T08:00:00.000Z"
 TERMS = ["k", "k.caseless", "o.k", "o.p.w", "o.n", "ip", "flat.a", "b", "t", "dyn.a"]
@@ -131,7 +130,7 @@ def said(outcome: Outcome) -> tuple[object, ...]:
     return outcome.disposition, outcome.matches, sent, outcome.without_tuple, outcome.failures
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.filter_too_much])
 @given(rule_sets, st.one_of(events(), wordy_events()), st.integers(0, 2**32))
 def test_what_was_said_of_an_event_holds_for_all_that_read_alike(
     ruleset: RuleSet, event: dict[str, Any], seed: int
@@ -169,7 +168,7 @@ def mangled(text: str, seed: int) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.one_of(events(), json_documents()).flatmap(json_texts), st.integers(0, 2**32))
 def test_what_is_taken_from_is_one_good_document_for_the_decoder(text: str, seed: int) -> None:
     ruleset = rules([(node, ["k"]) for node in [_node("k:a or o.n >= 1 or nest:{k:a}")]])
@@ -259,7 +258,7 @@ def judged(values: list[bytes], verdicts: Verdicts | None, rules: list[Rule]) ->
     return [sent for end in ends for sent in end.observations], dead, ended, samples
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.data())
 def test_with_remembered_verdicts_the_same_is_sent_and_counted(seed: int, data: Any) -> None:
     rng = Random(seed)

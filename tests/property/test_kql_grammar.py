@@ -6,49 +6,7 @@ from hypothesis import strategies as st
 from pipeline.errors import QuerySyntaxError
 from pipeline.kql import format_query, parse
 from tests import naive_grammar
-from tests.strategies import nasty_text, nodes
-
-_TOKENS = st.sampled_from(
-    [
-        "a",
-        "b",
-        "f:",
-        "g:",
-        ":",
-        "(",
-        ")",
-        "{",
-        "}",
-        '"',
-        "\\",
-        "*",
-        "<",
-        ">=",
-        " ",
-        "  ",
-        "\xa0",
-        " or ",
-        " and ",
-        " OR ",
-        "not ",
-        "NOT\t",
-        "or",
-        "and",
-        "not",
-        "null",
-        "true",
-        '"x"',
-        "f:a",
-        "\\u0041",
-        "\\not",
-        "\\or",
-        "\\t",
-        "f:(a or b)",
-        "n:{ a:b }",
-        "g > 1",
-        "\u3000",
-    ]
-)
+from tests.strategies import nodes, query_texts
 
 
 def _parsed(text: str):
@@ -59,7 +17,7 @@ def _parsed(text: str):
 
 
 @settings(max_examples=1000)
-@given(st.one_of(st.lists(_TOKENS, max_size=9).map("".join), nasty_text))
+@given(query_texts(9))
 @example("a or and b")
 @example("f:x and")
 @example("f:x and ")

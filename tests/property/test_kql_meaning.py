@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from pipeline.errors import QueryError, TooCostlyError
 from pipeline.kql import (
     Budget,
-    FieldTable,
     Memo,
     compile_node,
     exact_clauses,
@@ -18,14 +17,13 @@ from pipeline.kql.nodes import Is, Nested, Not, Or, Range, Text, Wildcard
 from tests import naive_kql
 from tests.strategies import (
     FIELDS,
+    TABLE,
     events,
     json_documents,
     queries,
     selective_queries,
     wordy_events,
 )
-
-TABLE = FieldTable.from_mapping(FIELDS)
 
 
 def _compiled(node):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pipeline.errors import QueryError
 from pipeline.kql import compile_query, field_names, format_query, parse
 from pipeline.kql.nodes import MATCH_ALL, And, Is, Not, Or, Text, Wildcard
-from tests.strategies import nasty_text, nodes
+from tests.strategies import nodes, query_texts
 
 
 @given(nodes())
@@ -37,37 +37,7 @@ def test_field_names_survive_the_round_trip(node) -> None:
     assert field_names(node) == field_names(parse(format_query(node)))
 
 
-_TOKENS = st.sampled_from(
-    [
-        "a",
-        "f",
-        ":",
-        "(",
-        ")",
-        "{",
-        "}",
-        '"',
-        "\\",
-        "*",
-        "<",
-        ">=",
-        " ",
-        "\n",
-        " or ",
-        " and ",
-        "not ",
-        "null",
-        "true",
-        "process.pid",
-        "dll.Ext.code_signature",
-        "\\u00e9",
-        "\\not",
-        "1",
-    ]
-)
-
-
-@given(st.one_of(st.text(), nasty_text, st.lists(_TOKENS, max_size=20).map("".join)))
+@given(st.one_of(st.text(), query_texts(20)))
 @example("(" * 100_000)
 @example("not " * 10_000 + "a")
 @example("a:(" * 10_000)
@@ -80,7 +50,7 @@ def test_any_text_compiles_or_is_refused(text: str) -> None:
         compile_query(text)
 
 
-@given(st.one_of(nasty_text, st.lists(_TOKENS, max_size=20).map("".join)))
+@given(query_texts(20))
 def test_an_error_points_into_its_text(text: str) -> None:
     error = _error(text)
     assume(error is not None)

@@ -19,11 +19,10 @@ from pipeline.rules.model import NewTerms
 from pipeline.rules.ruleset import RuleSet
 from tests.rules import new_terms_rule
 from tests.scans import KINDS
-from tests.strategies import FIELDS
+from tests.strategies import TABLE
 
 pytestmark = list(KINDS[1].marks)
 
-TABLE = FieldTable.from_mapping(FIELDS)
 NOW_MS = 1_772_438_400_000
 TIME = "2026-03-02T08:00:00.000Z"
 EXISTS = {"query": {"exists": {"field": "o.p.w"}}}
