@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from fnmatch import fnmatchcase
 
 import pytest
@@ -56,9 +55,5 @@ def test_it_agrees_with_the_shell_pattern_of_the_same_text(pattern, value):
 
 
 def test_many_stars_take_no_exponential_time():
-    fits = compile_wildcard("*a" * 40 + "b")
-    began = time.perf_counter()
-
-    assert not fits("a" * 20_000)
-
-    assert time.perf_counter() - began < 2
+    """Such a time would be longer than pytest's timeout."""
+    assert not compile_wildcard("*a" * 40 + "b")("a" * 20_000)
