@@ -282,6 +282,17 @@ def test_only_the_rule_that_was_asked_for_learns(ruleset: RuleSet) -> None:
     assert {"another_rule": 1} == counts.skipped
 
 
+ROW = {
+    "rule_id": RULE,
+    "history": "ab" * 8,
+    "window_ms": 1_000,
+    "terms": ["a"],
+    "first_seen": TOLD,
+    "last_seen": TOLD,
+    "count": 1,
+}
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -293,18 +304,8 @@ def test_only_the_rule_that_was_asked_for_learns(ruleset: RuleSet) -> None:
     ],
 )
 def test_a_row_that_no_worker_could_keep_is_not_sent_to_one(ruleset, changes, reason):
-    row = {
-        "rule_id": RULE,
-        "history": "ab" * 8,
-        "window_ms": 1_000,
-        "terms": ["a"],
-        "first_seen": TOLD,
-        "last_seen": TOLD,
-        "count": 1,
-    }
-
-    kept, _ = read(ruleset, "firstseen", row)
-    learned, counts = read(ruleset, "firstseen", {**row, **changes})
+    kept, _ = read(ruleset, "firstseen", ROW)
+    learned, counts = read(ruleset, "firstseen", ROW | changes)
 
     assert len(kept) == 1
     assert learned == []
@@ -312,15 +313,7 @@ def test_a_row_that_no_worker_could_keep_is_not_sent_to_one(ruleset, changes, re
 
 
 def test_counts_add_up_to_what_a_row_can_hold(ruleset):
-    row = {
-        "rule_id": RULE,
-        "history": "ab" * 8,
-        "window_ms": 1_000,
-        "terms": ["a"],
-        "first_seen": TOLD,
-        "last_seen": TOLD,
-        "count": 2**62,
-    }
+    row = ROW | {"count": 2**62}
     key = dict.fromkeys(fields(ruleset), "x")
     bucket = {"key": key, "doc_count": 2**63, "last_seen": {"value": 1_772_438_400_000}}
 

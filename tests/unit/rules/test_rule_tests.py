@@ -3,16 +3,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.kql import FieldTable
-from pipeline.rules import NewTerms, Rule, RuleSet, RuleTest, RuleType, Severity, run_tests
+from pipeline.rules import NewTerms, RuleSet, RuleTest, RuleType, run_tests
+from tests.rules import new_terms_rule
 
-RULE = Rule(
+RULE = new_terms_rule(
     rule_id="r",
-    name="A rule",
-    description="",
-    type=RuleType.NEW_TERMS,
-    version=1,
-    severity=Severity.LOW,
-    risk_score=1,
     query="host.os.type:windows and not user.name:root",
     new_terms=NewTerms(("host.id", "user.id"), 60_000, "now-1m"),
     timestamp_override="event.ingested",

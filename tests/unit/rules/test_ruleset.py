@@ -7,17 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.kql import FieldTable
-from pipeline.rules import NewTerms, Rule, RuleSet, RuleType, Severity
+from pipeline.rules import NewTerms, RuleSet, RuleType, Severity
+from tests.rules import new_terms_rule
 
 FIELDS = FieldTable.builtin()
-RULE = Rule(
+RULE = new_terms_rule(
     rule_id="r",
-    name="A rule",
-    description="",
-    type=RuleType.NEW_TERMS,
-    version=1,
-    severity=Severity.LOW,
-    risk_score=1,
     query="host.os.type:windows",
     new_terms=NewTerms(("host.id", "user.id"), 604_800_000, "now-7d"),
 )
