@@ -307,3 +307,32 @@ def wordy_events() -> st.SearchStrategy:
             "nest": st.lists(st.fixed_dictionaries({"k": values}), max_size=2),
         }
     )
+
+
+_TERSE_TEXTS = ["a", "A", "ab", "true", "1", "İ", "i", "\u212a", "k", "a" * 1100]
+
+
+def keyword_queries() -> st.SearchStrategy:
+    """Queries for whole values of keywords, with "or" and "and": indexes of rules feed on them."""
+    clauses = st.builds(
+        Is,
+        st.sampled_from(["k", "k.caseless", "o.k", "o.short", "o.p.w", "c", "flat", "flat.a"]),
+        st.sampled_from(_TERSE_TEXTS).map(lambda text: Text(text, quoted=True)),
+    )
+    several = st.lists(clauses, min_size=2, max_size=3).map(tuple).map(Or)
+    demands = st.lists(clauses | several, min_size=2, max_size=3).map(tuple).map(And)
+    return st.one_of(clauses, several, demands)
+
+
+def keyword_events() -> st.SearchStrategy:
+    """Events of the values that `keyword_queries` ask for."""
+    scalars = st.sampled_from([*_TERSE_TEXTS, 1, True, None, 1.5])
+    values = st.one_of(scalars, st.lists(scalars, max_size=4))
+    return st.fixed_dictionaries(
+        {
+            "k": values,
+            "o": st.fixed_dictionaries({"k": values, "short": values, "p.w": values}),
+            "c": values,
+            "flat": st.fixed_dictionaries({"a": values, "b": values}),
+        }
+    )

@@ -17,14 +17,21 @@ from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.rule_index import RuleIndex
 from pipeline.engine.spelling import is_value, plain, spelling
 from pipeline.kql import FieldTable, Needle, format_query
-from pipeline.kql.nodes import And, Is, Or, Text
 from pipeline.kql.values.folding import lower
 from pipeline.record import Position, Record
 from pipeline.rules.model import NewTerms, RuleType
 from pipeline.rules.ruleset import RuleSet
 from tests.json_spellings import json_texts, strings
 from tests.rules import new_terms_rule
-from tests.strategies import FIELDS, events, queries, selective_queries, wordy_events
+from tests.strategies import (
+    FIELDS,
+    events,
+    keyword_events,
+    keyword_queries,
+    queries,
+    selective_queries,
+    wordy_events,
+)
 
 TABLE = FieldTable.builtin()
 BASE = new_terms_rule(new_terms=NewTerms(("process.name",), 86_400_000, "now-1d"))
@@ -198,32 +205,10 @@ def test_anchors_hold_a_clause_of_each_rule_at_no_more_than_the_first_ones_price
     assert counts.price(anchors) <= counts.price(first)
 
 
-_TEXTS = ["a", "A", "ab", "true", "1", "İ", "i", "\u212a", "k", "a" * 1100]
-_keywords = st.builds(
-    Is,
-    st.sampled_from(["k", "k.caseless", "o.k", "o.short", "o.p.w", "c", "flat", "flat.a"]),
-    st.sampled_from(_TEXTS).map(lambda text: Text(text, quoted=True)),
-)
-_lists = st.lists(_keywords, min_size=2, max_size=3).map(lambda several: Or(tuple(several)))
-_demands = st.lists(st.one_of(_keywords, _lists), min_size=2, max_size=3).map(
-    lambda several: And(tuple(several))
-)
-_scalars = st.one_of(st.sampled_from([*_TEXTS, 1, True, None, 1.5]))
-_values = st.one_of(_scalars, st.lists(_scalars, max_size=4))
-_documents = st.fixed_dictionaries(
-    {
-        "k": _values,
-        "o": st.fixed_dictionaries({"k": _values, "short": _values, "p.w": _values}),
-        "c": _values,
-        "flat": st.fixed_dictionaries({"a": _values, "b": _values}),
-    }
-)
-
-
 @settings(max_examples=150)
 @given(
-    st.lists(st.one_of(_keywords, _lists, _demands, queries()), min_size=6, max_size=12),
-    st.lists(st.one_of(events(), _documents), min_size=1, max_size=3),
+    st.lists(keyword_queries() | queries(), min_size=6, max_size=12),
+    st.lists(keyword_events() | events(), min_size=1, max_size=3),
 )
 def test_an_index_of_many_rules_leaves_none_out_that_matches(nodes, documents) -> None:
     alone = dataclasses.replace(BASE, type=RuleType.QUERY, new_terms=None)
