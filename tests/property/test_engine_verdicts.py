@@ -168,8 +168,26 @@ def mangled(text: str, seed: int) -> bytes:
     return bytes(data)
 
 
+identified = st.builds(
+    lambda event, value, time, event_id: {
+        **event,
+        "k": value,
+        "@timestamp": time,
+        "event": {"id": event_id},
+    },
+    st.dictionaries(st.sampled_from(["o", "z", "nest"]), st.sampled_from(VALUES), max_size=2),
+    st.sampled_from(["a", "ab", "\u00e9", 1, ["a", "b"], {"k": "a"}]),
+    st.sampled_from([TIME, TIME, TIME, "yesterday", 1_772_438_400_000]),
+    st.sampled_from(["id-1", "id-2", "", "\u00e4\n", ["a"]]),
+)
+"""Events with what is taken: an id, a time, and a value of the field that the rule asks for."""
+
+
 @settings(max_examples=600)
-@given(st.one_of(events(), json_documents()).flatmap(json_texts), st.integers(0, 2**32))
+@given(
+    st.one_of(identified, identified, events(), json_documents()).flatmap(json_texts),
+    st.integers(0, 2**32),
+)
 def test_what_is_taken_from_is_one_good_document_for_the_decoder(text: str, seed: int) -> None:
     ruleset = rules([(node, ["k"]) for node in [_node("k:a or o.n >= 1 or nest:{k:a}")]])
     reader = reader_of(ruleset, LIMITS)
