@@ -69,14 +69,14 @@ def test_a_finding_has_a_place_a_code_and_a_hint(run, rule_file):
 
 
 def test_a_wrong_query_is_shown_with_a_caret_and_its_hint_once(run, rule_file):
-    rule_file.write_text(rule_file.read_text().replace("user.name:ann", "user.name:(ann"))
+    rule_file.write_text(rule_file.read_text().replace("user.name:ann", r"user.name:\u12"))
     result = run("rules", "check", rule_file)
 
     assert result.exit_code == 1
     assert f"{rule_file}:9: error[query_syntax]" in result.stdout
     assert "^" in result.stdout
     (issue,) = json.loads(run("rules", "check", "--json", rule_file).stdout)["issues"]
-    assert issue["hint"] is None or result.stdout.count(issue["hint"]) == 1
+    assert result.stdout.count(issue["hint"]) == 1
 
 
 def test_warnings_alone_are_no_failure(run, rule_file):

@@ -300,7 +300,8 @@ def test_a_replay_of_a_whole_log_gives_the_same_sightings_of_new_terms(
     observations = [observation(term, time, n) for n, (term, time) in enumerate(log)]
     first = [first_seen.observe(each, n, 0) for n, each in enumerate(observations)]
 
-    again = [first_seen.observe(each, n, 0) for n, each in enumerate(observations) if n >= start]
+    start %= len(log)
+    again = [first_seen.observe(observations[n], n, 0) for n in range(start, len(log))]
 
     for before, after in zip(first[start:], again, strict=True):
         assert after.repeated
