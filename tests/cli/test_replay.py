@@ -6,13 +6,13 @@ import gzip
 import json
 import os
 import pty
-from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
 import zstandard
 
 from tests.events import NO_JSON, encode, library_event
+from tests.terminals import written_to
 
 
 def documents(text: str) -> list[dict]:
@@ -172,16 +172,6 @@ def test_strict_decodes_also_the_lines_that_no_rule_can_match(run, events):
     assert run("replay", "--strict", "--json", events).exit_code == 1
 
 
-def written_to(terminal: int) -> str:
-    """Close our end of a terminal that nobody else has open; a read of it ends after 4 KB."""
-    written = b""
-    with suppress(OSError):  # nothing is left
-        while more := os.read(terminal, 4096):
-            written += more
-    os.close(terminal)
-    return written.decode()
-
-
 def test_on_a_terminal_alerts_are_harmless_and_still_json(start, tmp_path):
     event = library_event(executable="C:\\\x9b2J\u202e\x1b[2J.exe")
     path = tmp_path / "events.ndjson"
@@ -189,8 +179,8 @@ def test_on_a_terminal_alerts_are_harmless_and_still_json(start, tmp_path):
     ours, theirs = pty.openpty()
     process = start("replay", path, stdout=theirs)
     os.close(theirs)
-    _, err = process.communicate()
     shown = written_to(ours)
+    _, err = process.communicate()
 
     assert process.returncode == 0, err
     assert all(c.isprintable() for c in shown.rstrip("\r\n"))
@@ -203,9 +193,8 @@ def test_on_a_terminal_there_is_a_progress_bar(start, events, tmp_path):
     ours, theirs = pty.openpty()
     process = start("replay", many, stderr=theirs)
     os.close(theirs)
-    out = process.stdout.read()
-    process.wait()
     shown = written_to(ours)
+    out, _ = process.communicate()
 
     assert process.returncode == 0
     assert len(out.splitlines()) == 2
