@@ -23,6 +23,7 @@ from pipeline.kql import FieldTable
 from tests.clients import SECONDS, client_config, read_all
 from tests.deployment import Deployment
 from tests.events import encode, library_event
+from tests.programs import executable_of
 from tests.rules import rule_text
 from tests.small_topics import small_topics
 
@@ -59,10 +60,9 @@ def _tellings(stack: Deployment, rule_id: str) -> Iterator[tuple[bytes, str]]:
     """Yield alert id and program."""
     for message in (*stack.read("alerts"), *stack.read("overflow")):
         alert = json.loads(message.value())
-        if alert["rule"]["id"] == rule_id:
-            for term in alert["detection"].get("new_terms", ()):
-                if term["field"] == "process.executable":
-                    yield message.key(), term["value"]
+        executable = executable_of(alert)
+        if alert["rule"]["id"] == rule_id and executable is not None:
+            yield message.key(), executable
 
 
 def two_rules(directory: Path, partitions: int = 3) -> dict[str, str]:
@@ -116,11 +116,6 @@ def backfilled(stack: Deployment, *arguments: str, rule_id: str = BROAD) -> dict
     """Run the command to its end; return what it says."""
     done = stack.command("history", "backfill", "--rule", rule_id, "--json", *arguments)
     return json.loads(done.stdout)
-
-
-def metric(stack: Deployment, name: str, **labels: str) -> float:
-    """Return the sum of a metric over the workers that run."""
-    return sum(worker.metric(name, **labels) for worker in stack.workers if not worker.was_stopped)
 
 
 def group_of_broad(stack: Deployment) -> str:

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from pipeline.embedded.process import free_ports, wait_until
+from pipeline.engine.identity import KEY_BYTES
 from tests.brokers import Broker
 from tests.clients import SECONDS, Sent, client_config, create_topic, produce, read_all
 
@@ -212,6 +213,19 @@ class Deployment:
     def alerts(self) -> list[dict[str, Any]]:
         return [json.loads(message.value()) for message in self.read("alerts")]
 
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of a metric over the workers that run."""
+        return sum(worker.metric(name, **labels) for worker in self._running())
+
+    def rows_in_changelog(self) -> int:
+        """How many keys of the first seen changelog have a row and no tombstone after it."""
+        latest = {
+            message.key(): message.value()
+            for message in self.read("first-seen-changelog")
+            if len(message.key()) == KEY_BYTES
+        }
+        return sum(value is not None for value in latest.values())
+
     def wait_drained(self, seconds: float = 120.0) -> None:
         """Wait until every worker that runs has read, handled and committed all there is."""
         sources = self._source_partitions()
@@ -277,6 +291,11 @@ class Steadily:
         now = time.monotonic()
         self._since = now if self._since is None else self._since
         return now - self._since >= self._seconds
+
+
+def wait_for(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
+    """Fail the test where a condition does not come to hold."""
+    assert wait_until(condition, seconds=seconds), f"it did not hold within {seconds:g} seconds"
 
 
 def total(samples: Iterable[Sample], name: str, **labels: str) -> float:

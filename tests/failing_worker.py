@@ -7,7 +7,7 @@ The product knows nothing of this: methods of the stages are wrapped before the 
     TEST_JOURNAL         file for a line "topic partition offset bundle" for each record that a
                          stage begins with; `bundle` is the offset of the first one of its bundle
     TEST_REVOCATIONS     file for a line at each revocation: how many bundles wait for their agents
-    TEST_FAILPOINT       a name of `FAILPOINTS`: where to fail
+    TEST_FAILPOINT       a name of `KILLS`, `RAISES` or `RAISES_BELOW`: where to fail
     TEST_FAILPOINT_ARM   file whose existence arms it; from then on nothing is committed either
     TEST_BUNDLE_RECORDS  largest number of records in a bundle, and in bundles handled together
     TEST_BUNDLE_DELAY    seconds that each stage waits before each bundle
@@ -84,6 +84,9 @@ from pipeline.stream.transport.fetcher import FilteringFetcher
 
 OBSERVATIONS, NEW_TERMS, ALERTS = "-observations", "-new_terms", "-alerts"
 FIRST_SEEN_CHANGELOG, QUOTA_CHANGELOG = "-first-seen-changelog", "-quota-changelog"
+
+FAILING = "tests.failing_worker"
+"""This module, for `Deployment.start_worker`."""
 
 STAGES: dict[str, type] = {
     "match": MatchAgent,

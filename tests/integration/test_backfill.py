@@ -16,7 +16,6 @@ from tests.backfilling import (
     backfilled,
     finished,
     is_done,
-    metric,
     only,
     past,
     position,
@@ -69,14 +68,14 @@ def test_other_rules_go_on_and_what_comes_meanwhile_is_told_at_the_end(
         stack.start_worker(name).wait_ready()
 
     with started(stack, "--json", "--max-rate", "20") as command:
-        assert wait_until(lambda: metric(stack, HELD, rule_id=BROAD) == 3, seconds=60)
+        assert wait_until(lambda: stack.metric(HELD, rule_id=BROAD) == 3, seconds=60)
         command.send_signal(signal.SIGSTOP)
         known = [program(1_000 + n, f"{n}.exe") for n in range(300)]
         fresh = [program(2_000 + n, f"{n}.exe") for n in range(300, 320)]
         stack.produce([*fresh, *known, program(3_000, "o.exe", dll="winlogon.dll")])
         assert wait_until(lambda: told(stack, OTHER) == {"o.exe": 1}, seconds=60)
         stack.wait_drained()
-        put_off = metric(stack, "firstseen_sightings_held_total", rule_id=BROAD)
+        put_off = stack.metric("firstseen_sightings_held_total", rule_id=BROAD)
         meanwhile = told(stack)
         command.send_signal(signal.SIGCONT)
         summary = finished(command)
@@ -90,7 +89,7 @@ def test_other_rules_go_on_and_what_comes_meanwhile_is_told_at_the_end(
     assert {} == meanwhile
     assert 321 == put_off
     assert (300, 321) == (summary["learned"], summary["told"])
-    assert 0 == metric(stack, HELD, rule_id=BROAD)
+    assert 0 == stack.metric(HELD, rule_id=BROAD)
 
 
 def test_a_command_and_a_worker_that_are_killed_go_on_where_they_were(
@@ -107,7 +106,7 @@ def test_a_command_and_a_worker_that_are_killed_go_on_where_they_were(
     with started(stack, "--max-rate", "50"):
         assert wait_until(lambda: 100 < position(stack) < 600, seconds=60)
         stack.produce([program(1_000, "live.exe"), program(1_001, "599.exe")])
-        assert wait_until(lambda: metric(stack, HELD, rule_id=BROAD) == 3, seconds=60)
+        assert wait_until(lambda: stack.metric(HELD, rule_id=BROAD) == 3, seconds=60)
     worker.kill()
     shutil.rmtree(stack.directory / "a" / "state")
     kept = position(stack)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from pipeline.embedded.process import wait_until
 from tests.backfilling import (
     AUTO,
     BROAD,
@@ -21,7 +19,6 @@ from tests.backfilling import (
     checkpoint,
     finished,
     is_done,
-    metric,
     only,
     past,
     phase,
@@ -34,13 +31,8 @@ from tests.backfilling import (
 )
 from tests.brokers import Broker
 from tests.clients import SECONDS, Sent, client_config
-from tests.deployment import Deployment, NewDeployment, WorkerProcess
-
-FAILING = "tests.failing_worker"
-
-
-def wait_for(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
-    assert wait_until(condition, seconds=seconds)
+from tests.deployment import Deployment, NewDeployment, WorkerProcess, wait_for
+from tests.failing_worker import FAILING
 
 
 def learning(make: NewDeployment, tmp_path: Path, events: int) -> tuple[Deployment, WorkerProcess]:
@@ -53,8 +45,8 @@ def learning(make: NewDeployment, tmp_path: Path, events: int) -> tuple[Deployme
     stack.produce([program(1_000, "meanwhile.exe")])
     # The stream has read all of it as well: the group is as new as the rule.
     put_off = events + 1
-    wait_for(lambda: metric(stack, "firstseen_sightings_held_total", rule_id=BROAD) == put_off)
-    assert 3 == metric(stack, HELD, rule_id=BROAD)
+    wait_for(lambda: stack.metric("firstseen_sightings_held_total", rule_id=BROAD) == put_off)
+    assert 3 == stack.metric(HELD, rule_id=BROAD)
     return stack, worker
 
 
@@ -72,7 +64,7 @@ def test_a_query_that_changes_while_the_rule_learns_is_learned_anew(
     stack.wait_drained()
 
     assert {"400.exe": 1} == told(stack)
-    assert 0 == metric(stack, HELD)
+    assert 0 == stack.metric(HELD)
 
 
 def test_a_rule_that_is_taken_away_while_it_learns_is_missed_by_nobody_and_goes_on_when_it_is_back(
@@ -85,7 +77,7 @@ def test_a_rule_that_is_taken_away_while_it_learns_is_missed_by_nobody_and_goes_
     worker.wait_ready()
     stack.produce([program(1_001, "while-away.exe"), program(1_002, "o.exe", dll="winlogon.dll")])
     wait_for(lambda: told(stack, OTHER) == {"o.exe": 1})
-    held_while_away = metric(stack, HELD)
+    held_while_away = stack.metric(HELD)
     assert worker.stop() == 0
     assert phase(stack) == "learn"
 
@@ -94,7 +86,7 @@ def test_a_rule_that_is_taken_away_while_it_learns_is_missed_by_nobody_and_goes_
     stack.produce(program(2_000 + n, f"{n}.exe") for n in range(401))
     stack.wait_drained()
     assert 0 == held_while_away
-    assert 0 == metric(stack, HELD)
+    assert 0 == stack.metric(HELD)
     expected = {"meanwhile.exe": 1, "while-away.exe": 1, "o.exe": 1, "400.exe": 1}
     assert expected == told(stack)
 
@@ -107,12 +99,12 @@ def test_a_rule_that_is_left_held_when_auto_is_switched_off_is_said_and_finished
 
     stack.start_worker(FIRSTSEEN_STATE__BACKFILL="off").wait_ready()
     stack.wait_drained()
-    assert 3 == metric(stack, HELD, rule_id=BROAD)
+    assert 3 == stack.metric(HELD, rule_id=BROAD)
     assert {} == told(stack)
     assert backfilled(stack)["resumed"]
     stack.wait_drained()
-    assert 0 == metric(stack, HELD, rule_id=BROAD)
-    assert 3 == metric(stack, HELD, rule_id=OTHER)
+    assert 0 == stack.metric(HELD, rule_id=BROAD)
+    assert 3 == stack.metric(HELD, rule_id=OTHER)
     assert {"meanwhile.exe": 1} == told(stack)
 
 
@@ -132,7 +124,7 @@ def test_input_partitions_that_are_added_meanwhile_are_told_from_their_beginning
         worker = stack.start_worker()
         worker.wait_ready()
         stack.wait_drained()
-        put_off = metric(stack, "firstseen_sightings_held_total", rule_id=BROAD)
+        put_off = stack.metric("firstseen_sightings_held_total", rule_id=BROAD)
         command.send_signal(signal.SIGCONT)
         summary = finished(command)
     stack.wait_drained()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,6 @@ from tests.backfilling import (
     due,
     group_of_broad,
     is_done,
-    metric,
     only,
     past,
     phase,
@@ -40,16 +38,12 @@ from tests.backfilling import (
 from tests.brokers import ApacheKafka
 from tests.chaos.corpus import Event
 from tests.chaos.flow import Flow
-from tests.deployment import Deployment, NewDeployment, WorkerProcess
+from tests.deployment import Deployment, NewDeployment, WorkerProcess, wait_for
+from tests.failing_worker import FAILING
 
-FAILING = "tests.failing_worker"
 STOP_SECONDS = 10.0
 READ = "firstseen_backfill_records_total"
 REMAINING = "firstseen_backfill_remaining_records"
-
-
-def wait_for(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
-    assert wait_until(condition, seconds=seconds)
 
 
 def stop(worker: WorkerProcess) -> int:
@@ -135,7 +129,7 @@ def test_the_next_owner_of_a_rule_goes_on_with_it(kafka_deployment: NewDeploymen
     assert 100 < kept < 600
     assert {"live.exe": 1} == told(stack)
     assert 602 - kept == other.metric(READ, rule_id=BROAD) - before
-    assert 0 == metric(stack, HELD, rule_id=BROAD)
+    assert 0 == stack.metric(HELD, rule_id=BROAD)
 
 
 SOME_LEARNED = "some terms are learned, which is not noted"
@@ -249,7 +243,7 @@ def test_a_hold_that_comes_late_is_undone_by_the_worker_that_owns_the_rule(
     # It looks when it starts, before it has come to the hold, and then after a while.
     stack.start_worker(module=FAILING, TEST_LOOK_SECONDS="5").wait_ready()
     wait_for(lambda: told(stack) == {"late.exe": 1})
-    wait_for(lambda: metric(stack, HELD, rule_id=BROAD) == 0)
+    wait_for(lambda: stack.metric(HELD, rule_id=BROAD) == 0)
     stack.wait_drained()
 
     assert is_done(stack)

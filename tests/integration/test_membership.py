@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from pipeline.embedded.process import wait_until
-from tests.deployment import Deployment, NewDeployment, WorkerProcess
+from tests.deployment import Deployment, NewDeployment, WorkerProcess, wait_for
 from tests.events import encode, library_event
-from tests.failing_worker import held_rows
+from tests.failing_worker import FAILING, held_rows
 from tests.group_offsets import all_committed
 from tests.rules import rule_text
 from tests.small_topics import small_topics
@@ -25,10 +23,6 @@ IMPATIENT = {
     "FIRSTSEEN_KAFKA__SESSION_TIMEOUT": "6s",
     "FIRSTSEEN_KAFKA__REBALANCE_TIMEOUT": "6s",
 }
-
-
-def wait_for(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
-    assert wait_until(condition, seconds=seconds)
 
 
 def program(number: int) -> bytes:
@@ -118,7 +112,7 @@ def test_a_worker_that_has_lost_its_partitions_does_not_tell_what_others_decide_
         },
         input_partitions=2,
     )
-    first = stack.start_worker("a", module="tests.failing_worker")
+    first = stack.start_worker("a", module=FAILING)
     first.wait_ready()
     joined = times_joined(first)
     overflowing = hold_an_overflow(stack, held)
@@ -127,7 +121,7 @@ def test_a_worker_that_has_lost_its_partitions_does_not_tell_what_others_decide_
         freeze(first)
     wait_for(lambda: window() > overflowing)
 
-    stack.start_worker("b", module="tests.failing_worker", TEST_ROWS_HELD="")
+    stack.start_worker("b", module=FAILING, TEST_ROWS_HELD="")
     wait_for(lambda: len(alert_ids(stack, "alerts")) > len(alerts))
     wait_for(lambda: all_committed(stack))
     held.unlink()

@@ -9,21 +9,19 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 from confluent_kafka.admin import AdminClient
 
-from pipeline.embedded.process import wait_until
 from tests.brokers import ApacheKafka
 from tests.clients import SECONDS, client_config, create_topic
-from tests.deployment import Deployment, NewDeployment, WorkerProcess
+from tests.deployment import Deployment, NewDeployment, WorkerProcess, wait_for
 from tests.events import encode, library_event
+from tests.failing_worker import FAILING
 from tests.group_offsets import all_committed, committed
 from tests.small_topics import small_topics
 
-FAILING = "tests.failing_worker"
 STOP_SECONDS = 10.0
 
 
@@ -47,10 +45,6 @@ def told(stack: Deployment) -> Counter[int]:
 
 def once_each(end: int) -> Counter[int]:
     return Counter(range(end))
-
-
-def wait_for(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
-    assert wait_until(condition, seconds=seconds)
 
 
 def wait_for_what_stays_unacknowledged(worker: WorkerProcess) -> None:

@@ -23,10 +23,12 @@ from pipeline.kql import FieldTable
 from pipeline.record import NO_TIMESTAMP
 from pipeline.rules import RuleSet, load_rules
 from pipeline.rules.timestamp import parse_timestamp
+from tests import programs
 from tests.chaos.clock import ClockFile
 from tests.clients import Sent, read_all
 from tests.deployment import Deployment, NewDeployment
 from tests.events import encode, library_event
+from tests.programs import executable_of
 from tests.small_topics import small_topics
 
 MINUTE = 60_000
@@ -50,15 +52,13 @@ def event_of(name: str, time_ms: int, **changes: Any) -> dict[str, Any]:
 
 def program_of(alert: dict[str, Any]) -> str:
     """Return the name that an alert's program was given by `event_of`."""
-    terms = {term["field"]: term["value"] for term in alert["detection"]["new_terms"]}
-    return str(terms["process.executable"]).removesuffix(".exe")
+    return str(executable_of(alert)).removesuffix(".exe")
 
 
 def told(stack: Deployment) -> Counter[str]:
-    """Return how often each program was told, overflow included."""
-    messages = [*stack.read("alerts"), *stack.read("overflow")]
-    alerts = [json.loads(message.value()) for message in messages]
-    return Counter(program_of(alert) for alert in alerts if alert["detection"].get("new_terms"))
+    """Return how often each program was told, overflow included, by the names of `event_of`."""
+    counts = programs.told(stack)
+    return Counter({name.removesuffix(".exe"): times for name, times in counts.items()})
 
 
 def stamped_by(kind: str, **options: Any) -> dict[str, Any]:
