@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a clean environment and brokers that speak Kafka's protocol.
+"""Fixtures of all tests: a clean environment, commands, and brokers that speak Kafka's protocol.
 
 Two brokers stand behind the fixture `broker`: the embedded one, always, and Apache Kafka where
 there is a Java and its artifacts are fetched. $TEST_KAFKA says what else may happen:
@@ -13,8 +13,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,6 +37,8 @@ settings.register_profile(
     derandomize=bool(os.environ.get("CI")),
 )
 settings.load_profile("firstseen")
+
+Start = Callable[..., "subprocess.Popen[Any]"]
 
 KAFKA_MODES = ("auto", "require", "skip")
 KAFKA_FIXTURES = frozenset(
@@ -137,6 +141,27 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 def prefix() -> str:
     """Start of the topic and group names of this test alone, valid in both."""
     return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """start("replay", "-") -> the process of a command; it is gone at the end of the test.
+
+    Its streams are pipes of bytes; options of `subprocess.Popen` may say otherwise.
+    """
+    processes: list[subprocess.Popen[Any]] = []
+
+    def call(*arguments: object, **options: Any) -> subprocess.Popen[Any]:
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+        process = subprocess.Popen(command, **{**pipes, **options})
+        processes.append(process)
+        return process
+
+    yield call
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 @contextmanager

@@ -1,11 +1,11 @@
-"""Ways to run the command line: inside the test, and as a process of its own."""
+"""What tests of the command line run, inside the test, and what they run it on.
+
+As a process of its own: the fixture `start` of tests/conftest.py.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,6 @@ from pipeline.cli.root import firstseen
 from tests.events import encode, library_event
 
 Run = Callable[..., Result]
-Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
@@ -29,30 +28,6 @@ def run() -> Run:
         )
 
     return call
-
-
-@pytest.fixture
-def start() -> Iterable[Start]:
-    """start("replay", "-") -> the process; it is gone at the end of the test."""
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def call(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
-        settings = {
-            "stdin": subprocess.PIPE,
-            "stdout": subprocess.PIPE,
-            "stderr": subprocess.PIPE,
-            "env": dict(os.environ),
-            **options,
-        }
-        command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
-        process = subprocess.Popen(command, **settings)  # type: ignore[call-overload]
-        processes.append(process)
-        return process
-
-    yield call
-    for process in processes:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -19,37 +17,13 @@ from tests.clients import Sent, client_config, create_topic, produce
 
 ROLES = ("observations", "new_terms", "alerts", "overflow", "dead_letters")
 
-Start = Callable[..., subprocess.Popen[str]]
-
 
 @pytest.fixture
-def start() -> Iterator[Start]:
-    """start("demo", "--once", env={...}) -> the process; it is gone at the end of the test."""
-    processes: list[subprocess.Popen[str]] = []
-
-    def call(*arguments: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **(env or {})},
-            text=True,
-        )
-        processes.append(process)
-        return process
-
-    yield call
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture
-def cli(start: Start, broker: Broker, prefix: str) -> Callable[..., tuple[int, str, str]]:
+def cli(start, broker: Broker, prefix: str) -> Callable[..., tuple[int, str, str]]:
     """cli("topics", "plan") -> (exit code, stdout, stderr), with topics of this test alone."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        process = start(*arguments, env=environment(broker, prefix))
+        process = start(*arguments, env=environment(broker, prefix), text=True)
         out, err = process.communicate(timeout=60)
         return process.returncode, out, err
 
@@ -58,6 +32,7 @@ def cli(start: Start, broker: Broker, prefix: str) -> Callable[..., tuple[int, s
 
 def environment(broker: Broker, prefix: str) -> dict[str, str]:
     return {
+        **os.environ,
         "FIRSTSEEN_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap,
         "FIRSTSEEN_KAFKA__GROUP_ID": prefix,
         "FIRSTSEEN_TOPICS__REPLICATION": "1",
@@ -142,7 +117,7 @@ def test_alerts_of_the_overflow_are_read_for_people(cli, broker, prefix):
 def test_alerts_are_followed_as_they_arrive_until_ctrl_c(start, broker, prefix):
     topic = f"{prefix}-alerts"
     create_topic(broker.bootstrap, topic)
-    following = start("alerts", "tail", "--json", env=environment(broker, prefix))
+    following = start("alerts", "tail", "--json", env=environment(broker, prefix), text=True)
     assert following.stderr.readline() == f"following {topic}; Ctrl-C ends it\n"
 
     produce(broker.bootstrap, topic, [alert(7)])
@@ -163,7 +138,7 @@ def test_a_topic_without_alerts_yet_must_exist_all_the_same(cli, prefix):
 
 @pytest.mark.broker
 def test_the_demo_shows_alerts_and_leaves_nothing_behind(start, tmp_path):
-    demo = start("demo", "--once", env={"TMPDIR": str(tmp_path)})
+    demo = start("demo", "--once", env={**os.environ, "TMPDIR": str(tmp_path)}, text=True)
     out, err = demo.communicate(timeout=120)
 
     assert demo.returncode == 0, err
@@ -182,9 +157,8 @@ def test_the_demo_plays_a_file_with_rules_of_one_s_own(start, tmp_path):
         'type = "query"\nlanguage = "kuery"\nseverity = "low"\nrisk_score = 21\n'
         "query = 'user.name:ann'\n"
     )
-    demo = start(
-        "demo", "--once", "--events", events, "--rules", rule, env={"TMPDIR": str(scratch)}
-    )
+    env = {**os.environ, "TMPDIR": str(scratch)}
+    demo = start("demo", "--once", "--events", events, "--rules", rule, env=env, text=True)
     out, err = demo.communicate(timeout=120)
 
     assert demo.returncode == 0, err
@@ -195,7 +169,7 @@ def test_the_demo_plays_a_file_with_rules_of_one_s_own(start, tmp_path):
 @pytest.mark.broker
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_demo_that_is_stopped_takes_everything_with_it(start, tmp_path, number, code):
-    demo = start("demo", env={"TMPDIR": str(tmp_path)})
+    demo = start("demo", env={**os.environ, "TMPDIR": str(tmp_path)}, text=True)
     assert demo.stdout.readline().startswith("● medium")
     family = psutil.Process(demo.pid).children(recursive=True)
     demo.send_signal(number)
