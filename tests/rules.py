@@ -6,6 +6,9 @@ from typing import Any
 
 from pipeline.rules.model import NewTerms, Rule, RuleType, Severity
 
+BUILTIN_RULE = "852c1f19-68e8-43a6-9dce-340771fe1be3"
+"""Id of the rule that comes with firstseen."""
+
 
 def new_terms_rule(**changes: Any) -> Rule:
     """Return a `new_terms` rule over a day of programs, with these attributes changed."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.events import encode, library_event
-
-POWERSHELL = "852c1f19-68e8-43a6-9dce-340771fe1be3"
+from tests.rules import BUILTIN_RULE
 
 
 def test_each_line_has_a_verdict_by_number(run, events):
@@ -15,7 +14,7 @@ def test_each_line_has_a_verdict_by_number(run, events):
     assert result.exit_code == 0
     assert result.stdout == "".join(
         f'{{"line":{line},"matches":[{matches}]}}\n'
-        for line, matches in enumerate([f'"{POWERSHELL}"'] * 3 + [""], 1)
+        for line, matches in enumerate([f'"{BUILTIN_RULE}"'] * 3 + [""], 1)
     )
 
 
@@ -66,7 +65,7 @@ def test_index_patterns_count_only_when_asked_for(run, tmp_path):
         json.loads(run("match", *flags, path).stdout)["matches"]
         for flags in ([], ["--respect-index"])
     ]
-    assert verdicts == [[POWERSHELL], []]
+    assert verdicts == [[BUILTIN_RULE], []]
 
 
 def test_field_types_may_be_added(run, events, rule_file, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-POWERSHELL = "852c1f19-68e8-43a6-9dce-340771fe1be3"
+from tests.rules import BUILTIN_RULE
 
 
 def test_the_built_in_rules_are_listed(run):
@@ -13,7 +13,7 @@ def test_the_built_in_rules_are_listed(run):
 
     header, *lines = result.stdout.splitlines()
     assert header.split() == ["RULE", "ID", "NAME", "TYPE", "SEVERITY", "VERSION", "STATUS"]
-    assert [line.split()[0] for line in lines] == [POWERSHELL]
+    assert [line.split()[0] for line in lines] == [BUILTIN_RULE]
     assert lines[0].split()[-1] == "runs"
 
 
@@ -191,7 +191,7 @@ def test_a_rule_is_shown_in_full(run):
 def test_a_rule_as_json_holds_what_its_file_says(run):
     (rule,) = json.loads(run("rules", "show", "--json").stdout)
 
-    assert rule["rule_id"] == POWERSHELL
+    assert rule["rule_id"] == BUILTIN_RULE
     assert rule["new_terms"] == {
         "fields": ["host.id", "process.executable", "user.id"],
         "history_window_start": "now-14d",
@@ -200,7 +200,7 @@ def test_a_rule_as_json_holds_what_its_file_says(run):
 
 
 def test_one_rule_may_be_picked_by_its_id(run):
-    assert run("rules", "show", "--id", POWERSHELL).exit_code == 0
+    assert run("rules", "show", "--id", BUILTIN_RULE).exit_code == 0
 
     result = run("rules", "show", "--id", "nope")
     assert (result.exit_code, result.stderr) == (4, "Error: no rule has the id nope\n")

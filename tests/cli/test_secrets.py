@@ -15,6 +15,7 @@ from pipeline.config import Settings
 from pipeline.embedded.process import free_ports
 from pipeline.history.records import HistoryRow
 from tests.docs.cli_reference import commands
+from tests.rules import BUILTIN_RULE
 
 CANARY = "canary-7Yq2-secret"
 SECRETS = [spec for spec in Settings.specs() if spec.is_secret]
@@ -29,7 +30,7 @@ ARGUMENTS = {
     "history list": (),
     "history export": (),
     "history import": ("{tuples}",),
-    "history backfill": ("--rule", "852c1f19-68e8-43a6-9dce-340771fe1be3", "--since", "1d"),
+    "history backfill": ("--rule", BUILTIN_RULE, "--since", "1d"),
     "history forget": ("a-rule", "--yes"),
     "dead-letters list": (),
     "dead-letters show": ("0@0",),

@@ -13,10 +13,9 @@ from pipeline.embedded.process import wait_until
 from tests.deployment import Deployment, NewDeployment, wait_for
 from tests.events import START
 from tests.programs import program, told
-from tests.rules import rule_text
+from tests.rules import BUILTIN_RULE, rule_text
 from tests.small_topics import small_topics
 
-RULE = "852c1f19-68e8-43a6-9dce-340771fe1be3"
 BROAD = "any-load"
 
 
@@ -51,7 +50,7 @@ def test_what_was_imported_is_known_to_running_workers_also_without_their_disks(
     stack.wait_drained()
 
     assert {f"{n}.exe": 1 for n in range(60, 70)} == told(stack)
-    summary = {"read": 60, "learned": 60, "rules": {RULE: 60}, "unused": {}, "skipped": {}}
+    summary = {"read": 60, "learned": 60, "rules": {BUILTIN_RULE: 60}, "unused": {}, "skipped": {}}
     assert summary | {"dry_run": True} == json.loads(dry.stdout)
     assert summary | {"dry_run": False} == json.loads(done.stdout)
 
@@ -85,7 +84,7 @@ def test_an_export_moves_to_another_deployment(kafka_deployment: NewDeployment, 
     assert {"40.exe": 1} == told(new)
     assert Counter({1: 30, 2: 10}) == Counter(row["count"] for row in rows)
     assert 41 == len(exported(new))
-    assert {row["rule_id"] for row in rows} == {RULE}
+    assert {row["rule_id"] for row in rows} == {BUILTIN_RULE}
 
 
 def test_alerts_of_kibana_and_answers_of_elasticsearch_teach_their_tuples(
@@ -103,7 +102,7 @@ def test_alerts_of_kibana_and_answers_of_elasticsearch_teach_their_tuples(
 
     alerts = tmp_path / "alerts.ndjson"
     alert = {
-        "kibana.alert.rule.rule_id": RULE,
+        "kibana.alert.rule.rule_id": BUILTIN_RULE,
         "kibana.alert.new_terms": like("alerted.exe"),
         "kibana.alert.original_time": "2026-03-01T08:00:00Z",
     }
@@ -118,7 +117,9 @@ def test_alerts_of_kibana_and_answers_of_elasticsearch_teach_their_tuples(
     answer.write_text(json.dumps({"aggregations": {"t": {"buckets": [bucket]}}}, indent=1))
 
     stack.command("history", "import", "--format", "alerts", str(alerts))
-    stack.command("history", "import", "--format", "aggregation", "--rule", RULE, str(answer))
+    stack.command(
+        "history", "import", "--format", "aggregation", "--rule", BUILTIN_RULE, str(answer)
+    )
     wait_for(lambda: applied(stack, "learned") == 2, seconds=30)
     names = ("alerted.exe", "counted.exe", "new.exe")
     stack.produce(program(10 + n, name, hours=1) for n, name in enumerate(names))
@@ -137,17 +138,17 @@ def test_a_term_and_a_rule_are_forgotten_while_workers_run(
     stack.wait_drained()
     terms = next(row["terms"] for row in exported(stack) if "7.exe" in row["terms"])
 
-    stack.command("history", "forget", RULE, *terms)
+    stack.command("history", "forget", BUILTIN_RULE, *terms)
     wait_for(lambda: applied(stack, "forgotten") == 1, seconds=30)
     assert 19 == len(exported(stack))
     stack.produce(program(100 + n, f"{n}.exe", hours=1) for n in range(20))
     stack.wait_drained()
     assert {f"{n}.exe": 1 + (n == 7) for n in range(20)} == told(stack)
 
-    dry = stack.command("history", "forget", RULE, "--dry-run", "--json")
-    unasked = stack.command("history", "forget", RULE, check=False)
+    dry = stack.command("history", "forget", BUILTIN_RULE, "--dry-run", "--json")
+    unasked = stack.command("history", "forget", BUILTIN_RULE, check=False)
     assert (2, True) == (unasked.returncode, "use --yes" in unasked.stderr)
-    stack.command("history", "forget", RULE, "--yes")
+    stack.command("history", "forget", BUILTIN_RULE, "--yes")
     wait_for(lambda: applied(stack, "forgotten") == 1 + 3, seconds=30)
     assert [] == exported(stack)
     stack.produce(program(200 + n, f"{n}.exe", hours=2) for n in range(20))
@@ -155,8 +156,8 @@ def test_a_term_and_a_rule_are_forgotten_while_workers_run(
     assert {f"{n}.exe": 2 + (n == 7) for n in range(20)} == told(stack)
     assert 20 == json.loads(dry.stdout)["terms"]
     assert 1 == stack.command("history", "forget", "no-such-rule", "--yes", check=False).returncode
-    part = stack.command("history", "forget", RULE, "h1", check=False)
-    assert (part.returncode, f"{RULE} remembers no such terms" in part.stderr) == (1, True)
+    part = stack.command("history", "forget", BUILTIN_RULE, "h1", check=False)
+    assert (part.returncode, f"{BUILTIN_RULE} remembers no such terms" in part.stderr) == (1, True)
 
 
 def test_a_rule_that_learns_tells_nothing_until_its_time_is_over_whoever_works_for_it(

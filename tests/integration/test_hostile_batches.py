@@ -17,6 +17,7 @@ from tests.record_batches import (
     produce_batch,
     section,
 )
+from tests.rules import BUILTIN_RULE
 
 BOMB_BYTES = 256 << 20
 
@@ -58,9 +59,7 @@ def test_a_batch_that_cannot_be_read_is_a_dead_letter_and_what_follows_is_told(
     )
     places = {letter["code"]: letter["letter"] for letter in listed["letters"]}
     shown = stack.command("dead-letters", "show", places["invalid_json"]).stdout
-    learned = stack.command(
-        "history", "backfill", "--rule", "852c1f19-68e8-43a6-9dce-340771fe1be3", "--json"
-    )
+    learned = stack.command("history", "backfill", "--rule", BUILTIN_RULE, "--json")
     print(f"{growth >> 20} MiB more after bombs of {BOMB_BYTES >> 20} MiB")  # noqa: T201
 
     assert worker.process.poll() is None

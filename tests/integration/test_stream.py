@@ -12,9 +12,7 @@ from typing import Any
 from pipeline.embedded.process import wait_until
 from tests.deployment import NewDeployment
 from tests.events import encode, library_event, many_events
-from tests.rules import rule_text
-
-RULE = "852c1f19-68e8-43a6-9dce-340771fe1be3"
+from tests.rules import BUILTIN_RULE, rule_text
 
 
 def replay(events: list[bytes], directory: Path) -> list[dict[str, Any]]:
@@ -122,7 +120,7 @@ def test_of_a_term_that_is_seen_again_and_again_one_sighting_a_minute_goes_to_th
     }
     assert 10 == len(stack.alerts())
     assert 2_000 == worker.metric("firstseen_records_processed_total", outcome="matched")
-    assert 2_000 == worker.metric("firstseen_rule_matches_total", rule_id=RULE)
+    assert 2_000 == worker.metric("firstseen_rule_matches_total", rule_id=BUILTIN_RULE)
     assert 2_000 == observations("forwarded") + observations("covered")
     assert 10 <= observations("forwarded") <= 100
     assert observations("forwarded") == worker.metric("firstseen_sightings_total")

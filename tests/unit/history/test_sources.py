@@ -17,8 +17,8 @@ from pipeline.replay import EventLine
 from pipeline.rules import RuleSet, load_rules
 from pipeline.rules.timestamp import parse_timestamp
 from tests.events import encode, library_event
+from tests.rules import BUILTIN_RULE
 
-RULE = "852c1f19-68e8-43a6-9dce-340771fe1be3"
 TOLD = "2026-03-01T10:00:00.000Z"
 NOW_MS = parse_timestamp("2026-04-01T00:00:00Z") or 0
 
@@ -39,7 +39,7 @@ def read(ruleset: RuleSet, kind: str, *values: Any, **options: Any) -> tuple[lis
     return list(reader.read(kind, lines(*values))), reader.counts
 
 
-def alert(*terms: str, time: str | None = TOLD, rule: str = RULE) -> dict[str, Any]:
+def alert(*terms: str, time: str | None = TOLD, rule: str = BUILTIN_RULE) -> dict[str, Any]:
     return {
         "@timestamp": "2026-03-01T10:05:00Z",
         "kibana.alert.rule.rule_id": rule,
@@ -49,7 +49,7 @@ def alert(*terms: str, time: str | None = TOLD, rule: str = RULE) -> dict[str, A
 
 
 def fields(ruleset: RuleSet) -> tuple[str, ...]:
-    compiled = ruleset.get(RULE)
+    compiled = ruleset.get(BUILTIN_RULE)
     assert compiled is not None
     assert compiled.rule.new_terms is not None
     return compiled.rule.new_terms.fields
@@ -69,10 +69,10 @@ def test_an_alert_of_kibana_teaches_its_tuple_at_the_time_of_its_event(ruleset: 
 
     learned, counts = read(ruleset, "alerts", alert(*terms))
 
-    compiled = ruleset.get(RULE)
+    compiled = ruleset.get(BUILTIN_RULE)
     assert compiled is not None
     time_ms = parse_timestamp(TOLD)
-    assert [(RULE, compiled.history_id, terms, time_ms, time_ms, 1)] == [
+    assert [(BUILTIN_RULE, compiled.history_id, terms, time_ms, time_ms, 1)] == [
         (each.rule_id, each.history, each.terms, each.first_ms, each.last_ms, each.count)
         for each in learned
     ]
@@ -86,7 +86,7 @@ def test_alerts_are_found_in_hits_and_answers_of_a_search_and_as_nested_objects(
     nested = {
         "kibana": {
             "alert": {
-                "rule": {"rule_id": RULE},
+                "rule": {"rule_id": BUILTIN_RULE},
                 "new_terms": list(c),
                 "original_time": TOLD,
             }
@@ -134,7 +134,7 @@ def test_several_alerts_of_one_tuple_are_one_term_with_both_ends_of_time(ruleset
     assert [(parse_timestamp(TOLD), parse_timestamp(later), 2)] == [
         (each.first_ms, each.last_ms, each.count) for each in learned
     ]
-    assert {RULE: 1} == counts.learned
+    assert {BUILTIN_RULE: 1} == counts.learned
 
 
 def test_nothing_is_learned_to_be_seen_after_now(ruleset: RuleSet) -> None:
@@ -158,7 +158,7 @@ def test_an_answer_to_a_composite_aggregation_teaches_its_buckets(ruleset: RuleS
     key = dict(zip(fields(ruleset), terms, strict=True))
     answer = {"took": 1, "aggregations": {"tuples": {"after_key": {}, "buckets": [bucket(key)]}}}
 
-    learned, _ = read(ruleset, "aggregation", answer, answer, rule_id=RULE)
+    learned, _ = read(ruleset, "aggregation", answer, answer, rule_id=BUILTIN_RULE)
 
     assert [(terms, 1_772_000_000_000, 1_772_100_000_000, 14)] == [
         (each.terms, each.first_ms, each.last_ms, each.count) for each in learned
@@ -170,7 +170,7 @@ def test_an_answer_may_be_one_document_over_many_lines(ruleset: RuleSet) -> None
     answer = {"aggregations": {"tuples": {"buckets": [bucket(key)]}}}
     pretty = json.dumps(answer, indent=2).encode().splitlines()
 
-    learned, _ = read(ruleset, "aggregation", *pretty, rule_id=RULE)
+    learned, _ = read(ruleset, "aggregation", *pretty, rule_id=BUILTIN_RULE)
 
     assert 1 == len(learned)
 
@@ -178,7 +178,7 @@ def test_an_answer_may_be_one_document_over_many_lines(ruleset: RuleSet) -> None
 def test_a_multi_terms_aggregation_has_its_terms_in_a_list(ruleset: RuleSet) -> None:
     answer = {"aggregations": {"tuples": {"buckets": [bucket(list(tuple_of(ruleset)))]}}}
 
-    learned, _ = read(ruleset, "aggregation", answer, rule_id=RULE)
+    learned, _ = read(ruleset, "aggregation", answer, rule_id=BUILTIN_RULE)
 
     assert [tuple_of(ruleset)] == [each.terms for each in learned]
 
@@ -191,20 +191,20 @@ def test_a_bucket_without_a_last_time_or_with_other_fields_is_skipped(ruleset: R
         }
     }
 
-    _, counts = read(ruleset, "aggregation", answer, rule_id=RULE)
+    _, counts = read(ruleset, "aggregation", answer, rule_id=BUILTIN_RULE)
 
     assert {"no_time": 1, "other_fields": 1} == counts.skipped
 
 
 def test_a_file_of_another_kind_is_said_to_be_one(ruleset: RuleSet) -> None:
     with pytest.raises(EventsFileError, match="aggregations"):
-        read(ruleset, "aggregation", {"hits": {}}, rule_id=RULE)
+        read(ruleset, "aggregation", {"hits": {}}, rule_id=BUILTIN_RULE)
     with pytest.raises(EventsFileError, match=r"file\.ndjson:1: this is not JSON"):
         read(ruleset, "alerts", b"no JSON")
 
 
 def test_terms_are_read_through_the_field_types_of_the_rule() -> None:
-    rule = next(r for r in load_rules(None).rules if r.rule_id == RULE)
+    rule = next(r for r in load_rules(None).rules if r.rule_id == BUILTIN_RULE)
     assert rule.new_terms is not None
     changed = dataclasses.replace(
         rule,
@@ -226,7 +226,7 @@ def test_events_teach_what_the_rules_match(ruleset: RuleSet) -> None:
 
     learned, counts = read(ruleset, "events", match, match, other, b"{")
 
-    assert [(RULE, 2)] == [(each.rule_id, each.count) for each in learned]
+    assert [(BUILTIN_RULE, 2)] == [(each.rule_id, each.count) for each in learned]
     assert {"no_match": 2} == counts.skipped
 
 
@@ -237,12 +237,12 @@ def test_events_are_judged_under_the_settings_of_the_worker(ruleset: RuleSet) ->
 
     assert ([], {"too_large": 1}) == (learned, counts.skipped)
     learned, counts = read(ruleset, "events", large, overrides={"stream.max_event_bytes": "8KiB"})
-    assert [RULE] == [each.rule_id for each in learned]
+    assert [BUILTIN_RULE] == [each.rule_id for each in learned]
 
 
 def exported(ruleset: RuleSet, history: str) -> dict[str, Any]:
     return {
-        "rule_id": RULE,
+        "rule_id": BUILTIN_RULE,
         "history": history,
         "window_ms": 1,
         "terms": list(tuple_of(ruleset)),
@@ -253,7 +253,7 @@ def exported(ruleset: RuleSet, history: str) -> dict[str, Any]:
 
 
 def test_what_was_exported_keeps_its_history_unless_told_otherwise(ruleset: RuleSet) -> None:
-    compiled = ruleset.get(RULE)
+    compiled = ruleset.get(BUILTIN_RULE)
     assert compiled is not None
     row = exported(ruleset, "00" * 8)
 
@@ -283,7 +283,7 @@ def test_only_the_rule_that_was_asked_for_learns(ruleset: RuleSet) -> None:
 
 
 ROW = {
-    "rule_id": RULE,
+    "rule_id": BUILTIN_RULE,
     "history": "ab" * 8,
     "window_ms": 1_000,
     "terms": ["a"],
@@ -319,14 +319,14 @@ def test_counts_add_up_to_what_a_row_can_hold(ruleset):
 
     (learned,), _ = read(ruleset, "firstseen", row, row, row)
     (of_bucket,), _ = read(
-        ruleset, "aggregation", {"aggregations": {"t": {"buckets": [bucket]}}}, rule_id=RULE
+        ruleset, "aggregation", {"aggregations": {"t": {"buckets": [bucket]}}}, rule_id=BUILTIN_RULE
     )
 
     assert learned.count == of_bucket.count == 2**62
 
 
 def test_terms_for_a_history_that_no_rule_has_are_told(ruleset: RuleSet) -> None:
-    current = ruleset.get(RULE)
+    current = ruleset.get(BUILTIN_RULE)
     assert current is not None
     of_now = exported(ruleset, current.history_id)
     others = [exported(ruleset, h) for h in ("ab" * 8, "cd" * 8)]
@@ -335,5 +335,5 @@ def test_terms_for_a_history_that_no_rule_has_are_told(ruleset: RuleSet) -> None
     learned, counts = read(ruleset, "firstseen", of_now, *others)
 
     assert len(learned) == 3
-    assert counts.unused == {RULE: 1, "gone": 1}
-    assert counts.summary()["unused"] == {RULE: 1, "gone": 1}
+    assert counts.unused == {BUILTIN_RULE: 1, "gone": 1}
+    assert counts.summary()["unused"] == {BUILTIN_RULE: 1, "gone": 1}

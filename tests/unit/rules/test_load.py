@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.rules.load import MAX_FILE_BYTES, builtin_path, load_rules
+from tests.rules import BUILTIN_RULE
 
 RULE = """\
 [rule]
@@ -36,7 +37,7 @@ def test_without_a_path_the_built_in_rules_are_read():
     result = load_rules(None)
 
     assert result.issues == ()
-    assert "852c1f19-68e8-43a6-9dce-340771fe1be3" in rule_ids(result)
+    assert BUILTIN_RULE in rule_ids(result)
     assert load_rules([]) == result
     assert load_rules([builtin_path()]) == result
 
