@@ -126,15 +126,15 @@ def test_a_line_without_end_is_an_error_before_it_fills_the_memory(tmp_path: Pat
 def test_a_compressed_file_is_unpacked_in_pieces_however_small_it_is(
     tmp_path: Path, byte: bytes
 ) -> None:
-    path = write(tmp_path, "e.zst", zstandard.compress(byte * (256 << 20)))
+    path = write(tmp_path, "e.zst", zstandard.compress(byte * (128 << 20)))
     tracemalloc.start()
     try:
-        lines = islice(read_events([path]), 100_000)
+        lines = islice(read_events([path]), 1_000)
         if byte == b"x":
             with pytest.raises(EventsFileError, match="longer than"):
                 next(lines)
         else:
-            assert sum(line.value == b"" for line in lines) == 100_000
+            assert sum(line.value == b"" for line in lines) == 1_000
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
