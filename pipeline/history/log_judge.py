@@ -12,7 +12,7 @@ from pipeline.clock import now_ms
 from pipeline.config import Settings
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.sighting import Sighting
-from pipeline.record import Position, Record
+from pipeline.record import Position, Record, arrival_of
 from pipeline.rules import CompiledRule, RuleSet
 
 
@@ -49,9 +49,8 @@ class LogJudge:
 
 
 def _record(message: Message) -> Record:
-    """Return the record of a message; its arrival is defined as in `pipeline.stream.records`."""
     kind, timestamp_ms = message.timestamp()
-    stamped = kind == TIMESTAMP_LOG_APPEND_TIME
+    append_time = kind == TIMESTAMP_LOG_APPEND_TIME
     read_ms = now_ms()
     return Record(
         position=Position(message.topic(), message.partition(), message.offset()),
@@ -59,6 +58,6 @@ def _record(message: Message) -> Record:
         value=message.value(),
         headers=(),
         timestamp_ms=timestamp_ms,
-        arrival_ms=timestamp_ms if stamped else read_ms,
+        arrival_ms=arrival_of(timestamp_ms, read_ms, append_time=append_time),
         read_ms=read_ms,
     )

@@ -18,7 +18,7 @@ from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.match import MatchAgent
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.quota import QuotaAgent
-from pipeline.stream.records import record_of
+from pipeline.stream.records import record_of_message
 from pipeline.stream.sweeper import TICK_SECONDS
 from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import Delivered
@@ -122,5 +122,5 @@ class Agents:
     def _deliveries(self, message: Any) -> Iterable[Sequence[Delivered]]:
         """Return the agent's work, portion by portion."""
         if not self._app.reading.bundles(message.topic):
-            return ([Delivered(message, (record_of(message),))],)
+            return ([Delivered(message, (record_of_message(message),))],)
         return self._bundle_buffer.portions((message, *message.others))

@@ -24,7 +24,7 @@ from pipeline.engine.wire import (
 from pipeline.errors import DecodeError
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
-from pipeline.stream.records import record_of_consumer, timestamp_of
+from pipeline.stream.records import record_of_fetched, timestamp_of
 from pipeline.stream.sweeper import Partition, Sweeper
 from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import Delivered
@@ -125,7 +125,7 @@ class FirstSeenAgent:
             envelope = decode_sighting(record.value or b"")
         except DecodeError as exc:
             await self._dead_letters.write(
-                record_of_consumer(record), code=exc.reason, stage=STAGE, text=str(exc)
+                record_of_fetched(record), code=exc.reason, stage=STAGE, text=str(exc)
             )
             return None
         if not isinstance(envelope, Observation):
@@ -171,14 +171,14 @@ class FirstSeenAgent:
                 # Better an alert without its event than none: its position leads back to the event.
                 value = self._alert(new, include_event=False)
         except DecodeError as exc:
-            record = record_of_consumer(new.record)
+            record = record_of_fetched(new.record)
             await self._dead_letters.write(
                 record, code=exc.reason, stage=STAGE, text=str(exc), rule_id=rule_id
             )
             return None
         if len(value) > self._max_bytes:
             await self._dead_letters.write(
-                record_of_consumer(new.record),
+                record_of_fetched(new.record),
                 code="output_too_large",
                 stage=STAGE,
                 text=f"the alert has {len(value)} bytes; raise kafka.message_max_bytes",

@@ -19,7 +19,7 @@ from pipeline.rules.timestamp import is_usable
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
 from pipeline.stream.pending_outputs import PendingOutputs, PendingQueue
-from pipeline.stream.records import record_of_consumer
+from pipeline.stream.records import record_of_fetched
 from pipeline.stream.tables import PartitionTable, StateTable
 from pipeline.stream.transport import Delivered
 from pipeline.telemetry.logging import get_logger
@@ -111,7 +111,7 @@ class QuotaAgent:
                 candidates.append((record.offset, decode_candidate(record.value or b"")))
             except DecodeError as exc:
                 await self._dead_letters.write(
-                    record_of_consumer(record), code=exc.reason, stage=STAGE, text=str(exc)
+                    record_of_fetched(record), code=exc.reason, stage=STAGE, text=str(exc)
                 )
         return candidates
 

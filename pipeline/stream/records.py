@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline.clock import now_ms
-from pipeline.record import NO_TIMESTAMP, Headers, Position, Record
+from pipeline.record import NO_TIMESTAMP, Headers, Position, Record, arrival_of
 
 LOG_APPEND_TIME = 1
 """Kafka's timestamp type for topics where the broker stamps the arrival."""
@@ -16,25 +16,11 @@ def _headers(headers: Iterable[tuple[str, bytes | None]] | None) -> Headers:
     return tuple((name, value or b"") for name, value in headers) if headers else ()
 
 
-def record_of(message: Any) -> Record:
-    """Return the record of a Faust message.
-
-    Its arrival is the append time if the broker stamps one. With CreateTime, the record's timestamp
-    is only the shipper's claim (Elastic Agent sends the event's own time), so the moment of reading
-    is used instead: no record can have arrived later than that.
-    """
-    timestamp_ms = NO_TIMESTAMP if message.timestamp is None else round(message.timestamp * 1000)
-    stamped = message.timestamp_type == LOG_APPEND_TIME
-    read_ms = now_ms()
-    return Record(
-        position=Position(message.topic, message.partition, message.offset),
-        key=message.key,
-        value=message.value,
-        headers=_headers(message.headers),
-        timestamp_ms=timestamp_ms,
-        arrival_ms=timestamp_ms if stamped else read_ms,
-        read_ms=read_ms,
-    )
+def record_of_message(message: Any) -> Record:
+    """Return the record of a Faust message."""
+    seconds = message.timestamp
+    timestamp_ms = NO_TIMESTAMP if seconds is None else round(seconds * 1000)
+    return _record(message, message, timestamp_ms)
 
 
 def timestamp_of(record: Any) -> int:
@@ -43,21 +29,25 @@ def timestamp_of(record: Any) -> int:
     return NO_TIMESTAMP if timestamp_ms is None else timestamp_ms
 
 
-def record_of_consumer(record: Any) -> Record:
-    """Return the record of an aiokafka ``ConsumerRecord``; see `record_of`."""
-    return record_of_batch(record, record)
+def record_of_fetched(record: Any) -> Record:
+    """Return the record of a fetched record that says which partition it is from."""
+    return _record(record, record, timestamp_of(record))
 
 
 def record_of_batch(tp: Any, record: Any) -> Record:
-    """Return the record for an entry of a partition's batch; see `record_of`."""
-    timestamp_ms = timestamp_of(record)
+    """Return the record for an entry of a partition's batch."""
+    return _record(tp, record, timestamp_of(record))
+
+
+def _record(tp: Any, record: Any, timestamp_ms: int) -> Record:
     read_ms = now_ms()
+    append_time = record.timestamp_type == LOG_APPEND_TIME
     return Record(
         position=Position(tp.topic, tp.partition, record.offset),
         key=record.key,
         value=record.value,
         headers=_headers(record.headers),
         timestamp_ms=timestamp_ms,
-        arrival_ms=timestamp_ms if record.timestamp_type == LOG_APPEND_TIME else read_ms,
+        arrival_ms=arrival_of(timestamp_ms, read_ms, append_time=append_time),
         read_ms=read_ms,
     )

@@ -10,21 +10,21 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import Message
 
 from pipeline.record import NO_TIMESTAMP, Record
-from pipeline.stream.records import record_of, record_of_consumer
+from pipeline.stream.records import record_of_fetched, record_of_message
 
 CREATE_TIME, APPEND_TIME = 0, 1
 STAMP = 1_714_564_800_123
 
 
 def of_aiokafka(timestamp_ms: int | None, kind: int | None) -> Record:
-    return record_of_consumer(
+    return record_of_fetched(
         ConsumerRecord("t", 0, 7, timestamp_ms, kind, b"k", b"v", 1, 1, 1, (("a", b"b"),))
     )
 
 
 def of_faust(timestamp_ms: int | None, kind: int | None) -> Record:
     seconds = None if timestamp_ms is None else timestamp_ms / 1000
-    return record_of(Message("t", 0, 7, seconds, kind, [("a", b"b")], b"k", b"v", None))
+    return record_of_message(Message("t", 0, 7, seconds, kind, [("a", b"b")], b"k", b"v", None))
 
 
 @pytest.fixture(params=[of_aiokafka, of_faust], ids=["aiokafka", "faust"])
