@@ -67,7 +67,7 @@ def read_rules(paths: Sequence[Path], fields: FieldTable) -> LoadedRules:
         fields: the types of the fields that they name.
     """
     loaded = load_rules(list(paths) or None)
-    ruleset, issues = RuleSet.compile(loaded.rules, fields)
+    ruleset, issues = RuleSet.compile(loaded.rules, fields, loaded.drafts)
     return LoadedRules(ruleset, (*loaded.issues, *issues))
 
 

@@ -49,7 +49,7 @@ class _Loaded(NamedTuple):
 
 def _load(paths: Sequence[Path], fields_file: Path | None) -> _Loaded:
     loaded = load_rules(list(paths) or None)
-    ruleset, issues = RuleSet.compile(loaded.rules, load_fields(fields_file))
+    ruleset, issues = RuleSet.compile(loaded.rules, load_fields(fields_file), loaded.drafts)
     return _Loaded(loaded.rules, ruleset, (*loaded.issues, *issues))
 
 

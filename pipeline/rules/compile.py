@@ -69,36 +69,26 @@ def compile_rule(rule: Rule, fields: FieldTable, searches: Searches | None = Non
     """
     searches = searches or Searches()
     result = CompileResult(reason=_not_judged(rule))
-    if result.reason is not None or rule.query is None:
+    if result.reason is not None:
         return result
-    try:
-        node = parse(rule.query)
-        matcher = compile_node(node, fields, text=rule.query, searches=searches)
-    except QueryError as error:
-        result.issues.append(_query_issue(rule, error))
-        return result
-    try:
-        unmapped: dict[str, Place] = {}
-        filters = compile_filters(rule.filters, fields, searches, unmapped)
-    except UnsupportedFilterError as error:
-        place: Place = ("rule", "filters", *error.place)
-        result.issues.append(_issue(rule, error.code, "error", _line(rule, place), error.message))
-        return result
-    result.issues.extend(_unmapped(rule, node, fields))
-    result.issues.extend(_unmapped_in_filters(rule, unmapped, fields))
+    # All three are looked at in any case, so that a mistake in one hides none in another.
+    query = _query(rule, fields, searches, result)
+    filters = _filters(rule, fields, searches, result)
     terms = _terms(rule, fields, result)
-    if terms is None:
+    if query is None or any(issue.severity == "error" for issue in result.issues):
+        result.reason = None
         return result
+    node, matcher = query
     clauses = required_clauses(node, fields)
-    query = format_query(node)
+    text = format_query(node)
     result.compiled = CompiledRule(
         rule=rule,
         node=node,
         fields=fields,
         matcher=matcher if filters is None else _both(matcher, filters),
         terms=terms,
-        query=query,
-        history_id=_history_id(rule, query),
+        query=text,
+        history_id=_history_id(rule, text),
         clauses=clauses,
         searches=compile_index_patterns(_searched(rule)),
         patterns=searches,
@@ -118,6 +108,37 @@ def _searched(rule: Rule) -> tuple[str, ...]:
     return () if rule.extra.get("data_view_id") else rule.index
 
 
+def _query(
+    rule: Rule, fields: FieldTable, searches: Searches, result: CompileResult
+) -> tuple[Node, MemoMatcher] | None:
+    """Return the query, parsed and compiled; None if there is none, or it is wrong."""
+    if rule.query is None:
+        return None
+    try:
+        node = parse(rule.query)
+        matcher = compile_node(node, fields, text=rule.query, searches=searches)
+    except QueryError as error:
+        result.issues.append(_query_issue(rule, error))
+        return None
+    result.issues.extend(_unmapped(rule, node, fields))
+    return node, matcher
+
+
+def _filters(
+    rule: Rule, fields: FieldTable, searches: Searches, result: CompileResult
+) -> MemoMatcher | None:
+    """Return the filters as one matcher; None if there are none, or one is wrong."""
+    unmapped: dict[str, Place] = {}
+    try:
+        filters = compile_filters(rule.filters, fields, searches, unmapped)
+    except UnsupportedFilterError as error:
+        place: Place = ("rule", "filters", *error.place)
+        result.issues.append(_issue(rule, error.code, "error", _line(rule, place), error.message))
+        return None
+    result.issues.extend(_unmapped_in_filters(rule, unmapped, fields))
+    return filters
+
+
 def _not_judged(rule: Rule) -> str | None:
     if rule.type in _NOT_JUDGED:
         return _NOT_JUDGED[rule.type]
@@ -134,11 +155,11 @@ def _both(matcher: MemoMatcher, filters: MemoMatcher) -> MemoMatcher:
     return lambda event, memo=None: matcher(event, memo) and filters(event, memo)
 
 
-def _terms(rule: Rule, fields: FieldTable, result: CompileResult) -> tuple[ReadTerms, ...] | None:
-    """Return the readers of the new-terms fields; None if the rule cannot be used at all.
+def _terms(rule: Rule, fields: FieldTable, result: CompileResult) -> tuple[ReadTerms, ...]:
+    """Return the readers of the new-terms fields; none if one of the fields is of no use.
 
-    If a field has no type, there are no readers, but `firstseen match` can still evaluate the
-    query.
+    If a field has no type, `firstseen match` can still evaluate the query; a type without terms is
+    an error.
     """
     if rule.new_terms is None:
         return ()
@@ -149,7 +170,7 @@ def _terms(rule: Rule, fields: FieldTable, result: CompileResult) -> tuple[ReadT
                 f"field {name} is not mapped: this rule can never alert;"
                 " add its type with rules.fields"
             )
-            result.reason = message
+            result.reason = result.reason or message
             result.issues.append(
                 _issue(
                     rule,
@@ -160,7 +181,7 @@ def _terms(rule: Rule, fields: FieldTable, result: CompileResult) -> tuple[ReadT
                     hint=_near(name, fields),
                 )
             )
-            return ()
+            continue
         try:
             readers.append(fields.terms(name))
         except UnmappedFieldError as error:
@@ -168,8 +189,7 @@ def _terms(rule: Rule, fields: FieldTable, result: CompileResult) -> tuple[ReadT
             result.issues.append(
                 _issue(rule, "new_terms_type", "error", _line_of_field(rule, index), message)
             )
-            return None
-    return tuple(readers)
+    return tuple(readers) if len(readers) == len(rule.new_terms.fields) else ()
 
 
 def _line_of_field(rule: Rule, index: int) -> int | None:
@@ -241,7 +261,7 @@ def _issue(
     *,
     hint: str | None = None,
 ) -> Issue:
-    return Issue(code, severity, message, rule.path, line, rule.rule_id, hint)
+    return Issue(code, severity, message, rule.path, line, rule.rule_id or None, hint)
 
 
 def _query_issue(rule: Rule, error: QueryError) -> Issue:

@@ -8,7 +8,9 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from pipeline.rules.draft import draft_of
 from pipeline.rules.issues import Issue
 from pipeline.rules.locate import MAX_KEY_PARTS, TomlSource
 from pipeline.rules.model import Rule
@@ -24,10 +26,18 @@ _OF_A_DUPLICATE = ("overwrite", "twice", "Duplicate", "mutate")
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """The usable rules, in the order of their files, and all issues."""
+    """What was found in rule files.
 
-    rules: tuple[Rule, ...]
-    issues: tuple[Issue, ...]
+    Attributes:
+        rules: the usable rules, in the order of their files.
+        issues: all issues.
+        drafts: what can be compiled, for its issues only, of the rules that are not usable; see
+            `RuleSet.compile`.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    issues: tuple[Issue, ...] = ()
+    drafts: tuple[Rule, ...] = ()
 
 
 def builtin_path() -> Path:
@@ -50,18 +60,19 @@ def load_rules(paths: Sequence[Path] | None = None) -> LoadResult:
     """
     rules: dict[str, Rule] = {}
     issues: list[Issue] = []
+    drafts: list[Rule] = []
     for found in _rule_files(paths or (builtin_path(),)):
         if isinstance(found, Issue):
             issues.append(found)
             continue
-        rule, of_file = _load_file(found)
-        issues.extend(of_file)
-        if rule is None:
-            continue
-        first = rules.setdefault(rule.rule_id, rule)
-        if first is not rule:
-            issues.append(_duplicate_id(rule, first))
-    return LoadResult(tuple(rules.values()), tuple(issues))
+        of_file = _load_file(found)
+        issues.extend(of_file.issues)
+        drafts.extend(of_file.drafts)
+        for rule in of_file.rules:
+            first = rules.setdefault(rule.rule_id, rule)
+            if first is not rule:
+                issues.append(_duplicate_id(rule, first))
+    return LoadResult(tuple(rules.values()), tuple(issues), tuple(drafts))
 
 
 def _rule_files(paths: Sequence[Path]) -> Iterator[Path | Issue]:
@@ -124,26 +135,35 @@ def _unreadable(path: Path, error: OSError) -> Issue:
     return Issue("unreadable", "error", f"cannot read: {error.strerror}", path)
 
 
-def _load_file(path: Path) -> tuple[Rule | None, tuple[Issue, ...]]:
+def _load_file(path: Path) -> LoadResult:
     text = _read(path)
     if isinstance(text, Issue):
-        return None, (text,)
+        return LoadResult(issues=(text,))
     source = TomlSource(text)
+    document = _document(source, text, path)
+    if isinstance(document, Issue):
+        return LoadResult(issues=(document,))
+    rule, issues = parse_rule(document, path=path, source=source)
+    if rule is not None:
+        return LoadResult((rule,), issues)
+    draft = draft_of(document, path=path, source=source)
+    return LoadResult(issues=issues, drafts=() if draft is None else (draft,))
+
+
+def _document(source: TomlSource, text: str, path: Path) -> dict[str, Any] | Issue:
     # tomllib takes time quadratic in the number of a key's parts: an hour for a file of one key.
     line = source.long_key_line()
     if line is not None:
         message = f"a key of more than {MAX_KEY_PARTS} parts"
-        return None, (Issue("toml_syntax", "error", message, path, line),)
+        return Issue("toml_syntax", "error", message, path, line)
     try:
-        document = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        return None, (_syntax_issue(error, source, path),)
+        return _syntax_issue(error, source, path)
     except RecursionError:
-        return None, (Issue("toml_syntax", "error", "arrays are nested too deep", path, 1),)
+        return Issue("toml_syntax", "error", "arrays are nested too deep", path, 1)
     except ValueError:  # from Python's int()
-        message = "holds a number of thousands of digits"
-        return None, (Issue("toml_syntax", "error", message, path, 1),)
-    return parse_rule(document, path=path, source=source)
+        return Issue("toml_syntax", "error", "holds a number of thousands of digits", path, 1)
 
 
 def _read(path: Path) -> str | Issue:

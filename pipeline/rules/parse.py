@@ -10,9 +10,9 @@ from pipeline.rules.durations import parse_interval, parse_relative
 from pipeline.rules.issues import Issue
 from pipeline.rules.keys import FILE_KEYS, RULE_KEYS
 from pipeline.rules.locate import Place, TomlSource
-from pipeline.rules.model import NewTerms, Rule, RuleType, Severity, Technique, Threat
+from pipeline.rules.model import NewTerms, Rule, RuleTest, RuleType, Severity, Technique, Threat
 from pipeline.rules.parse_tests import build_tests
-from pipeline.rules.schema import Notes, check_keys, dotted
+from pipeline.rules.schema import Notes, check_keys, dotted, right_values
 
 _RULE: Place = ("rule",)
 _LANGUAGES_OF_TYPE: Mapping[RuleType, tuple[str, ...]] = {
@@ -58,30 +58,38 @@ def parse_rule(
         notes.add("no_rule", _RULE, "the file has no [rule] table")
         return None, tuple(notes.issues)
     rule_id = table.get("rule_id")
-    notes.rule_id = rule_id if isinstance(rule_id, str) else None
+    notes.rule_id = rule_id if isinstance(rule_id, str) and rule_id else None
     check_keys(document, FILE_KEYS, (), notes)
-    if not notes.has_errors:
-        _check_by_type(table, RuleType(table["type"]), notes)
+    # One mistake hides no other: what is right is checked further.
+    right = right_values(table, RULE_KEYS) if notes.has_errors else table
+    tests: tuple[RuleTest, ...] = ()
+    if "type" in right:
+        kind = RuleType(right["type"])
+        _check_by_type(table, right, kind, notes)
+        if "tests" in right_values(document, FILE_KEYS):
+            tests = build_tests(document["tests"], kind, notes)
     if notes.has_errors:
         return None, tuple(notes.issues)
-    return _build(document, table, notes), tuple(notes.issues)
+    return _build(document, table, tests, notes), tuple(notes.issues)
 
 
-def _check_by_type(table: Mapping[str, Any], kind: RuleType, notes: Notes) -> None:
-    """Check what the rule's type requires of its keys."""
+def _check_by_type(
+    table: Mapping[str, Any], right: Mapping[str, Any], kind: RuleType, notes: Notes
+) -> None:
+    """Check what the rule's type requires of its keys; `right` are those with a right value."""
     if kind not in _WITHOUT_QUERY and "query" not in table:
         notes.add("missing_key", _RULE, f"rule.query is missing: a {kind} rule has one")
     languages = _LANGUAGES_OF_TYPE[kind]
-    if table.get("language", languages[0]) not in languages:
+    if right.get("language", languages[0]) not in languages:
         notes.add(
             "bad_value",
             (*_RULE, "language"),
             f"rule.language: a {kind} rule is written in {' or '.join(languages)},"
-            f" not {table['language']!r}",
+            f" not {right['language']!r}",
         )
-    _check_new_terms(table, kind, notes)
+    _check_new_terms(table, right, kind, notes)
     for key, effect in _NOT_APPLIED.items():
-        if table.get(key):
+        if right.get(key):
             notes.add(
                 "not_applied",
                 (*_RULE, key),
@@ -90,14 +98,17 @@ def _check_by_type(table: Mapping[str, Any], kind: RuleType, notes: Notes) -> No
             )
 
 
-def _check_new_terms(table: Mapping[str, Any], kind: RuleType, notes: Notes) -> None:
+def _check_new_terms(
+    table: Mapping[str, Any], right: Mapping[str, Any], kind: RuleType, notes: Notes
+) -> None:
     written = [key for key in ("new_terms", *_FLAT_NEW_TERMS) if key in table]
     if kind is not RuleType.NEW_TERMS:
         for key in written:
             notes.add("bad_value", (*_RULE, key), f"rule.{key} is of no use to a {kind} rule")
         return
     if written in (["new_terms"], list(_FLAT_NEW_TERMS)):
-        _check_history(table, notes)
+        if all(key in right for key in (*written, "from") if key in table):
+            _check_history(table, notes)
     elif "new_terms" in written:
         notes.add(
             "bad_value",
@@ -135,12 +146,14 @@ def _new_terms(table: Mapping[str, Any]) -> tuple[Sequence[str], str, Place]:
     return block["value"], block["history_window_start"][0]["value"], place
 
 
-def _build(document: Mapping[str, Any], table: Mapping[str, Any], notes: Notes) -> Rule | None:
+def _build(
+    document: Mapping[str, Any],
+    table: Mapping[str, Any],
+    tests: tuple[RuleTest, ...],
+    notes: Notes,
+) -> Rule:
     """Return the rule of a table that has been checked."""
     kind = RuleType(table["type"])
-    tests = build_tests(document.get("tests", ()), kind, notes)
-    if notes.has_errors:
-        return None
     return Rule(
         rule_id=table["rule_id"],
         name=table["name"],

@@ -50,13 +50,15 @@ class RuleSet:
 
     @classmethod
     def compile(
-        cls, rules: Iterable[Rule], fields: FieldTable
+        cls, rules: Iterable[Rule], fields: FieldTable, drafts: Iterable[Rule] = ()
     ) -> tuple[RuleSet, tuple[Issue, ...]]:
         """Compile each rule; one that does not compile is left out, with an issue that says why.
 
         Args:
             rules: rules with distinct ids, as returned by `load_rules`.
             fields: the field types to compile against.
+            drafts: rules with errors in their keys, as returned by `load_rules`: what else is wrong
+                with them is reported, but they are left out in any case.
         """
         compiled: list[CompiledRule] = []
         skipped: list[tuple[Rule, str]] = []
@@ -69,6 +71,8 @@ class RuleSet:
                 compiled.append(result.compiled)
             if result.reason is not None:
                 skipped.append((rule, result.reason))
+        for draft in drafts:
+            issues.extend(compile_rule(draft, fields).issues)
         return cls(compiled, skipped), tuple(issues)
 
     def get(self, rule_id: str) -> CompiledRule | None:

@@ -165,6 +165,17 @@ def check_keys(
             notes.add("missing_key", place, f"{dotted((*place, name))} is missing: {key.about}")
 
 
+def right_values(values: Mapping[Any, Any], keys: Mapping[str, Key]) -> dict[str, Any]:
+    """Return the entries of a table whose keys are known and in whose values nothing is wrong."""
+    right = {}
+    for name, value in values.items():
+        notes = Notes()
+        check_keys({name: value}, {name: keys[name]} if name in keys else {}, (), notes)
+        if not notes.has_errors:
+            right[name] = value
+    return right
+
+
 def note_unknown(name: str, known: Iterable[str], place: Place, notes: Notes) -> None:
     """Add an issue about an unknown key, and suggest the known key most like it."""
     notes.add(

@@ -27,7 +27,7 @@ def expected(path):
 
 def check(path):
     loaded = load_rules([path])
-    ruleset, issues = RuleSet.compile(loaded.rules, FieldTable.builtin())
+    ruleset, issues = RuleSet.compile(loaded.rules, FieldTable.builtin(), loaded.drafts)
     found = (*loaded.issues, *issues)
     assert all(issue.path == path for issue in found)
     return ruleset, found

@@ -6,6 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.kql import FieldTable
+from pipeline.rules.compile import compile_rule
+from pipeline.rules.draft import draft_of
 from pipeline.rules.keys import FILE_KEYS, RULE_KEYS, TEST_KEYS
 from pipeline.rules.model import NewTerms, RuleType, Severity, Technique, Threat
 from pipeline.rules.parse import parse_rule
@@ -261,7 +264,13 @@ def test_threats_keep_their_techniques_and_sub_techniques():
 def test_all_that_is_wrong_is_told_at_once():
     found = parse_rule(document(name=1, severity="x", max_signal=2, query=None, risk_score=None))
 
-    assert sorted(codes(found)) == ["bad_value", "missing_key", "unknown_key", "wrong_type"]
+    assert sorted(codes(found)) == [
+        "bad_value",
+        "missing_key",
+        "missing_key",
+        "unknown_key",
+        "wrong_type",
+    ]
 
 
 def test_issues_carry_the_rule_id_once_it_is_known():
@@ -367,7 +376,9 @@ def tables_of(keys):
     | tables_of(FILE_KEYS)
     | st.dictionaries(st.text(), json_values)
 )
-def test_no_mapping_makes_the_parser_raise(mapping):
+def test_no_mapping_makes_the_parser_raise_nor_what_is_compiled_of_a_draft(mapping):
     rule, issues = parse_rule(mapping)
 
     assert (rule is None) == any(issue.severity == "error" for issue in issues)
+    draft = draft_of(mapping)
+    assert draft is None or compile_rule(draft, FieldTable.builtin()) is not None
