@@ -114,6 +114,15 @@ class WorkerProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
+def error_lines(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return what a command said of its error: plain lines, and the log line of a worker."""
+    return [
+        line
+        for line in done.stderr.splitlines()
+        if not line.startswith("{") or json.loads(line).get("event.action") == "worker_not_started"
+    ]
+
+
 @dataclass
 class Deployment:
     """Topics under a prefix of their own, and workers that read and write them.

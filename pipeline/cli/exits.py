@@ -1,4 +1,4 @@
-"""Turns what a command raises into a message for the user and an exit code.
+"""Turns what a command raises into a message for the user, or a log event, and an exit code.
 
 The codes are listed in docs/reference/exit-codes.md. Commands return None or their exit code, and
 raise everything else. Only this module catches.
@@ -23,6 +23,10 @@ from pipeline.terminal import printable_lines
 EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141
 """128 plus the number of the signal (SIGINT, SIGPIPE), as shells report it."""
+
+
+_LOGS_ERRORS: Final = f"{__name__}.logs_errors"
+"""The key in a context's `meta`, which all contexts of one call share."""
 
 
 class ReportingGroup(LazyGroup):
@@ -60,8 +64,9 @@ class ReportingGroup(LazyGroup):
             code = super().invoke(ctx)
             sys.stdout.flush()
         except FirstseenError as error:
-            say_error(str(error))
-            _trace(ctx)
+            if not _log(ctx, error):
+                say_error(str(error))
+                _trace(ctx)
             raise click.exceptions.Exit(error.exit_code) from error
         except BrokenPipeError as error:
             _discard_output()
@@ -83,6 +88,31 @@ class ReportingGroup(LazyGroup):
         return code
 
 
+def log_start_errors() -> None:
+    """Have an error of this command logged instead of said, where the logs are JSON.
+
+    Who ships the logs of a worker then gets the reason why it does not start in the same form.
+    """
+    click.get_current_context().meta[_LOGS_ERRORS] = True
+
+
+def _log(ctx: click.Context, error: FirstseenError) -> bool:
+    """Log an error of a command that asked for it; return whether it did, and logs are JSON."""
+    if not ctx.meta.get(_LOGS_ERRORS):
+        return False
+    from pipeline.telemetry.logging import get_logger, writes_json  # noqa: PLC0415  (pydantic)
+
+    if not writes_json():
+        return False
+    get_logger(__name__).error(
+        "could not start",
+        action="worker_not_started",
+        error=error,
+        exc_info=error if _wants_trace(ctx) else None,
+    )
+    return True
+
+
 def say_error(message: str) -> None:
     """Write an error to stderr, safe to print whatever it quotes."""
     click.echo(f"{click.style('Error:', fg='red')} {printable_lines(message)}", err=True)
@@ -95,11 +125,15 @@ def say_warning(message: str) -> None:
 
 def _trace(ctx: click.Context) -> bool:
     """Show the traceback of the current error if the user asked for it; return if so."""
-    asked = bool(ctx.params.get("debug"))
-    if asked or os.environ.get("FIRSTSEEN_LOG__LEVEL", "").lower() == "debug":
+    if _wants_trace(ctx):
         click.echo(printable_lines(traceback.format_exc()), err=True)
         return True
     return False
+
+
+def _wants_trace(ctx: click.Context) -> bool:
+    asked = bool(ctx.params.get("debug"))
+    return asked or os.environ.get("FIRSTSEEN_LOG__LEVEL", "").lower() == "debug"
 
 
 def _discard_output() -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pipeline.errors import SettingsError
+
 if TYPE_CHECKING:
     from pipeline.config import Settings
 
@@ -76,7 +78,12 @@ class SettingsFlags:
 
         given = {key.replace("__", "."): value for key, value in overrides.items()}
         used = {key: value for key, value in given.items() if value is not None}
-        settings = Settings.load(self._config_file, {**dict(self._assignments), **used})
+        flags = {**dict(self._assignments), **used}
+        try:
+            settings = Settings.load(self._config_file, flags)
+        except SettingsError:
+            logging.configure(Settings.load_log(self._config_file, flags))  # to log this error
+            raise
         # Otherwise a warning (that a login is not encrypted) would end up in the command's output.
         logging.configure(settings.log)
         return settings

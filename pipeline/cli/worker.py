@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.cli.exits import log_start_errors
 from pipeline.cli.lazy import importing
 from pipeline.cli.options import SettingsFlags, rules_option, settings_options
 
@@ -31,6 +32,7 @@ def worker(settings_flags: SettingsFlags, rule_paths: tuple[Path, ...], embedded
       firstseen worker --rules my-rules/ --set kafka.bootstrap_servers=kafka-1:9092
       FIRSTSEEN_WEB__PORT=9101 firstseen worker --config firstseen.yml
     """
+    log_start_errors()
     return _run(settings_flags.load(rules__paths=rule_paths or None), embedded=embedded)
 
 

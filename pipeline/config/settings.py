@@ -92,10 +92,9 @@ class Settings(Section):
                 secret), its source, and what to do.
         """
         environ = os.environ if environ is None else environ
-        if config_file is None and environ.get(CONFIG_FILE_VARIABLE):
-            config_file = Path(environ[CONFIG_FILE_VARIABLE])
+        file = _config_file(config_file, environ)
         layers = [
-            from_file(config_file, _FIELDS) if config_file else Layer({}),
+            from_file(file, _FIELDS) if file else Layer({}),
             from_environment(environ, _FIELDS),
             from_overrides(overrides or {}, _FIELDS, _SECRETS),
         ]
@@ -105,6 +104,31 @@ class Settings(Section):
         if settings is None or problems:
             raise SettingsError(_message(problems))
         return settings.remember(given)
+
+    @classmethod
+    def load_log(
+        cls,
+        config_file: Path | None = None,
+        overrides: Mapping[str, object] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> LogSettings:
+        """Return the section `log` alone, so that what is wrong with the rest can be logged.
+
+        A wrong value in it, and a file that cannot be read, count as not given. The arguments are
+        those of `load`.
+        """
+        environ = os.environ if environ is None else environ
+        file = _config_file(config_file, environ)
+        layers = [from_environment(environ, _FIELDS), from_overrides(overrides or {}, _FIELDS, ())]
+        with suppress(SettingsError):
+            layers.insert(0, from_file(file, _FIELDS) if file else Layer({}))
+        given = {key: value for layer in layers for key, value in layer.values.items()}
+        log = LogSettings()
+        for name in LogSettings.model_fields:
+            if entry := given.get(f"log.{name}"):
+                with suppress(ValidationError):
+                    log = LogSettings.model_validate({**log.model_dump(), name: entry.value})
+        return log
 
     def remember(self, given: Mapping[str, Given]) -> Self:
         """Remember the source of each given value, for `source`."""
@@ -175,6 +199,12 @@ class Settings(Section):
             "first_seen_changelog": self.first_seen_changelog,
             "quota_changelog": self.quota_changelog,
         }
+
+
+def _config_file(given: Path | None, environ: Mapping[str, str]) -> Path | None:
+    if given is None and environ.get(CONFIG_FILE_VARIABLE):
+        return Path(environ[CONFIG_FILE_VARIABLE])
+    return given
 
 
 def _fields() -> dict[str, FieldInfo]:

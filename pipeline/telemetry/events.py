@@ -20,6 +20,12 @@ class LogEvent(NamedTuple):
 LOG_EVENTS: tuple[LogEvent, ...] = (
     LogEvent("worker_starting", "info", "A worker is starting, with these rules and inputs."),
     LogEvent(
+        "worker_not_started",
+        "error",
+        "The worker cannot start; it ends with exit code 3 or 4. `error.code` says why, and "
+        "`error.message` what to do.",
+    ),
+    LogEvent(
         "rule_not_used",
         "error",
         "A rule has an error and does not run; the others do. "

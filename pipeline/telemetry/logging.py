@@ -62,7 +62,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     stream = sys.stderr if stream is None else stream
     level = getattr(logging, settings.level.upper())
     is_json = settings.format == "json" or (settings.format == "auto" and not stream.isatty())
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream, is_json=is_json)
     handler.addFilter(RepeatLimit())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -72,7 +72,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     )
     root = logging.getLogger()
     for old in root.handlers[:]:
-        if isinstance(old.formatter, structlog.stdlib.ProcessorFormatter):
+        if isinstance(old, _Handler):
             root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
@@ -89,6 +89,19 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def writes_json() -> bool:
+    """Whether logs are JSON; False before `configure`."""
+    return any(isinstance(each, _Handler) and each.is_json for each in logging.getLogger().handlers)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """The handler of `configure`."""
+
+    def __init__(self, stream: TextIO, *, is_json: bool) -> None:
+        super().__init__(stream)
+        self.is_json = is_json
 
 
 class RepeatLimit(logging.Filter):

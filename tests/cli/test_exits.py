@@ -215,7 +215,7 @@ def test_real_commands_end_as_documented(start, arguments, code, said):
 
 
 def test_without_a_broker_one_clear_line_says_so(start):
-    nowhere = ("--set", "kafka.bootstrap_servers=127.0.0.1:1")
+    nowhere = ("--set", "kafka.bootstrap_servers=127.0.0.1:1", "--set", "log.format=console")
     commands = [("topics", "plan"), ("topics", "apply"), ("alerts", "tail"), ("worker",)]
     # All at once: each waits ten seconds for an answer.
     processes = [start(*command, *nowhere) for command in commands]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients import create_topic
-from tests.deployment import Deployment
+from tests.deployment import Deployment, error_lines
 from tests.events import NO_JSON, encode, library_event
 from tests.secured_kafka import KEY_PASSWORD, PASSWORD, SecuredKafka
 
@@ -72,7 +72,7 @@ def test_a_wrong_password_is_told_in_one_line_and_not_shown(
     for arguments in COMMANDS:
         done = stack.command(*arguments, check=False)
 
-        (said,) = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+        (said,) = error_lines(done)
         assert (done.returncode, done.stdout) == (4, "")
         assert "refuse the login of 'ann'" in said
         assert "kafka.sasl_password" in said
@@ -89,7 +89,7 @@ def test_a_broker_whose_certificate_nobody_vouches_for_is_refused(
 
     done = stack.command("topics", "plan", check=False)
 
-    (said,) = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    (said,) = error_lines(done)
     assert done.returncode == 4
     assert "certificate verify failed" in said
     assert PASSWORD not in done.stderr
@@ -104,6 +104,6 @@ def test_a_client_without_a_certificate_is_turned_away(
 
     done = stack.command("topics", "plan", check=False)
 
-    (said,) = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    (said,) = error_lines(done)
     assert done.returncode == 4
     assert "kafka.security_protocol (SSL)" in said

@@ -8,7 +8,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipeline.embedded.process import free_ports, wait_until
 from tests.clients import client_config, create_topic
-from tests.deployment import Deployment, NewDeployment
+from tests.deployment import Deployment, NewDeployment, error_lines
 
 
 def start(stack: Deployment, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -21,7 +21,7 @@ def test_a_misspelt_setting_is_refused_with_the_right_name(new_deployment: NewDe
 
     assert done.returncode == 3
     assert "FIRSTSEEN_KAFKA__BOOTSTRAP_SERVERS" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert len(error_lines(done)) == len(done.stderr.splitlines()) == 1
 
 
 def test_a_broker_that_is_not_there_is_named_with_its_setting(new_deployment: NewDeployment):
@@ -31,7 +31,7 @@ def test_a_broker_that_is_not_there_is_named_with_its_setting(new_deployment: Ne
     assert done.returncode == 4
     assert f"127.0.0.1:{port}" in done.stderr
     assert "kafka.bootstrap_servers" in done.stderr
-    assert error_lines(done) == 1
+    assert len(error_lines(done)) == 1
 
 
 def test_a_missing_topic_is_named_with_the_command_that_makes_it(
@@ -44,7 +44,7 @@ def test_a_missing_topic_is_named_with_the_command_that_makes_it(
     assert done.returncode == 4
     assert stack.topic("observations") in done.stderr
     assert "firstseen topics apply" in done.stderr
-    assert error_lines(done) == 1
+    assert len(error_lines(done)) == 1
 
 
 def test_a_wrong_partition_count_is_told_with_both_numbers(new_deployment: NewDeployment):
@@ -60,7 +60,7 @@ def test_a_wrong_partition_count_is_told_with_both_numbers(new_deployment: NewDe
     assert changelog in done.stderr
     assert " 3 " in done.stderr
     assert " 12" in done.stderr
-    assert error_lines(done) == 1
+    assert len(error_lines(done)) == 1
 
 
 def test_rules_that_do_not_load_keep_the_worker_from_starting(
@@ -107,11 +107,6 @@ def test_two_workers_under_one_instance_id_say_so(kafka_deployment: NewDeploymen
     second = stack.start_worker("b")
 
     assert wait_until(lambda: "membership_taken" in first.tail(), seconds=60), second.tail()
-
-
-def error_lines(done: subprocess.CompletedProcess[str]) -> int:
-    """Return how many lines of standard error are no log lines."""
-    return sum(not line.startswith("{") for line in done.stderr.strip().splitlines())
 
 
 def delete_topic(stack: Deployment, name: str) -> None:
