@@ -16,13 +16,13 @@ from typing import Any, Final
 
 import click
 
+from pipeline.cli.interrupt import EXIT_INTERRUPTED
 from pipeline.cli.lazy import LazyGroup
 from pipeline.errors import EXIT_FINDINGS, EXIT_OK, FirstseenError
 from pipeline.terminal import printable_lines
 
-EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141
-"""128 plus the number of the signal (SIGINT, SIGPIPE), as shells report it."""
+"""128 plus the number of SIGPIPE, as shells report it."""
 
 
 _LOGS_ERRORS: Final = f"{__name__}.logs_errors"
