@@ -6,7 +6,8 @@
     ├── ConfigError                 exit 3: a setting or topic file is wrong
     │   ├── SettingsError
     │   ├── FieldTypesError         a field table that says something impossible
-    │   └── TopicSpecError
+    │   ├── TopicSpecError
+    │   └── StateInUseError         another worker has the state folder
     ├── QueryError                  a KQL text, with the span to put the caret under
     │   ├── QuerySyntaxError
     │   ├── QueryTypeError          a literal that the field's type refuses
@@ -71,6 +72,10 @@ class FieldTypesError(ConfigError):
 
 class TopicSpecError(ConfigError):
     code = "topic_spec"
+
+
+class StateInUseError(ConfigError):
+    code = "state_in_use"
 
 
 _CONTEXT = 70

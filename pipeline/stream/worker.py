@@ -8,14 +8,12 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from pipeline.assembly.native import uses_native
 from pipeline.config import Settings
-from pipeline.errors import EXIT_OK, EXIT_STOPPED, ConfigError, FirstseenError, StopError
+from pipeline.errors import EXIT_OK, EXIT_STOPPED, FirstseenError, StopError
 from pipeline.kafka.topics import check_topology
 from pipeline.rules import RuleSet
 from pipeline.stream.app import App, build_app
@@ -23,6 +21,7 @@ from pipeline.stream.backfills import begin_with_retries
 from pipeline.stream.health import Health
 from pipeline.stream.health_server import HealthServer
 from pipeline.stream.sampler import Sampler
+from pipeline.stream.state_folder import state_folder
 from pipeline.stream.transport import Transport
 from pipeline.telemetry.logging import get_logger
 from pipeline.telemetry.metrics import Metrics
@@ -94,7 +93,8 @@ class Worker:
         """Run until stopped; return the process's exit code.
 
         Raises:
-            ConfigError: the web endpoints cannot listen, or the state folder is unusable.
+            ConfigError: the web endpoints cannot listen, or the state folder is unusable, or in use
+                by another worker.
             BrokerError: no broker answers, or the topics are not as they should be.
         """
         if self._settings.log.level != "debug":
@@ -105,7 +105,10 @@ class Worker:
             self._loop.add_signal_handler(number, self.stop)
         if not await self._done_before_a_stop(lambda: check_topology(self._settings)):
             return self._exit_code
-        _make_folder(self._settings.state.directory)
+        with state_folder(self._settings.state.directory):
+            return await self._run_app()
+
+    async def _run_app(self) -> int:
         app = build_app(
             self._settings, self._ruleset, self._metrics, transport_class=self._transport_class
         )
@@ -246,25 +249,6 @@ def _thread_failed(args: threading.ExceptHookArgs) -> None:
     log.error(
         "a thread ended with an error", action="thread_failed", thread=name, error=args.exc_value
     )
-
-
-def _make_folder(directory: Path) -> None:
-    # Faust creates only the last folder of a path, and the default is nested.
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise ConfigError(
-            f"cannot make the state folder {directory}: {exc.strerror}; set state.directory to a "
-            f"folder that this user may write to"
-        ) from exc
-    try:
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as exc:
-        raise ConfigError(
-            f"cannot write to the state folder {directory}: {exc.strerror}; have it belong to this "
-            f"user (uid {os.getuid()}), or set state.directory to another folder"
-        ) from exc
 
 
 def _tune_garbage_collector() -> None:

@@ -109,6 +109,25 @@ def test_two_workers_under_one_instance_id_say_so(kafka_deployment: NewDeploymen
     assert wait_until(lambda: "membership_taken" in first.tail(), seconds=60), second.tail()
 
 
+def test_a_worker_with_the_state_folder_of_another_one_does_not_start(
+    kafka_deployment: NewDeployment,
+):
+    """Else both run, until a partition moves between them."""
+    stack = kafka_deployment()
+    first = stack.start_worker("a")
+    first.wait_ready()
+    second = stack.start_worker("a")
+
+    assert second.process.wait(60) == 3, second.tail()
+    assert '"error.code":"state_in_use"' in second.tail()
+    assert first.ready()
+
+    first.kill()
+    third = stack.start_worker("a")
+    third.wait_ready()
+    assert third.stop() == 0
+
+
 def delete_topic(stack: Deployment, name: str) -> None:
     admin = AdminClient(client_config(stack.broker.bootstrap))
     admin.delete_topics([name])[name].result(30)

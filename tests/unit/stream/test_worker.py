@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
 import structlog
 
-from pipeline.errors import ConfigError
 from pipeline.stream import worker as worker_module
 
 
@@ -19,8 +16,3 @@ def test_a_thread_that_ends_with_an_error_is_in_the_log() -> None:
         )
 
     assert [(line["action"], line["thread"]) for line in lines] == [("thread_failed", "T")]
-
-
-def test_a_state_folder_that_cannot_be_written_to_is_told_at_the_start() -> None:
-    with pytest.raises(ConfigError, match="cannot write to the state folder /proc/self"):
-        worker_module._make_folder(Path("/proc/self"))
