@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -9,7 +10,7 @@ from confluent_kafka import TopicPartition
 
 from pipeline.config import Settings
 from pipeline.errors import BrokerError, TopologyError
-from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, consumer
+from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, consumer, interruptibly
 from pipeline.kafka.reading import is_passing, topic_metadata
 
 
@@ -45,9 +46,15 @@ class TopicReader:
         for start in starts:
             # The ends are requested now. "The end" as an offset would mean the end at the first
             # poll, and skip a record that arrives in between.
-            oldest, end = self._consumer.get_watermark_offsets(start, timeout=CONNECT_TIMEOUT)
+            oldest, end = interruptibly(partial(self._ends, start))
             start.offset = oldest if from_beginning else end
         return starts
+
+    def _ends(self, partition: TopicPartition) -> tuple[int, int]:
+        ends: tuple[int, int] = self._consumer.get_watermark_offsets(
+            partition, timeout=CONNECT_TIMEOUT
+        )
+        return ends
 
     def poll(self, seconds: float) -> bytes | None:
         """Return the next value; None if no record arrives in time, or it has no value.
@@ -55,7 +62,12 @@ class TopicReader:
         Raises:
             BrokerError: the broker refuses.
         """
-        message = self._consumer.poll(seconds)
+        try:
+            message = self._consumer.poll(seconds)
+        except SystemError as lost:
+            # Ctrl-C came while confluent-kafka reported a lost connection: it swallows the
+            # exception of its callback, and then returns NULL without one.
+            raise KeyboardInterrupt from lost
         if message is None:
             return None
         error = message.error()

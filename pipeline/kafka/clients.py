@@ -7,7 +7,9 @@ not.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -32,6 +34,7 @@ class _Client(Protocol):
 
 
 _C = TypeVar("_C", bound=_Client)
+_T = TypeVar("_T")
 
 
 class _LibrdkafkaLog:
@@ -120,6 +123,24 @@ def consumer(
     return _connect(Consumer, settings, timeout, config, options)
 
 
+def interruptibly(wait: Callable[[], _T]) -> _T:
+    """Return or raise what a call of librdkafka does, but let Ctrl-C end the wait at once.
+
+    While librdkafka waits for a broker, Python cannot handle a signal. So the call is made in a
+    thread, which is left alone after Ctrl-C.
+    """
+    done: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(wait())
+        except BaseException as error:  # noqa: BLE001  (it is raised where the result is awaited)
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done.result()
+
+
 @contextmanager
 def broker_errors(settings: Settings, doing: str) -> Iterator[None]:
     """Turn confluent-kafka's exceptions into ours.
@@ -191,7 +212,7 @@ def _connect(
     except KafkaException as error:
         raise SettingsError(f"librdkafka refuses the settings: {error.args[0].str()}") from error
     try:
-        client.list_topics(timeout=timeout)
+        interruptibly(lambda: client.list_topics(timeout=timeout))
     except KafkaException as error:
         client.poll(0)  # delivers the errors that were waiting
         cause = last.error or error.args[0]

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer
 from confluent_kafka.admin import TopicMetadata
 
 from pipeline.errors import BrokerError
-from pipeline.kafka.clients import CONNECT_TIMEOUT
+from pipeline.kafka.clients import CONNECT_TIMEOUT, interruptibly
 
 SILENCE_SECONDS: Final = 30.0
 """After this time without a record or the end of a partition, the broker counts as silent."""
@@ -23,7 +23,8 @@ def topic_metadata(client: Consumer | Producer, topic: str) -> TopicMetadata | N
     Raises:
         KafkaException: no broker answers; see `pipeline.kafka.clients.broker_errors`.
     """
-    found = client.list_topics(timeout=CONNECT_TIMEOUT).topics.get(topic)
+    listed = interruptibly(lambda: client.list_topics(timeout=CONNECT_TIMEOUT))
+    found = listed.topics.get(topic)
     return None if found is None or found.error is not None else found
 
 
