@@ -228,8 +228,9 @@ class HistoryReader:
     # -- events
 
     def _events(self, lines: Iterable[EventLine]) -> Iterator[Learn]:
-        prefilter = Prefilter.from_ruleset(self._ruleset)
-        stage = match_stage(self._settings, self._ruleset, prefilter)
+        # Without the others, whose matches are alerts and teach nothing.
+        learning = RuleSet(compiled for compiled in self._ruleset.runnable if compiled.terms)
+        stage = match_stage(self._settings, learning, Prefilter.from_ruleset(learning))
         for line in _filled(lines):
             record = record_of_line(line, self.counts.read, min(self._now_ms, MAX_MS))
             outcome = stage.process(record)

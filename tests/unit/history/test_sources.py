@@ -14,7 +14,7 @@ from pipeline.history import HistoryReader
 from pipeline.history.sources import FORMATS
 from pipeline.kql import FieldTable
 from pipeline.replay import EventLine
-from pipeline.rules import RuleSet, load_rules
+from pipeline.rules import RuleSet, RuleType, load_rules
 from pipeline.rules.timestamp import parse_timestamp
 from tests.events import encode, library_event
 from tests.rules import BUILTIN_RULE
@@ -228,6 +228,28 @@ def test_events_teach_what_the_rules_match(ruleset: RuleSet) -> None:
 
     assert [(BUILTIN_RULE, 2)] == [(each.rule_id, each.count) for each in learned]
     assert {"no_match": 2} == counts.skipped
+
+
+def test_no_alert_is_made_of_events_that_a_query_rule_matches(
+    ruleset: RuleSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be dropped, and what it costs would count against the event."""
+    made: list[object] = []
+
+    def make(*values: object, **_: object) -> bytes:
+        made.append(values)
+        return b"{}"
+
+    monkeypatch.setattr("pipeline.engine.match.build_match_alert", make)
+    (rule,) = (compiled.rule for compiled in ruleset.rules)
+    of_type_query = dataclasses.replace(rule, rule_id="q", type=RuleType.QUERY, new_terms=None)
+    match = json.loads(encode(library_event()))
+    for rules, expected in (((rule, of_type_query), 1), ((of_type_query,), 0)):
+        both, _ = RuleSet.compile(rules, FieldTable.builtin())
+        learned, counts = read(both, "events", match)
+
+        assert (len(learned), counts.skipped.total()) == (expected, 1 - expected)
+        assert made == []
 
 
 def test_events_are_judged_under_the_settings_of_the_worker(ruleset: RuleSet) -> None:
