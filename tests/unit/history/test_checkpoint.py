@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import BrokerError, StateError
-from pipeline.history.checkpoint import Checkpoint, Part, Phase, _encoder, _Metadata, _read
+from pipeline.history.checkpoint import (
+    Checkpoint,
+    Part,
+    Phase,
+    _encoder,
+    _Metadata,
+    _read,
+    backfill_group,
+)
 
 
 def metadata(number: int) -> str:
@@ -16,6 +24,19 @@ def test_what_was_saved_is_read() -> None:
         _read(metadata(1)).start,
         _read(metadata(1)).handover,
     )
+
+
+def test_a_checkpoint_holds_these_values_under_these_names() -> None:
+    """Else an upgrade could not go on with a backfill that the version before began."""
+    meta = _Metadata(1, Phase.TELL, 1, 2, 5, 3, 4, 6)
+    text = (
+        '{"format":1,"phase":"tell","since_ms":1,"begun_ms":2,"ended_ms":5,"start":3,'
+        '"handover":4,"until":6}'
+    )
+
+    assert (_encoder.encode(meta).decode(), _read(text)) == (text, meta)
+    assert [str(phase) for phase in Phase] == ["hold", "choose", "learn", "release", "tell", "done"]
+    assert backfill_group("firstseen", "0123456789abcdef") == "firstseen-backfill-0123456789abcdef"
 
 
 @pytest.mark.parametrize("saved", ["{}", "not JSON", metadata(2)])

@@ -251,6 +251,21 @@ def test_a_history_is_named_by_sixteen_hex_digits():
     int(history(), 16)
 
 
+def test_the_names_of_histories_stay_over_an_upgrade():
+    """Else every rule would begin a new history, and everything would be new."""
+    query = r"""
+        host.os.type:windows and not (process.name:("a b" or c* or d\:e) or process.pid >= 3)
+        and @timestamp < "2026-03-01" and dll.path:*\\Temp\\* and process.args:*
+    """
+    filters = ({"meta": {"negate": True}, "query": {"term": {"user.name": {"value": "ann"}}}},)
+
+    assert history() == "5f09866a24a17734"
+    assert (
+        history(query=query, filters=filters, timestamp_override="event.ingested")
+        == "4e900bd9983973cb"
+    )
+
+
 @pytest.mark.parametrize(
     "changes",
     [
