@@ -55,6 +55,14 @@ def test_it_runs_the_oldest_python_we_support_which_is_the_tested_one(dockerfile
     assert f">={version[1]}" == project["project"]["requires-python"]
 
 
+def test_its_bytecode_is_compiled_when_it_is_built(dockerfile, root):
+    """At run time nobody writes any, and each start would compile everything anew."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+
+    assert "PYTHONDONTWRITEBYTECODE=1" in dockerfile
+    assert project["tool"]["uv"]["compile-bytecode"] is True
+
+
 def test_both_stages_have_the_same_base(dockerfile):
     bases = re.findall(r"^FROM (\S+) AS", dockerfile, re.MULTILINE)
 
