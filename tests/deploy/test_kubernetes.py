@@ -154,6 +154,13 @@ def test_user_and_state_folder_are_those_of_the_image(
     assert [m["mountPath"] for m in container["volumeMounts"] if m["name"] == "state"] == state
 
 
+def test_a_worker_may_use_the_memory_that_it_asks_for(container: dict[str, Any]):
+    """Above its request, it would be among the first to be evicted from a full node."""
+    resources = container["resources"]
+
+    assert resources["requests"]["memory"] == resources["limits"]["memory"] == "1Gi"
+
+
 def test_probes_ask_pages_that_workers_have(container: dict[str, Any], settings: Settings):
     ports = {each["name"]: each["containerPort"] for each in container["ports"]}
     probes = {
