@@ -1,6 +1,14 @@
 import pytest
 
-from pipeline.kql import Clause, FieldTable, Needle, parse, required_clauses
+from pipeline.kql import (
+    Clause,
+    FieldTable,
+    Needle,
+    compile_node,
+    exact_clauses,
+    parse,
+    required_clauses,
+)
 
 
 def clauses(query: str) -> tuple[Clause, ...]:
@@ -120,3 +128,16 @@ def test_a_query_gives_a_few_clauses_however_long_it_is() -> None:
     assert 8 == len(found)
     assert all(50 == len(clause) for clause in found)
     assert 8 == len(clauses(" and ".join(values)))
+
+
+def test_a_nested_query_in_a_nested_one_requires_what_its_innermost_fields_do() -> None:
+    table = FieldTable.builtin().extend(
+        {"nest": "nested", "nest.deep": "nested", "nest.deep.k": "keyword", "deep.k": "long"}
+    )
+    node = parse("nest:{ deep:{ k:evil.dll and not k:x } }")
+
+    assert required_clauses(node, table) == (whole("evil.dll"),)
+    assert exact_clauses(node, table) == ()
+    matches = compile_node(node, table)
+    assert matches({"nest": [{"deep": [{"k": "x"}, {"k": "evil.dll"}]}]})
+    assert not matches({"nest": [{"deep": {"k": "x"}}], "deep": {"k": "evil.dll"}})
