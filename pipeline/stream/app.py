@@ -30,7 +30,10 @@ from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import BundleBuffer, Depth, Reading, Transport, TransportOptions
 from pipeline.stream.transport.endless import unexpected_end
 from pipeline.stream.transport.membership import refusal
+from pipeline.telemetry.logging import get_logger
 from pipeline.telemetry.metrics import Metrics
+
+log = get_logger(__name__)
 
 FIRST_SEEN_TABLE = "first-seen"
 QUOTA_TABLE = "quota"
@@ -108,6 +111,25 @@ class App(faust.App):
         """Called by the consumer after each attempt: ``success``, ``failure`` or ``held``."""
         self.metrics.commits.labels(result).inc()
         self.metrics.commit_seconds.observe(seconds)
+
+    def on_jump(self, tp: TP, expected: int, position: int) -> None:
+        """Called by the consumer when the log does not have the offset that was to be read next."""
+        place = {"topic": tp.topic, "partition": tp.partition, "offset": expected}
+        if position > expected:
+            self.metrics.records_lost.labels(tp.topic).inc(position - expected)
+            log.error(
+                "records were deleted before they were read",
+                action="records_lost",
+                **place,
+                records=position - expected,
+            )
+        else:
+            log.error(
+                "the log ends before the offset to read next: it is read again from its beginning",
+                action="log_cut_short",
+                **place,
+                continues_at=position,
+            )
 
     def on_damaged_state(self, table: str) -> None:
         stage = "first_seen" if table == FIRST_SEEN_TABLE else "quota"

@@ -51,6 +51,7 @@ MEMBERS: tuple[Member, ...] = (
     Member(f"{_CONSUMER}.maybe_wait_for_commit_to_finish", ("self",)),
     Member(f"{_CONSUMER}._filter_tps_with_pending_acks", ("self", "topics")),
     Member(f"{_CONSUMER}._new_offset", ("self", "tp")),
+    Member(f"{_CONSUMER}._should_commit", ("self", "tp", "offset")),
     Member(f"{_CONSUMER}._add_gap", ("self", "tp", "offset_from", "offset_to")),
     Member(f"{_CONSUMER}._handle_attached", ("self", "commit_offsets")),
     Member(
@@ -139,6 +140,11 @@ MEMBERS: tuple[Member, ...] = (
         "aiokafka.consumer.fetcher:Fetcher._proc_fetch_request",
         ("self", "assignment", "node_id", "request"),
     ),
+    Member(
+        "aiokafka.consumer.fetcher:Fetcher._update_fetch_positions",
+        ("self", "assignment", "node_id", "tps"),
+    ),
+    Member("aiokafka.consumer.subscription_state:TopicPartitionState.awaiting_reset"),
     Member("aiokafka.consumer.fetcher:FetchResult.getall", ("self", "max_records")),
     Member("aiokafka.consumer.fetcher:PartitionRecords._unpack_records", ("self",)),
     Member("aiokafka.consumer.fetcher:PartitionRecords._consumer_record", ("self", "tp", "record")),

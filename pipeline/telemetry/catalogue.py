@@ -71,6 +71,10 @@ RULESET_INFO = _gauge(
 RULES_LOADED = _gauge("rules_loaded", "Rules by status.", "status", status=RULE_STATUSES)
 
 RECORDS_CONSUMED = _counter("records_consumed_total", "Records read from an input topic.", "topic")
+RECORDS_LOST = _counter(
+    "records_lost_total", "Records that were deleted before they were read, and so never judged. "
+    "Offsets that hold no record are counted as well.", "topic",
+)  # fmt: skip
 RECORDS_PROCESSED = _counter(
     "records_processed_total", "Records of an input topic by outcome.", "topic", "outcome",
     outcome=OUTCOMES,
@@ -204,7 +208,7 @@ RECOVERY_REMAINING = _gauge(
 
 CATALOGUE: tuple[MetricSpec, ...] = (
     BUILD_INFO, WORKER_STATE, READY, LOOP_HEARTBEAT, RULESET_INFO, RULES_LOADED,
-    RECORDS_CONSUMED, RECORDS_PROCESSED, EVENTS_DECODED, EVENT_AGE, EVENTS_FUTURE,
+    RECORDS_CONSUMED, RECORDS_LOST, RECORDS_PROCESSED, EVENTS_DECODED, EVENT_AGE, EVENTS_FUTURE,
     EVENTS_UNTIMED, EVENTS_WITHOUT_TUPLE, RULE_MATCHES, RULE_ERRORS,
     OBSERVATIONS, SIGHTINGS, SIGHTINGS_HELD, NEW_TERMS,
     ALERTS, ALERTS_BY_SEVERITY, ALERTS_OVERFLOW, ALERTS_DUPLICATE, ALERT_SUMMARIES, ALERT_LATENCY,

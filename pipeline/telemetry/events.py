@@ -67,6 +67,19 @@ LOG_EVENTS: tuple[LogEvent, ...] = (
         "if this persists, a worker that hangs may go unnoticed.",
     ),
     LogEvent(
+        "records_lost",
+        "error",
+        "Records were deleted before they were read (`firstseen.records`, at most, from "
+        "`kafka.offset` on): the backlog was longer than the topic's retention, or somebody "
+        "deleted them. They are never judged.",
+    ),
+    LogEvent(
+        "log_cut_short",
+        "error",
+        "A partition ends before the offset that was to be read next: brokers have lost records, "
+        "or the topic was created anew. It is read again from its beginning.",
+    ),
+    LogEvent(
         "state_full",
         "error",
         "A rule has as many terms as `state.max_entries_per_rule` allows: further new terms raise "

@@ -133,6 +133,7 @@ class Metrics:
 
     def _add_processing(self) -> None:
         self.records_consumed = self._counters(catalogue.RECORDS_CONSUMED)
+        self.records_lost = self._counters(catalogue.RECORDS_LOST)
         self.records_processed = self._counters(catalogue.RECORDS_PROCESSED)
         self.events_decoded = self._counters(catalogue.EVENTS_DECODED)
         self.event_age = Distribution(catalogue.EVENT_AGE, self.registry)
@@ -180,6 +181,7 @@ class Metrics:
         """Export the series of the input topics as 0 before their first record."""
         for topic in topics:
             self.records_consumed.labels(topic)
+            self.records_lost.labels(topic)
             self.events_decoded.labels(topic)
             for outcome in catalogue.OUTCOMES:
                 self.records_processed.labels(topic, outcome)

@@ -9,6 +9,8 @@ Stock Faust 0.15 has these faults. Each has a fix here, and a test on Apache Kaf
 * A record that was fetched before a rebalance, and dropped after it, is acknowledged: here
   acknowledgements come only from our agents (`Consumer.acknowledge`), never from Faust's streams.
 * A partition without a committed offset is not sought back: see `ConsumerThread.seek_to_committed`.
+* A log that ends before the committed offset is read again, but nothing is committed until it is as
+  long as before: see `Consumer.on_jump`.
 * Work in progress is sent although another worker owns the partition by now: see
   `Consumer.still_owns`.
 * The isolation level and the fetch sizes are fixed: see `ConsumerThread._create_worker_consumer`.
@@ -72,7 +74,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         await super().on_start()
         consumer = self._ensure_consumer()
-        FilteringFetcher.adopt(consumer._fetcher, self.transport.reading)  # noqa: SLF001
+        FilteringFetcher.adopt(
+            consumer._fetcher,  # noqa: SLF001
+            self.transport.reading,
+            self.consumer.on_jump,
+        )
         MemberCoordinator.adopt(consumer._coordinator)  # noqa: SLF001
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
@@ -254,6 +260,8 @@ class Consumer(driver.Consumer):
         self.last_commit_at = monotonic()
         self.last_commit_succeeded = True
         self._holds_until = _NEVER
+        self._set_back: set[TP] = set()
+        self._jumps: dict[TP, tuple[int, int]] = {}
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -350,6 +358,29 @@ class Consumer(driver.Consumer):
                     lags[tp] = max(0, end - done)
         return lags
 
+    def on_jump(self, partition: TopicPartition, expected: int, position: int) -> None:
+        """Note that the log does not have the offset that was to be read next.
+
+        If it ends before that offset, because brokers have lost records, it is read again from its
+        beginning. The committed offset then has to follow: otherwise a later restart would skip
+        what has been written up to it in the meantime. Called in the consumer's thread.
+
+        Args:
+            partition: the partition.
+            expected: the offset that was to be read next.
+            position: the log's first offset, which is read next instead.
+        """
+        tp = ensure_TP(partition)
+        if position < expected:
+            self._set_back.add(tp)
+        # Until something is committed, each seek to the committed offset leads here again.
+        before, reached = self._jumps.get(tp, (None, 0))
+        self._jumps[tp] = expected, position
+        if before == expected:
+            expected = reached
+        if position != expected:
+            self.app.on_jump(tp, expected, position)
+
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Commit everything that is acknowledged by now.
 
@@ -373,6 +404,11 @@ class Consumer(driver.Consumer):
 
     def _new_offset(self, tp: TP) -> int | None:
         return self.tracker.committable(tp)
+
+    def _should_commit(self, tp: TP, offset: int) -> bool:
+        if tp in self._set_back:
+            return offset != self._committed_offset[tp]
+        return bool(super()._should_commit(tp, offset))
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Do nothing: gaps need no bookkeeping, because the tracker knows the scanned position."""
@@ -427,6 +463,7 @@ class Consumer(driver.Consumer):
         self._holds_until = 0.0
         for tp in revoked:
             self.tracker.forget(ensure_TP(tp))
+            self._set_back.discard(ensure_TP(tp))
         self.transport.reading.bundle_buffer.forget((tp.topic, tp.partition) for tp in revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,17 +49,32 @@ class Reading:
         return frozenset() if self.record_filter is None else self.record_filter.topics
 
 
+OnJump = Callable[[TopicPartition, int, int], None]
+"""Called with a partition, the offset that was to be read next, and where reading continues."""
+
+
 class FilteringFetcher(Fetcher):
     """Turns the result of a fetch into bundles before anybody reads from it."""
 
     reading: Reading
     _scan: BatchScan
+    _on_jump: OnJump
+    _out_of_range: dict[TopicPartition, int]
 
     @classmethod
-    def adopt(cls, fetcher: Fetcher, reading: Reading) -> None:
-        """Turn a fetcher that has not fetched yet (no subscription) into one of ours."""
+    def adopt(cls, fetcher: Fetcher, reading: Reading, on_jump: OnJump) -> None:
+        """Turn a fetcher that has not fetched yet (no subscription) into one of ours.
+
+        Args:
+            fetcher: the consumer's fetcher.
+            reading: how the records of each topic are read.
+            on_jump: called when the log does not have the offset that was to be read next, so that
+                reading continues at the log's beginning.
+        """
         fetcher.__class__ = cls
         fetcher.reading = reading
+        fetcher._on_jump = on_jump  # noqa: SLF001
+        fetcher._out_of_range = {}  # noqa: SLF001
         if reading.record_filter is not None:
             fetcher._scan = batch_scan(  # noqa: SLF001
                 reading.record_filter,
@@ -80,9 +96,22 @@ class FilteringFetcher(Fetcher):
             views = self._client.take_views(request)
         # This is still the synchronous step that filled self._records: nobody has read from it.
         for topic, partitions in request.topics:
-            for partition, *_ in partitions:
+            for partition, offset, *_ in partitions:
                 tp = TopicPartition(topic, partition)
                 self._take_over(tp, views.get(tp))
+                state = assignment.state_value(tp)
+                if state is not None and state.awaiting_reset:
+                    self._out_of_range[tp] = offset
+        return wake_up
+
+    async def _update_fetch_positions(
+        self, assignment: Any, node_id: Any, tps: list[TopicPartition]
+    ) -> bool:
+        wake_up: bool = await super()._update_fetch_positions(assignment, node_id, tps)
+        for tp in tps:
+            state = assignment.state_value(tp)
+            if tp in self._out_of_range and state is not None and state.has_valid_position:
+                self._on_jump(tp, self._out_of_range.pop(tp), state.position)
         return wake_up
 
     def _take_over(self, tp: TopicPartition, data: memoryview | None) -> None:

@@ -1,0 +1,91 @@
+"""Records that are gone: deleted before they were read, or lost by the brokers after it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from tests.clients import SECONDS, client_config
+from tests.deployment import Deployment, NewDeployment, WorkerProcess
+from tests.events import encode, library_event
+from tests.group_offsets import all_committed, committed
+
+
+def events(begin: int, end: int) -> list[bytes]:
+    return [encode(library_event(number=n, host=f"h{n}")) for n in range(begin, end)]
+
+
+def hosts(stack: Deployment) -> set[str]:
+    return {alert["host"]["id"] for alert in stack.alerts()}
+
+
+def lines(worker: WorkerProcess, action: str) -> list[dict[str, object]]:
+    told = [json.loads(line) for line in worker.log.read_text().splitlines()]
+    return [line for line in told if line.get("event.action") == action]
+
+
+def commit_past_the_end(stack: Deployment, offset: int) -> None:
+    """Leave the group as it is after the brokers have lost the end of the input."""
+    config = {**client_config(stack.broker.bootstrap), "group.id": stack.prefix}
+    with closing(Consumer(config)) as client:
+        client.commit(offsets=[TopicPartition(stack.input, 0, offset)], asynchronous=False)
+
+
+def delete_before(stack: Deployment, offset: int) -> None:
+    """Delete records of the input as its retention does."""
+    admin = AdminClient(client_config(stack.broker.bootstrap))
+    place = TopicPartition(stack.input, 0, offset)
+    admin.delete_records([place], request_timeout=SECONDS)[place].result()
+
+
+def test_a_log_that_ends_before_the_committed_offset_is_read_again_and_committed_as_it_is(
+    kafka_deployment: NewDeployment,
+):
+    stack = kafka_deployment(input_partitions=1)
+    stack.produce(events(0, 10))
+    commit_past_the_end(stack, 30)
+
+    first = stack.start_worker()
+    first.wait_ready()
+    stack.wait_drained()
+    assert first.stop() == 0
+    read_up_to = committed(stack)[stack.input, 0]
+    # The log outgrows the old offset while no worker runs.
+    stack.produce(events(10, 40))
+    stack.start_worker().wait_ready()
+    stack.wait_drained()
+
+    assert read_up_to == 10
+    assert hosts(stack) == {f"h{n}" for n in range(40)}
+    assert all_committed(stack)
+    (told,) = lines(first, "log_cut_short")
+    assert (told["log.level"], told["kafka.topic"], told["kafka.offset"]) == (
+        "error",
+        stack.input,
+        30,
+    )
+
+
+def test_records_that_are_deleted_before_they_are_read_are_told_and_counted(
+    kafka_deployment: NewDeployment,
+):
+    stack = kafka_deployment(input_partitions=1)
+    stack.produce(events(0, 10))
+    first = stack.start_worker()
+    first.wait_ready()
+    stack.wait_drained()
+    assert first.stop() == 0
+
+    stack.produce(events(10, 30))
+    delete_before(stack, 25)
+    second = stack.start_worker("b")
+    second.wait_ready()
+    stack.wait_drained()
+
+    assert hosts(stack) == {f"h{n}" for n in [*range(10), *range(25, 30)]}
+    assert second.metric("firstseen_records_lost_total", topic=stack.input) == 15
+    (told,) = lines(second, "records_lost")
+    assert (told["log.level"], told["kafka.offset"], told["firstseen.records"]) == ("error", 10, 15)
