@@ -131,7 +131,8 @@ def checkpoint(stack: Deployment) -> dict[int, tuple[int, dict[str, Any]]]:
     asked = {**client_config(stack.broker.bootstrap), "group.id": group_of_broad(stack)}
     with closing(Consumer(asked)) as client:
         partitions = client.list_topics(stack.input, timeout=SECONDS).topics[stack.input].partitions
-        found = GroupOffsets(Settings(), client).read((stack.input, n) for n in partitions)
+        offsets = GroupOffsets(Settings(), client, group_of_broad(stack))
+        found = offsets.read((stack.input, n) for n in partitions)
     return {each.partition: (each.offset, json.loads(each.metadata)) for each in found}
 
 

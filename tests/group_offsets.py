@@ -28,7 +28,7 @@ def committed(deployment: Deployment) -> Offsets:
         places = [
             (topic, number) for topic in _sources(deployment) for number in topics[topic].partitions
         ]
-        answer = GroupOffsets(Settings(), client).read(places)
+        answer = GroupOffsets(Settings(), client, deployment.prefix).read(places)
     return {(p.topic, p.partition): p.offset for p in answer if p.offset > 0}
 
 

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
     AdminClient,
+    ResourcePatternType,
+    ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
     UserScramCredentialUpsertion,
@@ -45,6 +50,10 @@ def secured_configs(directory: Path) -> dict[str, str]:
     """Return the broker settings of `LISTENERS`, with the certificates of a directory."""
     modules = "org.apache.kafka.common.security"
     configs = {
+        # Who comes through the open listener, with the certificate or as USER may do everything;
+        # anybody else has only the rights that a test grants.
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": f"User:ANONYMOUS;User:CN=worker;User:{USER}",
         "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(directory / "server-store.pem"),
@@ -74,15 +83,35 @@ class SecuredKafka:
         """The listener that asks for nothing, for the tests' own clients."""
         return Broker("kafka", self.kafka.bootstrap)
 
-    def add_scram_user(self) -> None:
-        """Tell the broker the password of the user, as it keeps it for SCRAM."""
+    def add_scram_user(self, name: str = USER) -> None:
+        """Tell the broker the password of a user, as it keeps it for SCRAM."""
         user = UserScramCredentialUpsertion(
-            USER, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), PASSWORD.encode()
+            name, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), PASSWORD.encode()
         )
         admin = AdminClient(client_config(self.kafka.bootstrap))
-        admin.alter_user_scram_credentials([user])[USER].result(SECONDS)
+        admin.alter_user_scram_credentials([user])[name].result(SECONDS)
 
-    def settings(self, listener: str, mechanism: str | None = None) -> dict[str, str]:
+    def grant(self, user: str, right: AclOperation, kind: ResourceType, *names: str) -> None:
+        """Give a user a right on these topics or groups."""
+        bindings = [
+            AclBinding(
+                kind,
+                name,
+                ResourcePatternType.LITERAL,
+                f"User:{user}",
+                "*",
+                right,
+                AclPermissionType.ALLOW,
+            )
+            for name in names
+        ]
+        admin = AdminClient(client_config(self.kafka.bootstrap))
+        for answer in admin.create_acls(bindings).values():
+            answer.result(SECONDS)
+
+    def settings(
+        self, listener: str, mechanism: str | None = None, user: str = USER
+    ) -> dict[str, str]:
         """Return the settings of a client of a listener, as environment variables."""
         protocol = LISTENERS[listener]
         given = {
@@ -90,7 +119,7 @@ class SecuredKafka:
             "security_protocol": protocol,
         }
         if protocol.startswith("SASL"):
-            given |= {"sasl_username": USER, "sasl_password": PASSWORD}
+            given |= {"sasl_username": user, "sasl_password": PASSWORD}
             given["sasl_mechanism"] = mechanism or "SCRAM-SHA-512"
         if protocol.endswith("SSL"):
             given["ssl_ca_location"] = str(self.directory / "server.pem")

@@ -39,7 +39,7 @@ class TopicReader:
             raise
 
     def _starts(self, *, from_beginning: bool) -> list[TopicPartition]:
-        found = topic_metadata(self._consumer, self._topic)
+        found = topic_metadata(self._settings, self._consumer, self._topic)
         if found is None:
             raise TopologyError(f"topic {self._topic} does not exist; run: firstseen topics apply")
         starts = [TopicPartition(self._topic, number) for number in found.partitions]

@@ -241,16 +241,17 @@ class Backfill:
 
     def _open_and(self, *, until: Phase) -> None:
         """Open the clients, and continue from the checkpoint up to a phase."""
+        group = backfill_group(self._settings.kafka.group_id, self._result.history)
         client = consumer(
             self._settings,
-            group_id=backfill_group(self._settings.kafka.group_id, self._result.history),
+            group_id=group,
             enable_partition_eof=True,
             queued_max_messages_kbytes=_BUFFER_KIB,
             fetch_error_backoff_ms=10,  # an unreadable batch is skipped, see LogReader
         )
         with closing(client), Sender(self._settings) as sender:
             log = InputLog(self._settings, client)
-            store = CheckpointStore(self._settings, client)
+            store = CheckpointStore(self._settings, client, group)
             checkpoint = self._checkpoint(log, store)
             begin = LogBegin(log, checkpoint)
             steps = _Steps(checkpoint, client, store, sender, begin)

@@ -47,7 +47,7 @@ def read_history(
     reader = consumer(settings, enable_partition_eof=True)
     try:
         with broker_errors(settings, f"reading {topic}"):
-            found = topic_metadata(reader, topic)
+            found = topic_metadata(settings, reader, topic)
             if found is None:
                 raise TopologyError(
                     f"topic {topic} does not exist: is kafka.group_id "

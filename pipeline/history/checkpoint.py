@@ -147,10 +147,11 @@ class CheckpointStore:
     Args:
         settings: for error messages.
         client: a consumer of the backfill's group.
+        group: the name of that group, for error messages.
     """
 
-    def __init__(self, settings: Settings, client: Consumer) -> None:
-        self._offsets = GroupOffsets(settings, client)
+    def __init__(self, settings: Settings, client: Consumer, group: str) -> None:
+        self._offsets = GroupOffsets(settings, client, group)
 
     def load(self, inputs: list[Input]) -> Checkpoint | None:
         """Return the last saved checkpoint; None if there is none, or the brokers have dropped it.

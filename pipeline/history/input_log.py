@@ -20,6 +20,7 @@ from pipeline.errors import TopologyError
 from pipeline.history.checkpoint import Checkpoint, Input, Part, Phase
 from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors
 from pipeline.kafka.groups import committed
+from pipeline.kafka.visibility import check_visible
 
 _DOING: Final = "looking at the inputs"
 _BEGIN_TOLERANCE_MS: Final = 60_000
@@ -99,6 +100,7 @@ class InputLog:
         for name in self._settings.topics.inputs:
             found = topics.get(name)
             if found is None or found.error is not None:
+                check_visible(self._settings, [name])
                 raise TopologyError(
                     f"input topic {name} does not exist: correct topics.inputs (from "
                     f"{self._settings.source('topics.inputs')})"

@@ -39,7 +39,7 @@ class Sender:
         self._refused: KafkaError | None = None
         self.acknowledged: dict[int, int] = {}
         with broker_errors(settings, f"writing to {self._topic}"):
-            found = topic_metadata(self._producer, self._topic)
+            found = topic_metadata(settings, self._producer, self._topic)
         if found is None:
             raise TopologyError(f"topic {self._topic} does not exist; run: firstseen topics apply")
         self.partitions = len(found.partitions)

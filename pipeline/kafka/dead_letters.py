@@ -338,7 +338,7 @@ def _records(
     client: Consumer = consumer(settings, enable_partition_eof=True, auto_offset_reset="earliest")
     try:
         with broker_errors(settings, f"reading {topic}"):
-            assigned = _assignment(client, topic, starts)
+            assigned = _assignment(settings, client, starts)
             if not assigned:
                 return
             client.assign(assigned)
@@ -349,9 +349,10 @@ def _records(
 
 
 def _assignment(
-    client: Consumer, topic: str, starts: Mapping[int, int] | None
+    settings: Settings, client: Consumer, starts: Mapping[int, int] | None
 ) -> list[TopicPartition]:
-    found = topic_metadata(client, topic)
+    topic = settings.topics.dead_letters
+    found = topic_metadata(settings, client, topic)
     if found is None:
         raise TopologyError(f"topic {topic} does not exist; run: firstseen topics apply")
     if starts is None:

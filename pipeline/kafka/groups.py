@@ -31,8 +31,6 @@ PATIENCE_SECONDS: Final = 300.0
 SILENCE_SECONDS: Final = 60.0
 """How long a cluster that has answered before may say nothing at all."""
 
-_READING: Final = "reading what a consumer group has committed"
-_WRITING: Final = "writing what a consumer group has committed"
 _PAUSE_SECONDS: Final = 0.2
 
 # The broker's error codes for "ask again".
@@ -63,11 +61,13 @@ class GroupOffsets:
     Args:
         settings: for error messages.
         client: a consumer of the group.
+        group: the name of the group, for error messages.
     """
 
-    def __init__(self, settings: Settings, client: Consumer) -> None:
+    def __init__(self, settings: Settings, client: Consumer, group: str) -> None:
         self._settings = settings
         self._client = client
+        self._group = group
 
     def read(self, places: Iterable[tuple[str, int]]) -> list[TopicPartition]:
         """Return the committed offsets of these partitions, without those that have none.
@@ -78,13 +78,15 @@ class GroupOffsets:
         """
         asked = [TopicPartition(*place) for place in places]
 
-        answers = self._patiently(_READING, lambda: self._client.committed(asked, CONNECT_TIMEOUT))
+        doing = f"reading what the group {self._group} has committed"
+        answers = self._patiently(doing, lambda: self._client.committed(asked, CONNECT_TIMEOUT))
         return [each for each in answers if each.offset >= 0]
 
     def write(self, offsets: Sequence[TopicPartition]) -> None:
         """Commit these offsets; raises BrokerError."""
         written = list(offsets)
-        self._patiently(_WRITING, lambda: self._client.commit(offsets=written, asynchronous=False))
+        doing = f"writing what the group {self._group} has committed"
+        self._patiently(doing, lambda: self._client.commit(offsets=written, asynchronous=False))
 
     def _patiently(
         self, doing: str, ask: Callable[[], list[TopicPartition]]
@@ -99,6 +101,7 @@ class GroupOffsets:
                     cause = error.args[0]
                     if cause.code() not in _LATER | _SILENT:
                         raise
+                    self._check_allowed()
                     if cause.code() in _LATER or self._anybody_answers():
                         heard = time.monotonic()
                     now = time.monotonic()
@@ -121,6 +124,20 @@ class GroupOffsets:
                 )
                 time.sleep(_PAUSE_SECONDS)
 
+    def _check_allowed(self) -> None:
+        """Raise KafkaException if the brokers refuse the group, which looks like silence.
+
+        librdkafka then asks for the coordinator again until the time is up, and reports the refusal
+        only to whoever polls. A consumer that reads is not polled here, for its records would be
+        lost.
+        """
+        if self._client.assignment():
+            return
+        message = self._client.poll(0)
+        error = None if message is None else message.error()
+        if error is not None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            raise KafkaException(error)
+
     def _anybody_answers(self) -> bool:
         try:
             self._client.list_topics(timeout=CONNECT_TIMEOUT)
@@ -142,4 +159,4 @@ def committed(
 ) -> list[TopicPartition]:
     """Return what a group has committed for some partitions; see `GroupOffsets.read`."""
     with closing(consumer(settings, group_id=group)) as client:
-        return GroupOffsets(settings, client).read(places)
+        return GroupOffsets(settings, client, group).read(places)

@@ -8,24 +8,32 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, Message, Producer
 from confluent_kafka.admin import TopicMetadata
 
+from pipeline.config import Settings
 from pipeline.errors import BrokerError
 from pipeline.kafka.clients import CONNECT_TIMEOUT, interruptibly
+from pipeline.kafka.visibility import check_visible
 
 SILENCE_SECONDS: Final = 30.0
 """After this time without a record or the end of a partition, the broker counts as silent."""
 
 
-def topic_metadata(client: Consumer | Producer, topic: str) -> TopicMetadata | None:
+def topic_metadata(
+    settings: Settings, client: Consumer | Producer, topic: str
+) -> TopicMetadata | None:
     """Return a topic's metadata, or None if there is no such topic.
 
     The metadata of all topics is requested, because a request for one topic could create it.
 
     Raises:
+        BrokerError: the brokers hide the topic.
         KafkaException: no broker answers; see `pipeline.kafka.clients.broker_errors`.
     """
     listed = interruptibly(lambda: client.list_topics(timeout=CONNECT_TIMEOUT))
     found = listed.topics.get(topic)
-    return None if found is None or found.error is not None else found
+    if found is not None and found.error is None:
+        return found
+    check_visible(settings, [topic])
+    return None
 
 
 def until_end(client: Consumer, topic: str, partitions: Iterable[int]) -> Iterator[Message]:
@@ -65,6 +73,9 @@ _ENDS = frozenset(
 )
 _PASSING = frozenset(
     {
+        # librdkafka looks for the group's coordinator also on behalf of a consumer that never asks
+        # for anything from its group, as all do that read through here.
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError._PARTITION_EOF,  # noqa: SLF001
         KafkaError._TRANSPORT,  # noqa: SLF001
         KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001

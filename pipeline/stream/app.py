@@ -6,6 +6,7 @@ Nothing is created at import time: the worker calls `build_app`, and so do tests
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import monotonic
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from pipeline.rules import RuleSet
 from pipeline.stream.agents import Agents
 from pipeline.stream.context import Context
 from pipeline.stream.dead_letters import DeadLetters
+from pipeline.stream.failures import explained
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.recovery import SafeTableManager
@@ -50,6 +52,7 @@ class App(faust.App):
         reading: Reading,
         metrics: Metrics,
         linger_seconds: float,
+        explain: Callable[[BaseException], BaseException],
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -58,6 +61,7 @@ class App(faust.App):
         self.reading = reading
         self.metrics = metrics
         self.failure: BaseException | None = None
+        self._explain = explain
         self.on_failure: Callable[[], None] = lambda: None
         self.outbox = Outbox(
             self._aiokafka_producer, linger_seconds=linger_seconds, on_failure=self.fail
@@ -83,7 +87,7 @@ class App(faust.App):
     def fail(self, error: BaseException) -> None:
         """Remember the first error that must stop the worker, and notify whoever waits for it."""
         if self.failure is None:
-            self.failure = error
+            self.failure = self._explain(error)
             self.on_failure()
 
     def _crash(self, reason: BaseException) -> None:
@@ -180,6 +184,7 @@ def build_app(
         transport_class=transport_class,
         metrics=metrics,
         linger_seconds=settings.kafka.linger.total_seconds(),
+        explain=partial(explained, settings=settings),
         transport_options=TransportOptions(
             isolation_level=settings.kafka.isolation_level,
             enable_idempotence=settings.kafka.enable_idempotence,

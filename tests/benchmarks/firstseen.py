@@ -186,7 +186,7 @@ class Watch:
         self._consumer = Consumer(
             client_config(self.ground.bootstrap) | {"group.id": self.deployment.prefix}
         )
-        self._offsets = GroupOffsets(Settings(), self._consumer)
+        self._offsets = GroupOffsets(Settings(), self._consumer, self.deployment.prefix)
         self._stages = {name: self._partitions(self.deployment.topic(name)) for name in _STAGES}
 
     def until_ready(self) -> Sample:

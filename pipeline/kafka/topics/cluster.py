@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from pipeline.config import Settings
 from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors
+from pipeline.kafka.visibility import check_visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,13 @@ def describe_cluster(
     """Describe those of the named topics that exist.
 
     Raises:
-        BrokerError: the broker refuses to answer.
+        BrokerError: the broker refuses to answer, or hides a topic.
     """
+    names = tuple(names)
     with broker_errors(settings, "listing topics"):
-        return read_topics(admin, names)
+        found = read_topics(admin, names)
+    check_visible(settings, [name for name in names if name not in found], admin)
+    return found
 
 
 def read_topics(admin: AdminClient, names: Iterable[str]) -> dict[str, ClusterTopic]:

@@ -36,6 +36,16 @@ class Clock:
         self.now += seconds
 
 
+class Told:
+    """What a consumer is told by a poll: an error that concerns no partition."""
+
+    def __init__(self, code: int) -> None:
+        self._error = KafkaError(code)
+
+    def error(self) -> KafkaError:
+        return self._error
+
+
 class Client:
     """A consumer whose coordinator answers with these errors, then well; a whole list is in parts."""
 
@@ -44,6 +54,8 @@ class Client:
         self._answers = list(answers)
         self._brokers = brokers
         self.asked = 0
+        self.assigned: list[TopicPartition] = []
+        self.told: Told | None = None
 
     def committed(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         return self._answer(asked)
@@ -51,6 +63,13 @@ class Client:
     def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> list[TopicPartition]:
         assert not asynchronous
         return self._answer(offsets)
+
+    def assignment(self) -> list[TopicPartition]:
+        return self.assigned
+
+    def poll(self, timeout: float) -> Any:
+        assert timeout == 0
+        return self.told
 
     def list_topics(self, *, timeout: float) -> None:
         if not self._brokers:
@@ -96,7 +115,7 @@ def test_a_coordinator_that_is_not_ready_is_asked_again(
     client = Client(clock, [code] * 20 + [None])
 
     with structlog.testing.capture_logs() as lines:
-        do(GroupOffsets(Settings(), client))
+        do(GroupOffsets(Settings(), client, "group"))
 
     assert 21 == client.asked
     assert {("group_awaited", "warning")} == {(line["action"], line["log_level"]) for line in lines}
@@ -105,7 +124,7 @@ def test_a_coordinator_that_is_not_ready_is_asked_again(
 def test_a_coordinator_that_refuses_one_partition_for_now_is_asked_again(clock: Clock):
     client = Client(clock, [[TopicPartition("events", 0, 3), Refused("events", 1)], None])
 
-    found = GroupOffsets(Settings(), client).read(PLACES)
+    found = GroupOffsets(Settings(), client, "group").read(PLACES)
 
     assert [(0, 7), (1, 7)] == [(each.partition, each.offset) for each in found]
 
@@ -113,14 +132,14 @@ def test_a_coordinator_that_refuses_one_partition_for_now_is_asked_again(clock: 
 def test_a_partition_without_an_offset_is_left_out(clock: Clock):
     client = Client(clock, [[TopicPartition("events", 0, 0), TopicPartition("events", 1, -1001)]])
 
-    assert [0] == [p.partition for p in GroupOffsets(Settings(), client).read(PLACES)]
+    assert [0] == [p.partition for p in GroupOffsets(Settings(), client, "group").read(PLACES)]
 
 
 def test_one_that_never_gets_ready_ends_with_the_reason(clock: Clock):
     client = Client(clock, [KafkaError.COORDINATOR_NOT_AVAILABLE])
 
     with pytest.raises(BrokerError, match="__consumer_offsets") as caught:
-        GroupOffsets(Settings(), client).read(PLACES)
+        GroupOffsets(Settings(), client, "group").read(PLACES)
 
     assert not isinstance(caught.value, BrokerUnreachableError)
     assert PATIENCE_SECONDS <= clock.now - 1_000 < PATIENCE_SECONDS + 1
@@ -130,7 +149,7 @@ def test_brokers_that_say_nothing_at_all_are_unreachable_before_that(clock: Cloc
     client = Client(clock, [KafkaError._TIMED_OUT], brokers=False)
 
     with pytest.raises(BrokerUnreachableError, match="check kafka.bootstrap_servers"):
-        GroupOffsets(Settings(), client).read(PLACES)
+        GroupOffsets(Settings(), client, "group").read(PLACES)
 
     assert SILENCE_SECONDS < clock.now - 1_000 < SILENCE_SECONDS + 20
 
@@ -139,6 +158,25 @@ def test_a_refusal_is_not_asked_twice(clock: Clock):
     client = Client(clock, [KafkaError.GROUP_AUTHORIZATION_FAILED])
 
     with pytest.raises(BrokerError, match="committed: "):
-        GroupOffsets(Settings(), client).read(PLACES)
+        GroupOffsets(Settings(), client, "group").read(PLACES)
 
     assert 1 == client.asked
+
+
+def test_a_refusal_that_only_a_poll_tells_is_not_taken_for_silence(clock: Clock):
+    client = Client(clock, [KafkaError._TIMED_OUT])
+    client.told = Told(KafkaError.GROUP_AUTHORIZATION_FAILED)
+
+    with pytest.raises(BrokerError, match="what the group group has committed: ") as caught:
+        GroupOffsets(Settings(), client, "group").read(PLACES)
+
+    assert not isinstance(caught.value, BrokerUnreachableError)
+    assert 1 == client.asked
+
+
+def test_a_consumer_that_reads_is_not_polled_for_a_refusal(clock: Clock):
+    client = Client(clock, [KafkaError._TIMED_OUT, None])
+    client.assigned = [TopicPartition("events", 0)]
+    client.told = Told(KafkaError.GROUP_AUTHORIZATION_FAILED)
+
+    assert GroupOffsets(Settings(), client, "group").read(PLACES)

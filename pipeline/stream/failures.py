@@ -1,0 +1,49 @@
+"""What the errors of Faust and aiokafka that end a worker mean to an operator."""
+
+from __future__ import annotations
+
+from aiokafka import errors
+from faust.exceptions import ConsistencyError
+
+from pipeline.config import Settings
+from pipeline.errors import BrokerError, FirstseenError, StateError
+
+
+def explained(error: BaseException, settings: Settings) -> BaseException:
+    """Return an error of ours for one that has a cause an operator can remove, else the same."""
+    ours = _explanation(error, settings)
+    if ours is None:
+        return error
+    ours.__cause__ = error
+    return ours
+
+
+def _explanation(error: BaseException, settings: Settings) -> FirstseenError | None:
+    user = settings.kafka.sasl_username
+    who = repr(user) if user else "this worker"
+    if isinstance(error, errors.TopicAuthorizationFailedError):
+        return BrokerError(
+            f"the brokers do not let {who} use {_topics(error)}: it needs the right Read on the "
+            f"inputs, and Read and Write on our own topics; see SECURITY.md"
+        )
+    if isinstance(error, errors.ClusterAuthorizationFailedError):
+        return BrokerError(
+            f"the brokers do not let {who} write: it needs the right Write on our own topics; see "
+            f"SECURITY.md"
+        )
+    if isinstance(error, ConsistencyError):
+        reason = " ".join(str(error).split("\n\n")[0].split())
+        return StateError(
+            f"the state in {settings.state.directory} does not belong to its changelog topic: "
+            f"{reason} The topic was created anew, brokers have lost its end, or the folder is "
+            f"another deployment's. What only the folder knows is lost with it: move the folder "
+            f"away and start again, and the table is rebuilt from what the changelog holds"
+        )
+    return None
+
+
+def _topics(error: errors.TopicAuthorizationFailedError) -> str:
+    """Return the topics that an error names: one, or a set of them."""
+    named = error.args[0] if error.args else ""
+    topics = sorted(named) if isinstance(named, set | frozenset) else [str(named)]
+    return f"topic {', '.join(topics)}" if topics != [""] else "a topic"

@@ -1,0 +1,59 @@
+"""What a worker says when Faust or aiokafka ended it for a reason that an operator can remove."""
+
+from __future__ import annotations
+
+import pytest
+from aiokafka import errors
+from faust.exceptions import ConsistencyError
+
+from pipeline.config import Settings
+from pipeline.errors import BrokerError, StateError
+from pipeline.stream.failures import explained
+
+SETTINGS = Settings.load(
+    None,
+    {
+        "kafka.security_protocol": "SASL_SSL",
+        "kafka.sasl_mechanism": "PLAIN",
+        "kafka.sasl_username": "ann",
+        "state.directory": "/var/lib/firstseen",
+    },
+    {"FIRSTSEEN_KAFKA__SASL_PASSWORD": "x"},
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (errors.TopicAuthorizationFailedError("events"), "topic events:"),
+        (errors.TopicAuthorizationFailedError({"b", "a"}), "topic a, b:"),
+        (errors.TopicAuthorizationFailedError(), "a topic:"),
+        (errors.ClusterAuthorizationFailedError(), "the right Write"),
+    ],
+)
+def test_a_missing_right_is_named_with_the_user(error: Exception, named: str):
+    found = explained(error, SETTINGS)
+
+    assert isinstance(found, BrokerError)
+    assert "'ann'" in str(found)
+    assert named in str(found)
+    assert found.__cause__ is error
+
+
+def test_a_state_that_is_ahead_of_its_changelog_is_told_in_one_line_with_the_folder():
+    error = ConsistencyError(
+        "The offset for\n partition 1 is\nhigher (25 > -1).\n\nMost likely ..."
+    )
+
+    found = explained(error, SETTINGS)
+
+    assert isinstance(found, StateError)
+    assert "/var/lib/firstseen" in str(found)
+    assert "The offset for partition 1 is higher (25 > -1)." in str(found)
+    assert "\n" not in str(found)
+
+
+def test_any_other_error_stays_what_it_is():
+    error = RuntimeError("x")
+
+    assert explained(error, SETTINGS) is error
