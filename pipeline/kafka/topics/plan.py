@@ -146,6 +146,7 @@ def plan(
                     changes.append(step)
                 else:
                     findings.append(step)
+    findings += _unequal_pairs(specs, cluster, changes, findings)
     return Plan(tuple(changes), tuple(findings))
 
 
@@ -192,6 +193,45 @@ def _mismatch(
         f"topic {spec.name} would be created with {spec.partitions} partitions, but {topic.name} "
         f"has {topic.partitions}: write partitions: {topic.partitions} into both topic files",
     )
+
+
+def _unequal_pairs(
+    specs: Iterable[TopicSpec],
+    cluster: Mapping[str, ClusterTopic],
+    changes: Iterable[Change],
+    findings: Iterable[Finding],
+) -> list[Finding]:
+    """Return an error for each changelog that would still not fit its source, unless one is told.
+
+    Somebody may have added partitions to one of the two without firstseen.
+    """
+    names = {spec.role: spec.name for spec in specs}
+    told = {finding.topic for finding in findings if finding.code == "repartition_refused"}
+    counts = {name: topic.partitions for name, topic in cluster.items()}
+    counts |= {
+        change.topic: change.spec.partitions or 0
+        for change in changes
+        if change.action == "raise_partitions"
+    }
+    unequal = []
+    for changelog_role, source_role in CHANGELOG_SOURCES.items():
+        pair = [names[role] for role in (changelog_role, source_role) if names.get(role) in counts]
+        if len(pair) < 2 or told.intersection(pair):
+            continue
+        fewer, more = sorted(pair, key=lambda name: counts[name])
+        if counts[fewer] == counts[more]:
+            continue
+        unequal.append(
+            Finding(
+                "partitions_unequal",
+                "error",
+                fewer,
+                f"topic {fewer} has {counts[fewer]} partitions, but {more} has {counts[more]}: no "
+                f"worker can run; write partitions: {counts[more]} into both topic files, stop "
+                "the workers and run: firstseen topics apply --accept-repartition",
+            )
+        )
+    return unequal
 
 
 def _compare(

@@ -130,6 +130,35 @@ def test_a_changelog_that_is_missing_is_created_beside_its_source():
     ] == steps(result)
 
 
+@pytest.mark.parametrize(
+    ("role", "fewer"),
+    [
+        ("observations", "first_seen_changelog"),
+        ("first_seen_changelog", "observations"),
+        ("new_terms", "quota_changelog"),
+        ("quota_changelog", "new_terms"),
+    ],
+)
+def test_partitions_that_somebody_added_to_one_of_a_pair_are_an_error(role, fewer):
+    result = plan(SPECS, cluster(**{role: {"partitions": 14}}))
+
+    assert ("partitions_unequal", "error", SPEC[fewer].name) in findings(result)
+    assert result.has_errors
+    (text,) = [f.message for f in result.findings if f.code == "partitions_unequal"]
+    assert f"{SPEC[fewer].name} has 12 partitions, but {SPEC[role].name} has 14" in text
+
+
+def test_a_pair_that_the_plan_makes_equal_is_no_error():
+    specs = [
+        replace(spec, partitions=14) if spec.role.startswith(("obs", "first")) else spec
+        for spec in SPECS
+    ]
+    added = cluster(observations={"partitions": 14})
+
+    assert not plan(specs, added, accept_repartition=True).has_errors
+    assert ["repartition_refused"] == [code for code, *_ in findings(plan(specs, added))]
+
+
 def test_other_numbers_of_copies_are_told_and_not_changed():
     result = plan(SPECS, cluster(alerts={"replication": 1}))
 
