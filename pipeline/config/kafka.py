@@ -16,6 +16,7 @@ _SERVER = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:,\[\]]+):(\d{1,5})")
 _GROUP_ID = re.compile(r"[a-zA-Z0-9._-]{1,200}")
 
 _SECOND = timedelta(seconds=1)
+_LONGEST = timedelta(days=24)  # Kafka's protocol has milliseconds in 32 bits, with a sign
 
 _RECORD_OVERHEAD_BYTES = 1024
 """Room for the key, headers and framing of a record within the broker's size limit."""
@@ -104,6 +105,7 @@ class KafkaSettings(Section):
     linger: Duration = Field(
         default=timedelta(milliseconds=10),
         ge=timedelta(0),
+        le=5 * _SECOND,  # a stop has six seconds to get everything acknowledged
         description="How long the producer waits to fill a batch.",
     )
     message_max_bytes: Size = Field(
@@ -115,6 +117,7 @@ class KafkaSettings(Section):
     session_timeout: Duration = Field(
         default=15 * _SECOND,
         gt=timedelta(0),
+        le=_LONGEST,
         description="A member that sends no heartbeat for this long is removed from the group. The "
         "partitions of a killed worker stand still for as long.",
     )
@@ -126,22 +129,26 @@ class KafkaSettings(Section):
     )
     rebalance_timeout: Duration = Field(
         default=60 * _SECOND,
-        gt=timedelta(0),
+        ge=_SECOND,
+        le=_LONGEST,
         description="How long members have to finish their work and rejoin.",
     )
     max_poll_interval: Duration = Field(
         default=300 * _SECOND,
         gt=timedelta(0),
+        le=_LONGEST,
         description="A member that takes no records for this long leaves the group.",
     )
     request_timeout: Duration = Field(
         default=90 * _SECOND,
         gt=timedelta(0),
+        le=_LONGEST,
         description="Longest wait for a broker's response; must exceed the session timeout.",
     )
     delivery_timeout: Duration = Field(
         default=60 * _SECOND,
-        gt=timedelta(0),
+        ge=_SECOND,
+        le=_LONGEST,
         description="How long a broker may take for a produce request, and how long a commit "
         "waits for outputs to be acknowledged; after that, nothing is committed and the commit is "
         "retried.",

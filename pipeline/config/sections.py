@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pipeline.config.section import Section
 from pipeline.config.values import Duration, Size, parse_duration
 
+_MOST_MEMORY = 1 << 40
+
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
@@ -174,16 +176,19 @@ class StateSettings(Section):
     block_cache_bytes: Size = Field(
         default=64 << 20,
         ge=1 << 20,
+        le=_MOST_MEMORY,
         description="RocksDB block cache, shared by all tables and partitions.",
     )
     write_buffer_bytes: Size = Field(
         default=32 << 20,
         ge=1 << 16,
+        le=_MOST_MEMORY,
         description="RocksDB write buffers of all tables and partitions together.",
     )
     forwarded_entries: int = Field(
         default=100_000,
         ge=0,
+        le=2**31 - 1,
         description="How many recently sent terms are remembered in memory, for all rules "
         "together.",
     )
@@ -199,7 +204,7 @@ class StreamSettings(Section):
     )
     event_deadline: Duration = Field(
         default=timedelta(seconds=120),
-        gt=timedelta(0),
+        ge=timedelta(seconds=1),
         description="The worker stops if the outputs of a record find no room for this long. Set "
         "it longer than `kafka.delivery_timeout`, so that a failed delivery is reported first.",
     )
@@ -219,6 +224,7 @@ class StreamSettings(Section):
     max_values: int = Field(
         default=10_000,
         ge=100,
+        le=2**31 - 1,
         description="An event with more values, including array elements and keys, becomes a dead "
         "letter (`too_many_values`); this bounds the time that a rule may take.",
     )

@@ -576,3 +576,30 @@ def test_rules_have_learning_periods_of_their_own():
 def test_a_learning_period_names_its_rule_and_its_length(value: str):
     with pytest.raises(SettingsError, match=r"state\.learning_by_rule"):
         Settings.load(environ={"FIRSTSEEN_STATE__LEARNING_BY_RULE": value})
+
+
+# Beyond each of these a worker starts, and then cannot work: Kafka's protocol and RocksDB have no
+# room for the number, or nothing is ever acknowledged in time.
+@pytest.mark.parametrize(
+    ("name", "outside", "inside"),
+    [
+        ("kafka.linger", "5001ms", "5s"),
+        ("kafka.session_timeout", "25d", "80s"),
+        ("kafka.rebalance_timeout", "25d", "24d"),
+        ("kafka.rebalance_timeout", "999ms", "1s"),
+        ("kafka.max_poll_interval", "25d", "24d"),
+        ("kafka.request_timeout", "25d", "24d"),
+        ("kafka.delivery_timeout", "25d", "24d"),
+        ("kafka.delivery_timeout", "999ms", "1s"),
+        ("stream.event_deadline", "999ms", "1s"),
+        ("stream.max_values", 2**31, 2**31 - 1),
+        ("state.forwarded_entries", 2**31, 2**31 - 1),
+        ("state.block_cache_bytes", (1 << 40) + 1, "1024GiB"),
+        ("state.write_buffer_bytes", (1 << 40) + 1, "1024GiB"),
+    ],
+)
+def test_a_value_with_which_no_worker_works_is_refused(name, outside, inside):
+    with pytest.raises(SettingsError, match=f"{name}: .* must be (less|greater) than or equal to"):
+        Settings.load(None, {name: outside}, {})
+
+    Settings.load(None, {name: inside}, {})
