@@ -37,6 +37,13 @@ def test_it_names_only_topics_of_ours():
     assert named <= set(settings.topic_names().values())
 
 
+def test_the_commands_of_kafka_say_which_cluster():
+    named = re.findall(r"kafka-[a-z-]+\.sh --[^`\n]*", RUNBOOK)
+
+    assert named
+    assert not [command for command in named if "--bootstrap-server" not in command]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_its_commands_are_commands(command):
     done = subprocess.run(
