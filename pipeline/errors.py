@@ -78,6 +78,10 @@ class StateInUseError(ConfigError):
     code = "state_in_use"
 
 
+class StateOwnerError(ConfigError):
+    code = "state_owner"
+
+
 _CONTEXT = 70
 """How many characters of a line `QueryError` shows on each side of the caret."""
 

@@ -112,7 +112,8 @@ class StateSettings(Section):
 
     directory: Path = Field(
         default=Path("./.firstseen/state"),
-        description="Folder of the tables, one volume per worker; rebuilt from Kafka if lost.",
+        description="Folder of the tables, one volume per worker; rebuilt from Kafka if lost. It "
+        "belongs to one group on one cluster; the workers of any other are refused.",
     )
     granularity: Duration = Field(
         default=timedelta(seconds=60),

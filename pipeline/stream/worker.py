@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pipeline.assembly.native import uses_native
 from pipeline.config import Settings
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, FirstseenError, StopError
-from pipeline.kafka.topics import check_topology
+from pipeline.kafka.clients import admin_client
+from pipeline.kafka.topics import check_topology, cluster_id
 from pipeline.rules import RuleSet
 from pipeline.stream.app import App, build_app
 from pipeline.stream.backfills import begin_with_retries
@@ -22,6 +23,7 @@ from pipeline.stream.health import Health
 from pipeline.stream.health_server import HealthServer
 from pipeline.stream.sampler import Sampler
 from pipeline.stream.state_folder import state_folder
+from pipeline.stream.state_owner import Owner, claim
 from pipeline.stream.transport import Transport
 from pipeline.telemetry.logging import get_logger
 from pipeline.telemetry.metrics import Metrics
@@ -93,8 +95,8 @@ class Worker:
         """Run until stopped; return the process's exit code.
 
         Raises:
-            ConfigError: the web endpoints cannot listen, or the state folder is unusable, or in use
-                by another worker.
+            ConfigError: the web endpoints cannot listen, or the state folder is unusable, in use by
+                another worker, or of another group or cluster.
             BrokerError: no broker answers, or the topics are not as they should be.
         """
         if self._settings.log.level != "debug":
@@ -106,6 +108,8 @@ class Worker:
         if not await self._done_before_a_stop(lambda: check_topology(self._settings)):
             return self._exit_code
         with state_folder(self._settings.state.directory):
+            if not await self._done_before_a_stop(self._claim_state):
+                return self._exit_code
             return await self._run_app()
 
     async def _run_app(self) -> int:
@@ -144,6 +148,11 @@ class Worker:
             return False
         doing.result()
         return True
+
+    def _claim_state(self) -> None:
+        settings = self._settings
+        cluster = cluster_id(admin_client(settings), settings)
+        claim(settings.state.directory, Owner(cluster, settings.kafka.group_id))
 
     def _begin_backfills(self) -> None:
         """Hold the rules that are new to this group, before any sighting of theirs is sent."""

@@ -30,6 +30,16 @@ class ClusterTopic:
     configs: Mapping[str, str]
 
 
+def cluster_id(admin: AdminClient, settings: Settings) -> str:
+    """Return the id of the cluster, which it keeps for life; empty if it has none.
+
+    Raises:
+        BrokerUnreachableError: no broker answers.
+    """
+    with broker_errors(settings, "asking for the cluster's id"):
+        return admin.list_topics(timeout=CONNECT_TIMEOUT).cluster_id or ""
+
+
 def describe_cluster(
     admin: AdminClient, settings: Settings, names: Iterable[str]
 ) -> dict[str, ClusterTopic]:
