@@ -16,7 +16,7 @@ HISTORY = "ab" * 8
 OTHER_HISTORY = "cd" * 8
 
 
-def seen(
+def sighting(
     key: bytes = b"a",
     time_ms: int = 0,
     read_ms: int = 0,

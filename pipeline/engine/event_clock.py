@@ -20,7 +20,7 @@ class EventClock:
     def __init__(self) -> None:
         self.latest_ms: int | None = None
 
-    def seen(self, time_ms: int) -> None:
+    def advance_to(self, time_ms: int) -> None:
         """Advance the clock to the effective time of a sighting, if that is later."""
         if self.latest_ms is None or time_ms > self.latest_ms:
             self.latest_ms = time_ms

@@ -217,7 +217,7 @@ class FirstSeen:
         Raises:
             StateError: the tuple's row cannot be read.
         """
-        self.clock.seen(observation.time_ms)
+        self.clock.advance_to(observation.time_ms)
         key = observation.key() if key is None else key
         if self.held.holds(key, offset):
             return _HELD
@@ -225,7 +225,7 @@ class FirstSeen:
         if value is None:
             return self._meet(key, observation, offset)
         row = decode_row(value)
-        self.clock.seen(row.kept_from_ms)
+        self.clock.advance_to(row.kept_from_ms)
         if offset <= row.offset:
             return self._repeat(key, row, observation, offset, committed)
         stamps = _uncommitted(row.stamps, committed)

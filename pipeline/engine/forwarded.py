@@ -14,10 +14,10 @@ from pipeline.record import Position
 class Forwarded(Protocol):
     """A memory of the sightings that were forwarded lately."""
 
-    def covers(self, seen: Sighting) -> bool:
+    def covers(self, sighting: Sighting) -> bool:
         """Return whether an earlier forwarded sighting makes it unnecessary to forward this one."""
 
-    def remember(self, seen: Sighting) -> None:
+    def remember(self, sighting: Sighting) -> None:
         """Record that a sighting is being forwarded."""
 
     def clear(self) -> None:
@@ -62,12 +62,12 @@ class ForwardedCache:
         self._granularity_ms = granularity_ms
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
 
-    def covers(self, seen: Sighting) -> bool:
-        entry = self._entries.get(seen.key)
+    def covers(self, sighting: Sighting) -> bool:
+        entry = self._entries.get(sighting.key)
         if entry is None:
             return False
-        self._entries.move_to_end(seen.key)
-        match = seen.match
+        self._entries.move_to_end(sighting.key)
+        match = sighting.match
         granularity_ms = self._granularity_ms
         return (
             # A history no longer than the granularity could end between two sightings.
@@ -77,16 +77,16 @@ class ForwardedCache:
             and not entry.may_be_read_again_after(match.record.position, match.document.index)
         )
 
-    def remember(self, seen: Sighting) -> None:
-        match = seen.match
-        known = self._entries.get(seen.key)
-        self._entries[seen.key] = _Entry(
+    def remember(self, sighting: Sighting) -> None:
+        match = sighting.match
+        known = self._entries.get(sighting.key)
+        self._entries[sighting.key] = _Entry(
             latest_ms=match.time_ms if known is None else max(known.latest_ms, match.time_ms),
             read_ms=match.record.read_ms,
             position=match.record.position,
             index=match.document.index,
         )
-        self._entries.move_to_end(seen.key)
+        self._entries.move_to_end(sighting.key)
         if len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
 
@@ -134,14 +134,14 @@ class NativeForwardedCache:
 
         self.cache: Any = firstseen_native.Forwarded(max_entries, granularity_ms)
 
-    def covers(self, seen: Sighting) -> bool:
-        match = seen.match
+    def covers(self, sighting: Sighting) -> bool:
+        match = sighting.match
         times = match.window_ms, match.time_ms, match.record.read_ms
-        return bool(self.cache.covers(seen.key, *times, *_place(match)))
+        return bool(self.cache.covers(sighting.key, *times, *_place(match)))
 
-    def remember(self, seen: Sighting) -> None:
-        match = seen.match
-        self.cache.remember(seen.key, match.time_ms, match.record.read_ms, *_place(match))
+    def remember(self, sighting: Sighting) -> None:
+        match = sighting.match
+        self.cache.remember(sighting.key, match.time_ms, match.record.read_ms, *_place(match))
 
     def clear(self) -> None:
         self.cache.clear()

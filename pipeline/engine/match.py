@@ -107,7 +107,7 @@ class Outcome(msgspec.Struct, frozen=True):
     Attributes:
         disposition: what became of it. Even a dead letter may have sightings: those of its other
             documents, or of other rules.
-        seen: sightings by `new_terms` rules, to be judged by first seen.
+        sightings: those of `new_terms` rules, to be judged by first seen.
         new_terms: alerts of `query` rules, which go straight to the quota.
         matches: (rule id, document number) for each match.
         error: why it is a dead letter; the first reason if there are several.
@@ -122,7 +122,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """
 
     disposition: Disposition
-    seen: tuple[Sighting, ...] = ()
+    sightings: tuple[Sighting, ...] = ()
     new_terms: tuple[NewTerm, ...] = ()
     matches: tuple[tuple[str, int], ...] = ()
     error: RecordError | None = None
@@ -135,7 +135,7 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def observations(self) -> tuple[Observation, ...]:
         """The observations of all sightings."""
-        return tuple(each.observation() for each in self.seen)
+        return tuple(each.observation() for each in self.sightings)
 
 
 SKIPPED: Final = Outcome(Disposition.SKIPPED)
@@ -158,9 +158,9 @@ class _Runnable:
 
 @dataclass(slots=True)
 class _Findings:
-    """The results that accumulate while a record's events are judged."""
+    """The results that accumulate while a record's events are event."""
 
-    seen: list[Sighting] = field(default_factory=list)
+    sightings: list[Sighting] = field(default_factory=list)
     new_terms: list[NewTerm] = field(default_factory=list)
     matches: list[tuple[str, int]] = field(default_factory=list)
     failures: list[RuleFailure] = field(default_factory=list)
@@ -179,7 +179,7 @@ class _Findings:
             disposition = Disposition.MATCHED if self.matches else Disposition.NO_MATCH
         return Outcome(
             disposition=disposition,
-            seen=tuple(self.seen),
+            sightings=tuple(self.sightings),
             new_terms=tuple(self.new_terms),
             matches=tuple(self.matches),
             error=self.error,
@@ -194,7 +194,7 @@ class _Findings:
     def nothing(self) -> bool:
         return not (self.matches or self.failures or self.error)
 
-    def allow(self) -> None:
+    def allow_reserve(self) -> None:
         """If the budget is used up, let the next rule spend its reserve."""
         if self.exhausted and self.budget.left < _RESERVE_NS:
             self.budget.left = _RESERVE_NS if self.reserves else 0
@@ -213,17 +213,19 @@ class _Findings:
                 # A matcher is total and cannot raise anything else. If one does so all the same, it
                 # must not stop the worker or the other rules, and it must be noticed: the driver
                 # counts and logs each failure.
-                self.failures.append(RuleFailure(rule_id, "evaluation", _raised(error), index))
+                self.failures.append(
+                    RuleFailure(rule_id, "evaluation", _name_and_place(error), index)
+                )
 
 
-def _raised(error: Exception) -> str:
+def _name_and_place(error: Exception) -> str:
     """Name an error and where it was raised; its own message may quote the event."""
     *_, (frame, line) = traceback.walk_tb(error.__traceback__)
     code = frame.f_code
     return f"{type(error).__name__} in {code.co_name}, {Path(code.co_filename).name}:{line}"
 
 
-class _Matched(msgspec.Struct):
+class _MatchedEvent(msgspec.Struct):
     """An event that rules match.
 
     Attributes:
@@ -296,7 +298,7 @@ class MatchStage:
         matched = []
         for rule in self._concerned(document, memo):
             if findings.exhausted:
-                findings.allow()
+                findings.allow_reserve()
             try:
                 if rule.compiled.matcher(document.event, memo):
                     findings.matches.append((rule.ref.id, document.index))
@@ -305,12 +307,12 @@ class MatchStage:
                 findings.failed(rule.ref.id, document.index, error)
         if not matched:
             return
-        judged = _Matched(document, record, memo, len(matched))
+        event = _MatchedEvent(document, record, memo, len(matched))
         for rule in matched:
             if findings.exhausted:
-                findings.allow()
+                findings.allow_reserve()
             try:
-                self._match(rule, judged, findings)
+                self._add_match(rule, event, findings)
             except Exception as error:  # noqa: BLE001  (as above)
                 findings.failed(rule.ref.id, document.index, error)
 
@@ -319,40 +321,39 @@ class MatchStage:
         index = index_of(document.event) if self._match_index else None
         return self._rules.candidates(document.event, index, memo)
 
-    def _match(self, matched: _Runnable, judged: _Matched, findings: _Findings) -> None:
-        """Turn a match into observations, or into an alert of a `query` rule.
+    def _add_match(self, rule: _Runnable, event: _MatchedEvent, findings: _Findings) -> None:
+        """Add what a match causes: sightings, or an alert of a `query` rule.
 
         Raises:
             TimestampError: neither the event nor its record has a usable time.
             TooCostlyError: the result would take too long to make.
         """
         findings.budget.spend(_MATCH_NS)
-        rule = matched.compiled.rule
-        time_ms, time_source = self._time(rule, judged, findings)
-        latest_ms = min(judged.record.arrival_ms + self._max_future_ms, MAX_MS)
+        compiled = rule.compiled
+        time_ms, time_source = self._time(compiled.rule, event, findings)
+        latest_ms = min(event.record.arrival_ms + self._max_future_ms, MAX_MS)
         capped = time_ms > latest_ms
         findings.future_capped += capped
         time_ms = min(time_ms, latest_ms)
         match = RuleMatch(
-            rule=matched.ref,
-            history=matched.compiled.history_id,
-            window_ms=matched.window_ms,
-            document=judged.document,
-            record=judged.record,
+            rule=rule.ref,
+            history=compiled.history_id,
+            window_ms=rule.window_ms,
+            document=event.document,
+            record=event.record,
             time_ms=time_ms,
             time_source=time_source,
             capped=capped,
         )
-        if rule.type is RuleType.QUERY:
+        if compiled.rule.type is RuleType.QUERY:
             # The alert contains the event twice: as a text, and in parts.
-            findings.budget.spend(_ALERT_NS + 2 * _COPIED_NS * len(judged.document.raw))
-            findings.new_terms.append(self._alert(matched, match.observation(()), judged))
+            findings.budget.spend(_ALERT_NS + 2 * _COPIED_NS * len(event.document.raw))
+            findings.new_terms.append(self._alert(compiled.rule, match.observation(()), event))
             return
-        self._see(
-            match, matched.compiled.values(judged.document.event, judged.memo), judged, findings
-        )
+        values = compiled.values(event.document.event, event.memo)
+        self._add_sightings(match, values, event, findings)
 
-    def _time(self, rule: Rule, judged: _Matched, findings: _Findings) -> EffectiveTime:
+    def _time(self, rule: Rule, event: _MatchedEvent, findings: _Findings) -> EffectiveTime:
         """Return an event's effective time: its own, otherwise its record's.
 
         A sighting with an approximate date is better than none: a shipper that writes dates in its
@@ -364,53 +365,53 @@ class MatchStage:
         """
         try:
             return effective_time(
-                judged.document.event,
+                event.document.event,
                 rule.timestamp_override,
                 fallback=not rule.timestamp_override_fallback_disabled,
-                memo=judged.memo,
+                memo=event.memo,
             )
         except TimestampError as error:
-            for time_ms in (judged.record.timestamp_ms, judged.record.read_ms):
+            for time_ms in (event.record.timestamp_ms, event.record.read_ms):
                 if is_usable(time_ms):
                     findings.untimed.append(error.reason)
                     return EffectiveTime(time_ms, RECORD_TIME)
             raise
 
-    def _see(
+    def _add_sightings(
         self,
         match: RuleMatch,
         values: Sequence[tuple[Term, ...]],
-        judged: _Matched,
+        event: _MatchedEvent,
         findings: _Findings,
     ) -> None:
-        """Add the tuples of a match: the cartesian product of the values of its fields."""
+        """Add a sighting for each tuple of a match: the product of the values of its fields."""
         if not values:
             findings.without_tuple += 1
             return
-        size = len(judged.document.raw)
-        limit = max(1, min(MAX_TUPLES, MAX_COPIED_BYTES // size) // judged.share)
+        size = len(event.document.raw)
+        limit = max(1, min(MAX_TUPLES, MAX_COPIED_BYTES // size) // event.share)
         cost = _OBSERVATION_NS + _COPIED_NS * size
         for terms in map(portable_terms, islice(product(*values), limit)):
             findings.budget.spend(cost)
-            findings.seen.append(Sighting(term_key(match.history, terms), terms, match))
+            findings.sightings.append(Sighting(term_key(match.history, terms), terms, match))
         if math.prod(map(len, values)) > limit:
             message = (
                 f"the event has {size} bytes and more than {limit} term tuples: "
                 "the rest is not judged"
             )
             findings.failures.append(
-                RuleFailure(match.rule.id, "too_many_tuples", message, judged.document.index)
+                RuleFailure(match.rule.id, "too_many_tuples", message, event.document.index)
             )
 
-    def _alert(self, matched: _Runnable, observation: Observation, judged: _Matched) -> NewTerm:
+    def _alert(self, rule: Rule, observation: Observation, event: _MatchedEvent) -> NewTerm:
         """Return the alert of a `query` rule, dated by its record so that a replay agrees."""
         recorded_ms = observation.source.timestamp_ms
-        context = judged.memo.get(_CONTEXT)
+        context = event.memo.get(_CONTEXT)
         if context is None:
-            context = judged.memo[_CONTEXT] = EventContext(judged.document.raw)
+            context = event.memo[_CONTEXT] = EventContext(event.document.raw)
         return build_match_alert(
             observation,
-            matched.compiled.rule,
+            rule,
             created_ms=recorded_ms if is_usable(recorded_ms) else observation.time_ms,
             ruleset_digest=self._digest,
             include_event=self._include_event,

@@ -234,7 +234,7 @@ class Sweep:
         self._due_ms = now_ms if self._surplus else now_ms + self._settings.pause_ms
 
     def _look(self, key: bytes, row: Row) -> None:
-        self._clock.seen(row.kept_from_ms)
+        self._clock.advance_to(row.kept_from_ms)
         self._entries.passed(key, row.rule_id)
         if self._settings.forget_oldest:
             self._ages.setdefault(row.rule_id, Counter())[row.kept_from_ms // HOUR_MS] += 1

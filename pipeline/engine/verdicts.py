@@ -104,8 +104,8 @@ class KnownRun(NamedTuple):
         records: the number of these records, each of which matches some rule.
         next_may_be_known: whether the record after them, if there is one, may be known as well.
         next_matches_nothing: whether the record after them is known to match no rule.
-        outcomes: what the match stage would return for them, without `seen`, each with the number
-            of records.
+        outcomes: what the match stage would return for them, without `sightings`, each with the
+            number of records.
         sent: what is to be sent for them: the key and value of each observation.
         covered: how many more sightings are covered by ones forwarded lately.
         ages: the age in seconds of each event that is sent, once for each observation.
@@ -193,12 +193,12 @@ class Verdicts:
             or outcome.new_terms  # alerts, each with its own event
             or outcome.documents != 1
             or outcome.disposition is Disposition.SKIPPED
-            or max(len(outcome.seen), len(outcome.matches)) > _MAX_SIGHTINGS
+            or max(len(outcome.sightings), len(outcome.matches)) > _MAX_SIGHTINGS
         ):
             return
         sighted = [
-            (self._numbers[seen.match.rule.id], [spelled(term) for term in seen.terms])
-            for seen in outcome.seen
+            (self._numbers[sighting.match.rule.id], [spelled(term) for term in sighting.terms])
+            for sighting in outcome.sightings
         ]
         self._native.remember(event, self._shared(outcome), bool(outcome.matches), sighted)
 
@@ -209,7 +209,7 @@ class Verdicts:
     def _shared(self, outcome: Outcome) -> Outcome:
         """Return what an outcome says of all events that read alike, as a shared object."""
         # Whether its time was usable holds for that event alone.
-        said = msgspec.structs.replace(outcome, seen=(), future_capped=0, untimed=())
+        said = msgspec.structs.replace(outcome, sightings=(), future_capped=0, untimed=())
         if len(self._outcomes) >= _MAX_OUTCOMES:
             self._outcomes.clear()
         return self._outcomes.setdefault(said, said)

@@ -34,7 +34,7 @@ class LogJudge:
         self._stage = match_stage(settings, ruleset)
         self.skipped: Counter[str] = Counter()
 
-    def seen(self, messages: Iterable[Message]) -> Iterable[Sighting]:
+    def sightings(self, messages: Iterable[Message]) -> Iterable[Sighting]:
         """Yield the sightings in these records, in order."""
         may_match = self._prefilter.may_match
         for message in messages:
@@ -45,7 +45,7 @@ class LogJudge:
                     self.skipped[outcome.error.reason] += 1
                 for failure in outcome.failures:
                     self.skipped[failure.code] += 1
-                yield from outcome.seen
+                yield from outcome.sightings
 
 
 def _record(message: Message) -> Record:

@@ -46,17 +46,17 @@ class Learning:
         return len(self._gathered) >= MAX_GATHERED
 
     def take(self, messages: Sequence[Message]) -> None:
-        for seen in self._judge.seen(messages):
-            match = seen.match
+        for sighting in self._judge.sightings(messages):
+            match = sighting.match
             learned = Learn(
                 rule_id=match.rule.id,
                 history=match.history,
                 window_ms=match.window_ms,
-                terms=seen.terms,
+                terms=sighting.terms,
                 first_ms=match.time_ms,
                 last_ms=match.time_ms,
             )
-            self._gathered[seen.key] = merge(self._gathered.get(seen.key), learned)
+            self._gathered[sighting.key] = merge(self._gathered.get(sighting.key), learned)
 
     def settle(self) -> int:
         for learned in self._gathered.values():
@@ -80,16 +80,16 @@ class Telling:
         self._sent = 0
 
     def take(self, messages: Sequence[Message]) -> None:
-        for seen in self._judge.seen(messages):
-            if self._forwarded.covers(seen):
+        for sighting in self._judge.sightings(messages):
+            if self._forwarded.covers(sighting):
                 continue
-            value = encode(seen.observation())
+            value = encode(sighting.observation())
             if len(value) > self._max_bytes:
                 self._judge.skipped["output_too_large"] += 1
                 continue
-            self._sender.observe(seen.key, value)
+            self._sender.observe(sighting.key, value)
             self._sent += 1
-            self._forwarded.remember(seen)
+            self._forwarded.remember(sighting)
 
     def settle(self) -> int:
         self._sender.flush()

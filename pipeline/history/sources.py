@@ -239,14 +239,14 @@ class HistoryReader:
                 self.counts.skipped[outcome.error.reason] += 1
             elif not outcome.observations:
                 self.counts.skipped["no_match"] += 1
-            for seen in outcome.observations:
+            for observation in outcome.observations:
                 yield Learn(
-                    rule_id=seen.rule.id,
-                    history=seen.history,
-                    window_ms=seen.window_ms,
-                    terms=seen.terms,
-                    first_ms=seen.time_ms,
-                    last_ms=seen.time_ms,
+                    rule_id=observation.rule.id,
+                    history=observation.history,
+                    window_ms=observation.window_ms,
+                    terms=observation.terms,
+                    first_ms=observation.time_ms,
+                    last_ms=observation.time_ms,
                 )
 
     def _new_terms_rule(self, rule_id: str) -> CompiledRule | None:

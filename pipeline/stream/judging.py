@@ -197,16 +197,16 @@ class Judge:
         error = outcome.error
         observations: list[Outgoing] = []
         new_terms: list[Outgoing] = []
-        for seen in outcome.seen:
-            if self._forwarded.covers(seen):
+        for sighting in outcome.sightings:
+            if self._forwarded.covers(sighting):
                 self.counts.observations["covered"] += 1
                 continue
-            outgoing = Outgoing(seen.key, encode(seen.observation()))
+            outgoing = Outgoing(sighting.key, encode(sighting.observation()))
             refused = self._refused(outgoing)
             error = error or refused
             if refused is None:
                 observations.append(outgoing)
-                self._forward(seen)
+                self._forward(sighting)
         for new_term in outcome.new_terms:
             outgoing = Outgoing(new_term.rule.id.encode(), encode(new_term))
             refused = self._refused(outgoing)
@@ -224,10 +224,10 @@ class Judge:
             dead=None if error is None else (record, error),
         )
 
-    def _forward(self, seen: Sighting) -> None:
-        self._forwarded.remember(seen)
+    def _forward(self, sighting: Sighting) -> None:
+        self._forwarded.remember(sighting)
         self.counts.observations["forwarded"] += 1
-        age_ms = max(0, seen.match.record.arrival_ms - seen.match.time_ms)
+        age_ms = max(0, sighting.match.record.arrival_ms - sighting.match.time_ms)
         self.counts.ages.append(age_ms / 1000)
 
     def _refused(self, outgoing: Outgoing) -> RecordError | None:

@@ -140,7 +140,7 @@ def assert_a_backfill_reads_the_same_times(
     (compiled,) = RuleSet.compile(load_rules().rules, FieldTable.builtin())[0].runnable
     judge = LogJudge(Settings(), compiled)
     messages = read_all(stack.broker.bootstrap, stack.input)
-    observations = [seen.observation() for seen in judge.seen(messages)]
+    observations = [each.observation() for each in judge.sightings(messages)]
     found = {str(each.terms[1]).removesuffix(".exe"): each.time_ms for each in observations}
 
     assert found.keys() == times.keys()

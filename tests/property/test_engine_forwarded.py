@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.engine.forwarded import ForwardedCache, NativeForwardedCache
 from tests.scans import KINDS
-from tests.sightings import seen
+from tests.sightings import sighting
 
 PARTITIONS, WORKERS, GRANULARITY_MS = 3, 2, 60
 
@@ -41,7 +41,7 @@ class Model:
             return
         self._next[partition] += 1
         term, time_ms = self._logs[partition][offset]
-        one = seen(term.encode(), time_ms, place=("events", partition, offset, 0))
+        one = sighting(term.encode(), time_ms, place=("events", partition, offset, 0))
         cache = self._caches[self._owners[partition]]
         if not cache.covers(one):
             cache.remember(one)

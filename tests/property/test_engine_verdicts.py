@@ -126,7 +126,7 @@ def reader_of(ruleset: RuleSet, limits: DecodeLimits) -> Reader:
 
 def said(outcome: Outcome) -> tuple[object, ...]:
     """Return what of an outcome is said of all events that read alike, and what is sent."""
-    sent = [(each.key, encode(each.observation())) for each in outcome.seen]
+    sent = [(each.key, encode(each.observation())) for each in outcome.sightings]
     return outcome.disposition, outcome.matches, sent, outcome.without_tuple, outcome.failures
 
 

@@ -72,7 +72,7 @@ def outcome(ruleset: RuleSet, event: dict[str, Any]) -> Outcome:
 
 def said(ruleset: RuleSet, event: dict[str, Any]) -> object:
     found = outcome(ruleset, event)
-    return found.disposition, [(seen.key, seen.match.time_source) for seen in found.seen]
+    return found.disposition, [(each.key, each.match.time_source) for each in found.sightings]
 
 
 STREAM = {"type": "logs", "dataset": "x", "namespace": "default"}
