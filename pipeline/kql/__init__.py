@@ -17,7 +17,7 @@ from pipeline.kql.needles import Clause, Needle, required_clauses
 from pipeline.kql.nodes import Node
 from pipeline.kql.parser import parse
 from pipeline.kql.printer import format_query
-from pipeline.kql.several import Searches
+from pipeline.kql.shared_patterns import SharedPatterns
 from pipeline.kql.text_tests import TextTest, look_ups, text_test
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "Needle",
     "Node",
     "ReadTerms",
-    "Searches",
+    "SharedPatterns",
     "TextTest",
     "UnmappedFieldError",
     "compile_node",

@@ -60,7 +60,7 @@ from pipeline.kql.nodes import (
 from pipeline.kql.parser import parse
 from pipeline.kql.predicates import Anything, Predicate
 from pipeline.kql.printer import format_query
-from pipeline.kql.several import Searches
+from pipeline.kql.shared_patterns import SharedPatterns
 from pipeline.kql.values import KeywordType, Operand, ValueRefused
 from pipeline.kql.values.folding import is_longer
 from pipeline.kql.walk import has_below
@@ -120,7 +120,7 @@ def compile_node(
     *,
     clock: Clock | None = None,
     text: str | None = None,
-    searches: Searches | None = None,
+    patterns: SharedPatterns | None = None,
 ) -> MemoMatcher:
     """Compile a parsed query like `compile_query`, to a matcher that can share work with others.
 
@@ -130,11 +130,11 @@ def compile_node(
         clock: returns the present time in epoch milliseconds, for `now`.
         text: what the node was parsed from, for the carets of errors. Without it, an error shows
             the clause in question.
-        searches: the patterns of the queries with which it shares memos: one search covers them
+        patterns: the patterns of the queries with which it shares memos: one search covers them
             all.
     """
     check_depth(node, text or "")
-    test = _Compiler(table, clock, text, searches or Searches()).part(node, None).test
+    test = _Compiler(table, clock, text, patterns or SharedPatterns()).part(node, None).test
 
     def matches(event: Event, memo: Memo | None = None) -> bool:
         if memo is None:
@@ -148,7 +148,7 @@ def compile_part(
     node: Node, table: FieldTable, nested: str | None, *, clock: Clock | None = None
 ) -> Test:
     """Compile a node inside of a nested block, to a test of the block's objects."""
-    return _Compiler(table, clock, None, Searches()).part(node, nested).test
+    return _Compiler(table, clock, None, SharedPatterns()).part(node, nested).test
 
 
 def compile_clauses(clauses: Iterable[Is | Range], table: FieldTable) -> list[Leaf] | None:
@@ -157,7 +157,7 @@ def compile_clauses(clauses: Iterable[Is | Range], table: FieldTable) -> list[Le
     Returns:
         None if one of the clauses does not name exactly one mapped field.
     """
-    compiler = _Compiler(table, None, None, Searches())
+    compiler = _Compiler(table, None, None, SharedPatterns())
     compiled = [compiler.clause(clause, None) for clause in clauses]
     leaves = [each for each in compiled if isinstance(each, Leaf)]
     return leaves if len(leaves) == len(compiled) else None
@@ -165,12 +165,12 @@ def compile_clauses(clauses: Iterable[Is | Range], table: FieldTable) -> list[Le
 
 class _Compiler:
     def __init__(
-        self, table: FieldTable, clock: Clock | None, text: str | None, searches: Searches
+        self, table: FieldTable, clock: Clock | None, text: str | None, patterns: SharedPatterns
     ) -> None:
         self._table = table
         self._clock = clock
         self._text = text
-        self._searches = searches
+        self._shared_patterns = patterns
         self._clauses = 0
         self._patterns: Counter[str] = Counter()
 
@@ -190,10 +190,10 @@ class _Compiler:
     def _alone(self, compiled: Leaf | FreeText | Part, nested: str | None) -> Part:
         match compiled:
             case Leaf():
-                return leaf_part(compiled, nested, self._searches)
+                return leaf_part(compiled, nested, self._shared_patterns)
             case FreeText():
                 # Inside of a nested block there is no free text, so the rows are never asked for.
-                test = compiled.compile(self._table, self._searches)
+                test = compiled.compile(self._table, self._shared_patterns)
                 return Part(test, WALK_COST, NEVER.rows)
             case Part():
                 return compiled

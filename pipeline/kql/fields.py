@@ -76,16 +76,17 @@ def scalar_reader(path: str) -> Read:
     segments = path.split(".")
     levels = tuple((segments[i], tuple(_spellings(segments, i))) for i in range(len(segments)))
     *inner, (last, _) = levels
+    search = _Search(path, segments)
 
     def read(event: dict[str, Any], memo: Memo | None = None) -> Any:
         here: Any = event
         for key, spellings in inner:
             for spelling in spellings:
                 if spelling in here:
-                    return several(event, memo)
+                    return search(event, memo)
             here = here.get(key)
             if type(here) is not dict:
-                return None if here is None else several(event, memo)
+                return None if here is None else search(event, memo)
         value = here.get(last)
         kind = type(value)
         if kind is str or value is None:
@@ -93,10 +94,9 @@ def scalar_reader(path: str) -> Read:
         if kind is list and value and all(type(each) is str for each in value):
             return value if len(value) > 1 else value[0]
         if kind is list or kind is dict:
-            return several(event, memo)
+            return search(event, memo)
         return value
 
-    several = _Several(path, segments)
     return read
 
 
@@ -105,7 +105,7 @@ def _spellings(segments: list[str], start: int) -> Iterator[str]:
         yield ".".join(segments[start:end])
 
 
-class _Several:
+class _Search:
     """The general case: every spelling, through arrays of any depth."""
 
     def __init__(self, path: str, segments: list[str]) -> None:
@@ -115,14 +115,14 @@ class _Several:
 
     def __call__(self, event: dict[str, Any], memo: Memo | None) -> Any:
         if memo is None:
-            return self._search(event)
+            return self._find(event)
         searched: dict[str, Any] | None = memo.get(_SEARCHED)
         if searched is None:
             searched = memo[_SEARCHED] = {}
         if self._path in searched:
             return searched[self._path]
         if len(searched) < _SEARCHES or not self._gathers:
-            found = self._search(event)
+            found = self._find(event)
         else:
             gathered = memo.get(_GATHERED)
             if gathered is None:
@@ -131,7 +131,7 @@ class _Several:
         searched[self._path] = found
         return found
 
-    def _search(self, event: dict[str, Any]) -> Any:
+    def _find(self, event: dict[str, Any]) -> Any:
         return _bare([v for v in values_at(event, self._segments) if not isinstance(v, dict)])
 
 

@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from pipeline.kql.blocks import Test
 from pipeline.kql.field_table import FieldTable
+from pipeline.kql.joint_tests import JointTest
 from pipeline.kql.memo import Memo
 from pipeline.kql.nodes import Boolean, Text, Wildcard, literal_text
 from pipeline.kql.predicates import Predicate
-from pipeline.kql.several import Searches, Several
+from pipeline.kql.shared_patterns import SharedPatterns
 from pipeline.kql.values import Operand, ValueRefused, ValueType
 from pipeline.kql.walk import leaves_by_type
 
@@ -112,19 +113,19 @@ class FreeText:
             }
         )
 
-    def compile(self, table: FieldTable, searches: Searches) -> Test:
+    def compile(self, table: FieldTable, patterns: SharedPatterns) -> Test:
         """Return a test of an event."""
-        several = tuple(
-            (table.type_numbers[values], Several(tests, searches.of_field((_KEY, values))))
+        by_type = tuple(
+            (table.type_numbers[values], JointTest(tests, patterns.of_field((_KEY, values))))
             for values, tests in self.predicates.items()
             if tests
         )
 
         def test(event: dict[str, Any], memo: Memo) -> bool:
             found = leaves_by_type(event, table, memo)
-            for number, of_type in several:
+            for number, joint in by_type:
                 indexed = found[number]
-                if indexed is not None and of_type(indexed, memo.budget):
+                if indexed is not None and joint(indexed, memo.budget):
                     return True
             return False
 

@@ -11,9 +11,10 @@ from pipeline.kql.blocks import Block, Rows, Test
 from pipeline.kql.field_type import FieldType
 from pipeline.kql.fields import Read
 from pipeline.kql.indexed import Indexed
+from pipeline.kql.joint_tests import JointTest
 from pipeline.kql.memo import Memo
 from pipeline.kql.predicates import Equal, Fits, Predicate
-from pipeline.kql.several import FieldSearches, Searches, Several
+from pipeline.kql.shared_patterns import FieldPatterns, SharedPatterns
 from pipeline.kql.values import KeywordType, TextType
 from pipeline.kql.values.folding import lower
 
@@ -126,17 +127,17 @@ def negated(part: Part) -> Part:
     )
 
 
-def leaf_part(leaf: Leaf, nested: str | None, searches: Searches) -> Part:
+def leaf_part(leaf: Leaf, nested: str | None, patterns: SharedPatterns) -> Part:
     read, key = leaf.field.reader(nested), memo_key(leaf.field)
     if leaf.exact and not leaf.predicates and isinstance(leaf.field.values, KeywordType):
         test = _exact_test(read, leaf.field, leaf.exact)
         rows = _exact_rows(leaf.field, leaf.exact, nested)
         return Part(test, _exact_cost(leaf.exact), rows)
-    several = _several(leaf, searches.of_field(key))
-    quick = _quick(leaf)
+    joint = _joint_test(leaf, patterns.of_field(key))
+    single = _single_tests(leaf)
     cost = 20 + 5 * len(leaf.predicates)
-    test = _general_test(read, leaf.field, quick, several)
-    return Part(test, cost, _general_rows(leaf.field, quick, several, nested))
+    test = _general_test(read, leaf.field, single, joint)
+    return Part(test, cost, _general_rows(leaf.field, single, joint, nested))
 
 
 def _exact_cost(exact: frozenset[str]) -> int:
@@ -172,18 +173,18 @@ def _exact_rows(field: FieldType, wanted: frozenset[str], nested: str | None) ->
     return lambda block: block.column(field, key, nested or "").rows_of_any(wanted)
 
 
-def _quick(leaf: Leaf) -> tuple[Fits, ...]:
+def _single_tests(leaf: Leaf) -> tuple[Fits, ...]:
     """Return the tests of a single value; all equality tests are one look-up."""
     equal = leaf.exact.union(p.value for p in leaf.predicates if isinstance(p, Equal))
     others = tuple(p.fits for p in leaf.predicates if not isinstance(p, Equal))
     return (equal.__contains__, *others) if equal else others
 
 
-def _several(leaf: Leaf, searches: FieldSearches) -> Several:
-    return Several((*map(Equal, leaf.exact), *leaf.predicates), searches)
+def _joint_test(leaf: Leaf, patterns: FieldPatterns) -> JointTest:
+    return JointTest((*map(Equal, leaf.exact), *leaf.predicates), patterns)
 
 
-def _general_test(read: Read, field: FieldType, quick: Sequence[Fits], several: Several) -> Test:
+def _general_test(read: Read, field: FieldType, single: Sequence[Fits], joint: JointTest) -> Test:
     values, key = field.values, memo_key(field)
     index = values.index
     longest = min(LONG, LONG_WORDS) if isinstance(values, TextType) else LONG
@@ -198,27 +199,27 @@ def _general_test(read: Read, field: FieldType, quick: Sequence[Fits], several: 
             if kind is not list and (kind is not str or len(raw) <= longest):
                 value = index(raw)
                 if value is not None:
-                    for fits in quick:
+                    for fits in single:
                         if fits(value):
                             return True
                 return False
             found = memo[key] = Indexed(raw, values)
-        return several(found, memo.budget)
+        return joint(found, memo.budget)
 
     return test
 
 
 def _general_rows(
-    field: FieldType, quick: Sequence[Fits], several: Several, nested: str | None
+    field: FieldType, single: Sequence[Fits], joint: JointTest, nested: str | None
 ) -> Rows:
     key = memo_key(field)
 
     def rows(block: Block) -> int:
         column = block.column(field, key, nested or "")
         # Usually no value fits, which one test of all values together can tell.
-        if not several(column.indexed, block.budget):
+        if not joint(column.indexed, block.budget):
             return 0
-        return column.rows_where(quick, block.budget)
+        return column.rows_where(single, block.budget)
 
     return rows
 

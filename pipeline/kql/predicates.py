@@ -1,7 +1,8 @@
 """Tests of indexed values that reveal what they test, so that many can be answered together.
 
-Each has `fits`, the test of one value. For many values or many tests, `pipeline.kql.several` takes
-them apart: equal values are looked up, and bounds are compared with the least and greatest value.
+Each has `fits`, the test of one value. For many values or many tests, `pipeline.kql.joint_tests`
+takes them apart: equal values are looked up, and bounds are compared with the least and greatest
+value.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pipeline.kql import (
     FieldTable,
     MemoMatcher,
     ReadTerms,
-    Searches,
+    SharedPatterns,
     compile_node,
     field_names,
     format_query,
@@ -59,21 +59,23 @@ class CompileResult:
     issues: list[Issue] = field(default_factory=list)
 
 
-def compile_rule(rule: Rule, fields: FieldTable, searches: Searches | None = None) -> CompileResult:
+def compile_rule(
+    rule: Rule, fields: FieldTable, patterns: SharedPatterns | None = None
+) -> CompileResult:
     """Compile a rule. Nothing that a rule contains makes this raise.
 
     Args:
         rule: the rule.
         fields: the field types.
-        searches: the patterns of the rules with which it shares memos.
+        patterns: the patterns of the rules with which it shares memos.
     """
-    searches = searches or Searches()
+    patterns = patterns or SharedPatterns()
     result = CompileResult(reason=_not_judged(rule))
     if result.reason is not None:
         return result
     # All three are looked at in any case, so that a mistake in one hides none in another.
-    query = _query(rule, fields, searches, result)
-    filters = _filters(rule, fields, searches, result)
+    query = _query(rule, fields, patterns, result)
+    filters = _filters(rule, fields, patterns, result)
     terms = _terms(rule, fields, result)
     if query is None or any(issue.severity == "error" for issue in result.issues):
         result.reason = None
@@ -90,8 +92,8 @@ def compile_rule(rule: Rule, fields: FieldTable, searches: Searches | None = Non
         query=text,
         history_id=_history_id(rule, text),
         clauses=clauses,
-        searches=compile_index_patterns(_searched(rule)),
-        patterns=searches,
+        includes_index=compile_index_patterns(_searched(rule)),
+        shared_patterns=patterns,
     )
     if result.reason is None:
         result.reason = _not_run(rule)
@@ -109,14 +111,14 @@ def _searched(rule: Rule) -> tuple[str, ...]:
 
 
 def _query(
-    rule: Rule, fields: FieldTable, searches: Searches, result: CompileResult
+    rule: Rule, fields: FieldTable, patterns: SharedPatterns, result: CompileResult
 ) -> tuple[Node, MemoMatcher] | None:
     """Return the query, parsed and compiled; None if there is none, or it is wrong."""
     if rule.query is None:
         return None
     try:
         node = parse(rule.query)
-        matcher = compile_node(node, fields, text=rule.query, searches=searches)
+        matcher = compile_node(node, fields, text=rule.query, patterns=patterns)
     except QueryError as error:
         result.issues.append(_query_issue(rule, error))
         return None
@@ -125,12 +127,12 @@ def _query(
 
 
 def _filters(
-    rule: Rule, fields: FieldTable, searches: Searches, result: CompileResult
+    rule: Rule, fields: FieldTable, patterns: SharedPatterns, result: CompileResult
 ) -> MemoMatcher | None:
     """Return the filters as one matcher; None if there are none, or one is wrong."""
     unmapped: dict[str, Place] = {}
     try:
-        filters = compile_filters(rule.filters, fields, searches, unmapped)
+        filters = compile_filters(rule.filters, fields, patterns, unmapped)
     except UnsupportedFilterError as error:
         place: Place = ("rule", "filters", *error.place)
         result.issues.append(_issue(rule, error.code, "error", _line(rule, place), error.message))

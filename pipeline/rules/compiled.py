@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pipeline.kql import Clause, FieldTable, Memo, MemoMatcher, ReadTerms, Searches
+from pipeline.kql import Clause, FieldTable, Memo, MemoMatcher, ReadTerms, SharedPatterns
 from pipeline.kql.nodes import Node
 from pipeline.rules.history import term_tuples, term_values
 from pipeline.rules.model import Rule
@@ -30,8 +30,8 @@ class CompiledRule:
             `timestamp_override`.
         clauses: texts that the JSON of every matching event contains (see `pipeline.kql.needles`);
             empty if nothing is known.
-        searches: whether the rule's index patterns include an index of this name.
-        patterns: the pattern searches of the rule and of all rules with which it shares memos.
+        includes_index: whether the rule's index patterns include an index of this name.
+        shared_patterns: the star patterns of the rule and of all rules with which it shares memos.
     """
 
     rule: Rule
@@ -42,8 +42,8 @@ class CompiledRule:
     terms: tuple[ReadTerms, ...]
     history_id: str
     clauses: tuple[Clause, ...]
-    searches: Callable[[str], bool]
-    patterns: Searches
+    includes_index: Callable[[str], bool]
+    shared_patterns: SharedPatterns
 
     def accepts_index(self, name: str | None) -> bool:
         """Whether the rule applies to events of this index.
@@ -51,7 +51,7 @@ class CompiledRule:
         It applies to events whose index is not known (None): a rule must not go blind because a
         producer leaves out `data_stream`.
         """
-        return name is None or self.searches(name)
+        return name is None or self.includes_index(name)
 
     def tuples(self, event: Event, memo: Memo | None = None) -> Iterator[tuple[Term, ...]]:
         """Return the event's term tuples; none if this is not a `new_terms` rule."""

@@ -25,7 +25,7 @@ from pipeline.kql.limits import MAX_CLAUSES, MAX_PATTERNS
 from pipeline.kql.matching import Leaf, leaf_part
 from pipeline.kql.nodes import LONE_STAR, Is, Node, Operator, Or, Text
 from pipeline.kql.predicates import Interval, Other, Predicate
-from pipeline.kql.several import Searches
+from pipeline.kql.shared_patterns import SharedPatterns
 from pipeline.kql.values import KeywordType, Operand, TextType, ValueRefused
 from pipeline.kql.values.folding import words
 from pipeline.rules.locate import Place
@@ -47,13 +47,13 @@ _WORD_NS = 20
 
 
 class _Context(NamedTuple):
-    """What clauses are compiled against: the field types, and the searches they share.
+    """What clauses are compiled against: the field types, and the patterns they share.
 
     `unmapped` collects the fields that have no type, with the first place of each.
     """
 
     table: FieldTable
-    searches: Searches
+    patterns: SharedPatterns
     unmapped: dict[str, Place]
 
 
@@ -76,7 +76,7 @@ class UnsupportedFilterError(FirstseenError):
 def compile_filters(
     filters: Sequence[Mapping[str, Any]],
     table: FieldTable,
-    searches: Searches | None = None,
+    patterns: SharedPatterns | None = None,
     unmapped: dict[str, Place] | None = None,
 ) -> MemoMatcher | None:
     """Return a matcher for all enabled filters together; None if there are none.
@@ -84,7 +84,7 @@ def compile_filters(
     Args:
         filters: the filters of a rule.
         table: the field types.
-        searches: the patterns of the rules with which it shares memos.
+        patterns: the patterns of the rules with which it shares memos.
         unmapped: receives the fields that have no type, with the first place of each.
 
     Raises:
@@ -96,7 +96,7 @@ def compile_filters(
         if not _meta_flag(entry, "disabled", (index,))
     ]
     _check_size(enabled)
-    context = _Context(table, searches or Searches(), {} if unmapped is None else unmapped)
+    context = _Context(table, patterns or SharedPatterns(), {} if unmapped is None else unmapped)
     matchers = [_compile_filter(entry, (index,), context) for index, entry in enabled]
     return _all(matchers) if matchers else None
 
@@ -316,7 +316,7 @@ def _between_all(bounds: Sequence[Predicate]) -> Predicate:
 
 
 def _leaf(field: FieldType, predicate: Predicate, context: _Context) -> MemoMatcher:
-    test = leaf_part(Leaf(field, predicates=(predicate,)), None, context.searches).test
+    test = leaf_part(Leaf(field, predicates=(predicate,)), None, context.patterns).test
     return lambda event, memo=None: test(as_dict(event), Memo() if memo is None else memo)
 
 
@@ -429,7 +429,7 @@ def _literal(text: str) -> str:
 
 def _compile_node(node: Node, place: Place, context: _Context) -> MemoMatcher:
     try:
-        return compile_node(node, context.table, searches=context.searches)
+        return compile_node(node, context.table, patterns=context.patterns)
     except QueryError as error:
         raise UnsupportedFilterError(place, error.message) from error
 

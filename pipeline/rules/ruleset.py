@@ -8,7 +8,7 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
 
-from pipeline.kql import FieldTable, Searches, field_names
+from pipeline.kql import FieldTable, SharedPatterns, field_names
 from pipeline.rules.compile import compile_rule
 from pipeline.rules.compiled import CompiledRule
 from pipeline.rules.filters import canonical_filters
@@ -63,9 +63,9 @@ class RuleSet:
         compiled: list[CompiledRule] = []
         skipped: list[tuple[Rule, str]] = []
         issues: list[Issue] = []
-        searches = Searches()
+        patterns = SharedPatterns()
         for rule in rules:
-            result = compile_rule(rule, fields, searches)
+            result = compile_rule(rule, fields, patterns)
             issues.extend(result.issues)
             if result.compiled is not None:
                 compiled.append(result.compiled)

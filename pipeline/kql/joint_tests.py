@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from pipeline.kql.indexed import Indexed
 from pipeline.kql.memo import Budget
-from pipeline.kql.pattern_set import PatternSet
 from pipeline.kql.patterns import StarPattern, WordPattern
 from pipeline.kql.predicates import (
     Anything,
@@ -26,48 +25,17 @@ from pipeline.kql.predicates import (
     Predicate,
     WordInterval,
 )
+from pipeline.kql.shared_patterns import FieldPatterns
 
 P = TypeVar("P", bound=Predicate)
 
 
-class Searches:
-    """The patterns of all queries that share their work, by field."""
-
-    def __init__(self) -> None:
-        self._of_field: dict[object, FieldSearches] = {}
-
-    def of_field(self, key: object) -> FieldSearches:
-        """Return the searches of a field, given its key in memos."""
-        return self._of_field.setdefault(key, FieldSearches())
-
-    def prepare(self) -> None:
-        """Build all searches now, so that no event has to wait for it."""
-        for searches in self._of_field.values():
-            for patterns in (searches.texts, searches.words, searches.phrases):
-                patterns.prepare()
-
-
-class FieldSearches:
-    """The patterns that are tested on one field.
-
-    Attributes:
-        texts: patterns for its values as a whole.
-        words: patterns for their words.
-        phrases: patterns for words in a row.
-    """
-
-    def __init__(self) -> None:
-        self.texts = PatternSet()
-        self.words = PatternSet()
-        self.phrases = PatternSet()
-
-
-class Several:
+class JointTest:
     """Whether any of several tests holds for any of the values of a field."""
 
-    def __init__(self, predicates: Iterable[Predicate], searches: FieldSearches) -> None:
+    def __init__(self, predicates: Iterable[Predicate], patterns: FieldPatterns) -> None:
         predicates = tuple(predicates)
-        self._searches = searches
+        self._patterns = patterns
         self._anything = bool(_only(Anything, predicates))
         self._equal = frozenset(p.value for p in _only(Equal, predicates))
         self._ascii = frozenset(p.text for p in _only(AsciiEqual, predicates))
@@ -75,14 +43,14 @@ class Several:
         self._intervals = _only(Interval, predicates)
         self._moving = _only(Moving, predicates)
         self._word_intervals = _only(WordInterval, predicates)
-        self._texts = searches.texts.add(_only(StarPattern, predicates))
+        self._texts = patterns.texts.add(_only(StarPattern, predicates))
         of_words = [p.of_word for p in _only(WordPattern, predicates)]
-        self._of_words = searches.words.add(of_words)
+        self._of_words = patterns.words.add(of_words)
         phrases = [StarPattern(("", p.text, "")) for p in _only(Phrase, predicates)]
-        self._phrases = searches.phrases.add(phrases)
+        self._phrases = patterns.phrases.add(phrases)
         self._others = _only(Other, predicates)
         # Most leaves have one kind of test, so only the kinds that occur are run.
-        asked = (
+        by_kind = (
             (self._anything, self._any_value),
             (self._equal, self._any_equal),
             (self._ascii, self._any_ascii),
@@ -94,7 +62,7 @@ class Several:
             (self._phrases, self._any_phrase),
             (self._others, self._any_other),
         )
-        self._asked = tuple(question for tests, question in asked if tests)
+        self._checks = tuple(check for tests, check in by_kind if tests)
 
     def __call__(self, found: Indexed, budget: Budget) -> bool:
         """Whether a test holds for a value.
@@ -104,7 +72,7 @@ class Several:
         """
         if not found.values:
             return False
-        return any(question(found, budget) for question in self._asked)
+        return any(check(found, budget) for check in self._checks)
 
     def _any_value(self, _found: Indexed, _budget: Budget) -> bool:
         return True
@@ -130,13 +98,13 @@ class Several:
         )
 
     def _any_text(self, found: Indexed, budget: Budget) -> bool:
-        return self._searches.texts.fits_any(found.texts, self._texts, budget)
+        return self._patterns.texts.fits_any(found.texts, self._texts, budget)
 
     def _any_of_words(self, found: Indexed, budget: Budget) -> bool:
-        return self._searches.words.fits_any(found.words, self._of_words, budget)
+        return self._patterns.words.fits_any(found.words, self._of_words, budget)
 
     def _any_phrase(self, found: Indexed, budget: Budget) -> bool:
-        return self._searches.phrases.fits_any(found.phrases, self._phrases, budget)
+        return self._patterns.phrases.fits_any(found.phrases, self._phrases, budget)
 
     def _any_other(self, found: Indexed, budget: Budget) -> bool:
         for other in self._others:

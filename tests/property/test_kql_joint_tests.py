@@ -7,10 +7,11 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.kql.indexed import Indexed, Ordered
+from pipeline.kql.joint_tests import JointTest
 from pipeline.kql.memo import Budget
 from pipeline.kql.nodes import Operator
 from pipeline.kql.predicates import Anything, AsciiEqual, Interval, Moving, Other, ordered
-from pipeline.kql.several import FieldSearches, Several
+from pipeline.kql.shared_patterns import FieldPatterns
 from pipeline.kql.values import (
     BooleanType,
     DateType,
@@ -92,7 +93,7 @@ def test_many_tests_of_many_values_say_what_each_says_of_each(kind, data) -> Non
     found = Indexed(data.draw(st.lists(raw, max_size=6)), values)
     expected = any(test.fits(value) for test in tests for value in found.values)
 
-    assert expected == Several(tests, FieldSearches())(found, Budget())
+    assert expected == JointTest(tests, FieldPatterns())(found, Budget())
 
 
 bounds = st.one_of(st.none(), st.integers(0, 6))
