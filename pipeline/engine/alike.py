@@ -206,7 +206,9 @@ def native_reader(ruleset: RuleSet, limits: DecodeLimits, *, match_index: bool) 
     numbers = {path: number for number, path in enumerate(apart)}
     terms = {
         compiled.rule.rule_id: tuple(
-            ApartTerm(place, numbers[field.source], apart[field.source].ways.index(field.values))
+            ApartTerm(
+                place, numbers[field.source], apart[field.source].ways.index(field.value_type)
+            )
             for place, field in enumerate(_term_fields(compiled))
             if field.source in numbers
         )
@@ -229,7 +231,7 @@ def _told_apart(rules: Sequence[CompiledRule], others: set[str]) -> dict[str, Te
             if found is None or found.type not in _TEXT_TYPES:
                 entangled.add(path)
         for field in _term_fields(compiled):
-            terms[field.source].append(field.values)
+            terms[field.source].append(field.value_type)
             if field.type not in _TEXT_TYPES:
                 entangled.add(field.source)
     read = parts.keys() | terms.keys() | entangled

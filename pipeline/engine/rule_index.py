@@ -78,8 +78,8 @@ class RuleIndex(Generic[T]):
 
 def _answers(field: FieldType, answers: Mapping[Any, int]) -> Callable[[dict[str, Any], Memo], int]:
     """Return a function that tells which clauses an event satisfies with its values of a field."""
-    read, values, key = field.reader(), field.values, memo_key(field)
-    index, caseless = values.index, field.caseless
+    read, value_type, key = field.reader(), field.value_type, memo_key(field)
+    index, caseless = value_type.index, field.caseless
     longest = max(map(len, answers))
 
     def answered(event: dict[str, Any], memo: Memo) -> int:
@@ -94,7 +94,7 @@ def _answers(field: FieldType, answers: Mapping[Any, int]) -> Callable[[dict[str
             return answers.get(lower(raw) if caseless else raw, 0)
         if type(raw) is not list:
             return answers.get(index(raw), 0)
-        found = memo[key] = Indexed(raw, values)
+        found = memo[key] = Indexed(raw, value_type)
         answer = 0
         for value in found.values & answers.keys():
             answer |= answers[value]

@@ -88,7 +88,7 @@ class Column:
     """
 
     def __init__(self, block: Block, field: FieldType, nested: str) -> None:
-        read, index = field.reader(nested), field.values.index
+        read, index = field.reader(nested), field.value_type.index
         holders: dict[Any, list[int]] = {}
         for number, one in enumerate(block.objects):
             for raw in as_list(read(one)):

@@ -290,7 +290,7 @@ class _Compiler:
         try:
             if isinstance(node, Range):
                 operand = Operand(literal_text(node.value), clock=self._clock)
-                test = found.values.compares(node.operator, operand)
+                test = found.value_type.compares(node.operator, operand)
                 return Leaf(found, predicates=(test,))
             if isinstance(node.value, Wildcard):
                 return Leaf(found, predicates=self._pattern(node, node.value, found))
@@ -301,14 +301,14 @@ class _Compiler:
 
     def _equal(self, node: Is, found: FieldType) -> Leaf:
         text = literal_text(node.value)
-        values = found.values
-        if isinstance(values, KeywordType):
-            limit = values.ignore_above
+        value_type = found.value_type
+        if isinstance(value_type, KeywordType):
+            limit = value_type.ignore_above
             if limit is not None and is_longer(text, limit):
                 return Leaf(found)  # no value of this length is indexed
-            return Leaf(found, exact=frozenset({values.normal(text)}))
+            return Leaf(found, exact=frozenset({value_type.normal(text)}))
         phrase = isinstance(node.value, Text) and node.value.quoted
-        return Leaf(found, predicates=(values.equals(Operand(text, phrase, self._clock)),))
+        return Leaf(found, predicates=(value_type.equals(Operand(text, phrase, self._clock)),))
 
     def _check_words(self, node: Is | Range, value: Wildcard) -> None:
         word = operator_in(value)
@@ -329,10 +329,10 @@ class _Compiler:
             text, span = self._place(node, value.span)
             raise too_many_patterns(found.name, text, span)
         if found.type == "keyword":
-            return (found.values.matches(value.parts),)
+            return (found.value_type.matches(value.parts),)
         self._check_words(node, value)
         parts = pattern_parts(value)
-        return tuple(part_predicate(found.values, part) for part in parts)
+        return tuple(part_predicate(found.value_type, part) for part in parts)
 
     def _count(self, node: Node, clauses: int = 1) -> None:
         self._clauses += clauses

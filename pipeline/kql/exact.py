@@ -38,8 +38,8 @@ def exact_clauses(node: Node, table: FieldTable) -> tuple[ExactClause, ...]:
         found = table.get(node.field)
         if found is None or found.is_container or found.nested is not None:
             return ()
-        if not isinstance(found.values, KeywordType):
+        if not isinstance(found.value_type, KeywordType):
             return ()
-        return (frozenset({ExactValue(found, found.values.normal(literal_text(node.value)))}),)
+        return (frozenset({ExactValue(found, found.value_type.normal(literal_text(node.value)))}),)
 
     return clauses_of(node, leaf, lambda clause: (len(clause),))

@@ -114,11 +114,11 @@ class _Explainer:
             return f"not in the field table{question}"
         if found.is_container:
             return "an object: only `:*` can match"
-        left_out = sum(found.values.index(value) is None for value in values)
+        left_out = sum(found.value_type.index(value) is None for value in values)
         if not left_out:
             return None
         which = "not indexed" if left_out == len(values) else f"{left_out} of them not indexed"
-        limit = found.values.ignore_above if isinstance(found.values, KeywordType) else None
+        limit = found.value_type.ignore_above if isinstance(found.value_type, KeywordType) else None
         long = f", or longer than {limit}" if limit else ""
         return f"{which}: no {found.type}{long}"
 

@@ -43,7 +43,7 @@ class FieldTable:
     """A number for each of the `value_types`."""
 
     def __post_init__(self) -> None:
-        numbers = {values: number for number, values in enumerate(self.value_types)}
+        numbers = {value_type: number for number, value_type in enumerate(self.value_types)}
         object.__setattr__(self, "type_numbers", numbers)
 
     @staticmethod
@@ -135,9 +135,9 @@ class FieldTable:
         found = self._with_values(name)
         if found.nested is not None:
             raise UnmappedFieldError(f"`{name}` is inside nested objects and has no terms")
-        if isinstance(found.values, TextType | UnsupportedType):
+        if isinstance(found.value_type, TextType | UnsupportedType):
             raise UnmappedFieldError(f"`{name}` is of type {found.type}, which has no terms")
-        read, term = found.reader(), found.values.term
+        read, term = found.reader(), found.value_type.term
 
         key = "terms", found
 
@@ -214,8 +214,10 @@ def _build(base: Mapping[str, FieldType], mapping: Mapping[str, Entry]) -> Field
 
 
 def _value_types(fields: Mapping[str, FieldType]) -> frozenset[ValueType]:
-    own = {f.values for f in fields.values() if not f.is_container}
-    dynamic = {FieldType("", f.object_type, "").values for f in fields.values() if f.object_type}
+    own = {f.value_type for f in fields.values() if not f.is_container}
+    dynamic = {
+        FieldType("", f.object_type, "").value_type for f in fields.values() if f.object_type
+    }
     return frozenset(own | dynamic)
 
 

@@ -127,7 +127,7 @@ class FieldType:
         return self.type in _CONTAINERS
 
     @property
-    def values(self) -> ValueType:
+    def value_type(self) -> ValueType:
         """How its values are indexed and compared."""
         return _value_type(self.type, self.caseless, self.ignore_above, self.scaling_factor)
 
@@ -147,15 +147,15 @@ class FieldType:
 def _value_type(
     name: str, caseless: bool, ignore_above: int | None, scaling_factor: float | None
 ) -> ValueType:
-    values = _TYPES.get(name)
-    if values is None:
+    value_type = _TYPES.get(name)
+    if value_type is None:
         return UnsupportedType(name)
-    if isinstance(values, KeywordType) and (caseless or ignore_above is not None):
-        limit = values.ignore_above if ignore_above is None else ignore_above
-        return replace(values, caseless=caseless, ignore_above=limit)
-    if isinstance(values, FloatType) and scaling_factor is not None:
-        return replace(values, scaling_factor=scaling_factor)
-    return values
+    if isinstance(value_type, KeywordType) and (caseless or ignore_above is not None):
+        limit = value_type.ignore_above if ignore_above is None else ignore_above
+        return replace(value_type, caseless=caseless, ignore_above=limit)
+    if isinstance(value_type, FloatType) and scaling_factor is not None:
+        return replace(value_type, scaling_factor=scaling_factor)
+    return value_type
 
 
 def read_entry(name: Any, entry: Any) -> Iterator[FieldType]:

@@ -77,15 +77,15 @@ def _split(text: str) -> list[str]:
     return text.split(" ")
 
 
-def part_predicate(values: ValueType, part: tuple[str, ...]) -> Predicate:
+def part_predicate(value_type: ValueType, part: tuple[str, ...]) -> Predicate:
     """Return the test for one alternative of a split pattern.
 
     Raises:
         ValueRefused: the type cannot be compared with it.
     """
     if len(part) == 1:
-        return values.equals(Operand(part[0]))
-    return values.matches(part)
+        return value_type.equals(Operand(part[0]))
+    return value_type.matches(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,23 +101,26 @@ class FreeText:
     @classmethod
     def of(cls, value: Text | Boolean | Wildcard, table: FieldTable) -> FreeText:
         """Return the meaning of one literal."""
-        return cls({values: _tests(values, value) for values in table.value_types})
+        return cls({value_type: _tests(value_type, value) for value_type in table.value_types})
 
     @classmethod
     def join(cls, texts: Sequence[FreeText]) -> FreeText:
         """Combine several into one, so that an event is walked once."""
         return cls(
             {
-                values: tuple(test for text in texts for test in text.predicates[values])
-                for values in texts[0].predicates
+                value_type: tuple(test for text in texts for test in text.predicates[value_type])
+                for value_type in texts[0].predicates
             }
         )
 
     def compile(self, table: FieldTable, patterns: SharedPatterns) -> Test:
         """Return a test of an event."""
         by_type = tuple(
-            (table.type_numbers[values], JointTest(tests, patterns.of_field((_KEY, values))))
-            for values, tests in self.predicates.items()
+            (
+                table.type_numbers[value_type],
+                JointTest(tests, patterns.of_field((_KEY, value_type))),
+            )
+            for value_type, tests in self.predicates.items()
             if tests
         )
 
@@ -132,14 +135,14 @@ class FreeText:
         return test
 
 
-def _tests(values: ValueType, value: Text | Boolean | Wildcard) -> tuple[Predicate, ...]:
+def _tests(value_type: ValueType, value: Text | Boolean | Wildcard) -> tuple[Predicate, ...]:
     """Return what the literal means for one type; nothing if the type refuses it."""
     if isinstance(value, Wildcard):
         parts = pattern_parts(value)
-        attempts = [partial(part_predicate, values, part) for part in parts]
+        attempts = [partial(part_predicate, value_type, part) for part in parts]
     else:
         phrase = isinstance(value, Text) and value.quoted
-        attempts = [partial(values.equals, Operand(literal_text(value), phrase))]
+        attempts = [partial(value_type.equals, Operand(literal_text(value), phrase))]
     predicates = []
     for attempt in attempts:
         with suppress(ValueRefused):

@@ -86,14 +86,14 @@ class Indexed:
         values: the distinct indexed values, in order of occurrence.
     """
 
-    def __init__(self, raw: Any, values: ValueType) -> None:
+    def __init__(self, raw: Any, value_type: ValueType) -> None:
         """Index a field.
 
         Args:
             raw: what the field's reader returned.
-            values: how the field is indexed.
+            value_type: how the field is indexed.
         """
-        found: dict[Any, None] = dict.fromkeys(map(values.index, as_list(raw)))
+        found: dict[Any, None] = dict.fromkeys(map(value_type.index, as_list(raw)))
         found.pop(None, None)
         self.values: KeysView[Any] = found.keys()
 

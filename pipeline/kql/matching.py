@@ -129,7 +129,7 @@ def negated(part: Part) -> Part:
 
 def leaf_part(leaf: Leaf, nested: str | None, patterns: SharedPatterns) -> Part:
     read, key = leaf.field.reader(nested), memo_key(leaf.field)
-    if leaf.exact and not leaf.predicates and isinstance(leaf.field.values, KeywordType):
+    if leaf.exact and not leaf.predicates and isinstance(leaf.field.value_type, KeywordType):
         test = _exact_test(read, leaf.field, leaf.exact)
         rows = _exact_rows(leaf.field, leaf.exact, nested)
         return Part(test, _exact_cost(leaf.exact), rows)
@@ -150,8 +150,8 @@ def _exact_cost(exact: frozenset[str]) -> int:
 
 def _exact_test(read: Read, field: FieldType, wanted: frozenset[str]) -> Test:
     # Nothing in `wanted` is longer than ignore_above, so an equal value has been indexed.
-    values, key = field.values, memo_key(field)
-    index, caseless = values.index, field.caseless
+    value_type, key = field.value_type, memo_key(field)
+    index, caseless = value_type.index, field.caseless
     longest = max(map(len, wanted))
 
     def test(event: dict[str, Any], memo: Memo) -> bool:
@@ -162,7 +162,7 @@ def _exact_test(read: Read, field: FieldType, wanted: frozenset[str]) -> Test:
                 return len(raw) <= longest and (lower(raw) if caseless else raw) in wanted
             if type(raw) is not list:
                 return raw is not None and index(raw) in wanted
-            found = memo[key] = Indexed(raw, values)
+            found = memo[key] = Indexed(raw, value_type)
         return not found.values.isdisjoint(wanted)
 
     return test
@@ -185,9 +185,9 @@ def _joint_test(leaf: Leaf, patterns: FieldPatterns) -> JointTest:
 
 
 def _general_test(read: Read, field: FieldType, single: Sequence[Fits], joint: JointTest) -> Test:
-    values, key = field.values, memo_key(field)
-    index = values.index
-    longest = min(LONG, LONG_WORDS) if isinstance(values, TextType) else LONG
+    value_type, key = field.value_type, memo_key(field)
+    index = value_type.index
+    longest = min(LONG, LONG_WORDS) if isinstance(value_type, TextType) else LONG
 
     def test(event: dict[str, Any], memo: Memo) -> bool:
         found = memo.get(key)
@@ -203,7 +203,7 @@ def _general_test(read: Read, field: FieldType, single: Sequence[Fits], joint: J
                         if fits(value):
                             return True
                 return False
-            found = memo[key] = Indexed(raw, values)
+            found = memo[key] = Indexed(raw, value_type)
         return joint(found, memo.budget)
 
     return test

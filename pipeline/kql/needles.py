@@ -97,14 +97,14 @@ def _rank(clause: Clause) -> tuple[int, int, int]:
 def _of_value(node: Is, found: FieldType) -> tuple[Clause, ...]:
     if found.is_container:
         return ()
-    values, value = found.values, node.value
-    if isinstance(values, KeywordType) and isinstance(value, Text | Boolean):
-        return _one(_of_whole(literal_text(value), values))
-    if isinstance(values, KeywordType) and isinstance(value, Wildcard):
+    value_type, value = found.value_type, node.value
+    if isinstance(value_type, KeywordType) and isinstance(value, Text | Boolean):
+        return _one(_of_whole(literal_text(value), value_type))
+    if isinstance(value_type, KeywordType) and isinstance(value, Wildcard):
         if found.type == "keyword":
-            return _of_pattern(value.parts, values)
-        return any_of((_of_pattern(part, values) for part in pattern_parts(value)), _rank)
-    if isinstance(values, TextType) and isinstance(value, Text):
+            return _of_pattern(value.parts, value_type)
+        return any_of((_of_pattern(part, value_type) for part in pattern_parts(value)), _rank)
+    if isinstance(value_type, TextType) and isinstance(value, Text):
         return _of_words(words(value.value), phrase=value.quoted)
     return ()
 
@@ -113,18 +113,18 @@ def _one(needle: Needle | None) -> tuple[Clause, ...]:
     return () if needle is None else (frozenset({needle}),)
 
 
-def _of_whole(text: str, values: KeywordType) -> Needle | None:
+def _of_whole(text: str, value_type: KeywordType) -> Needle | None:
     """Return the best needle of a whole value."""
-    text = values.normal(text)
+    text = value_type.normal(text)
     if text in _BOOLEANS:  # which may be written without quotes
-        return Needle(text, values.caseless)
+        return Needle(text, value_type.caseless)
     if _NUMBER.fullmatch(text):
         usable = len(text) >= SHORTEST and _INTEGER.fullmatch(text)
-        return Needle(text, values.caseless) if usable else None
+        return Needle(text, value_type.caseless) if usable else None
     return _longest(
         Needle(
             run.group(),
-            values.caseless,
+            value_type.caseless,
             starts=run.start() == 0,
             ends=run.end() == len(text),
         )
@@ -132,25 +132,27 @@ def _of_whole(text: str, values: KeywordType) -> Needle | None:
     )
 
 
-def _of_pattern(parts: tuple[str, ...], values: KeywordType) -> tuple[Clause, ...]:
+def _of_pattern(parts: tuple[str, ...], value_type: KeywordType) -> tuple[Clause, ...]:
     """Return a clause for each text between the stars of a pattern."""
     if len(parts) == 1:
-        return _one(_of_whole(parts[0], values))
+        return _one(_of_whole(parts[0], value_type))
     found = [
-        _of_part(values.normal(part), values, first=number == 0, last=number == len(parts) - 1)
+        _of_part(
+            value_type.normal(part), value_type, first=number == 0, last=number == len(parts) - 1
+        )
         for number, part in enumerate(parts)
     ]
     return best((frozenset({needle}) for needle in found if needle is not None), _rank)
 
 
-def _of_part(text: str, values: KeywordType, *, first: bool, last: bool) -> Needle | None:
+def _of_part(text: str, value_type: KeywordType, *, first: bool, last: bool) -> Needle | None:
     # `t*` also matches the value true, which has no quotes.
     first = first and not any(boolean.startswith(text) for boolean in _BOOLEANS)
     last = last and not any(boolean.endswith(text) for boolean in _BOOLEANS)
     return _longest(
         Needle(
             run.group(),
-            values.caseless,
+            value_type.caseless,
             starts=first and run.start() == 0,
             ends=last and run.end() == len(text),
         )

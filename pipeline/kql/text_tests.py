@@ -98,11 +98,11 @@ def _of_clauses(clauses: Sequence[Is | Range], table: FieldTable) -> list[TextTe
 
 
 def _of_leaf(leaf: Leaf) -> TextLeaf | None:
-    values = leaf.field.values
-    if not isinstance(values, KeywordType):
+    value_type = leaf.field.value_type
+    if not isinstance(value_type, KeywordType):
         return None
     patterns = tuple(each.parts for each in leaf.predicates if isinstance(each, StarPattern))
     anything = any(isinstance(each, Anything) for each in leaf.predicates)
     if any(not isinstance(each, StarPattern | Anything) for each in leaf.predicates):
         return None
-    return TextLeaf(values.caseless, values.ignore_above, leaf.exact, patterns, anything)
+    return TextLeaf(value_type.caseless, value_type.ignore_above, leaf.exact, patterns, anything)

@@ -55,10 +55,10 @@ def leaves_by_type(
     if found is None:
         raw: dict[ValueType, list[Any]] = {}
         for _, field, value in mapped_leaves(event, table, None):
-            raw.setdefault(field.values, []).append(value)
+            raw.setdefault(field.value_type, []).append(value)
         found = memo[key] = [None] * len(table.type_numbers)
-        for values, several in raw.items():
-            found[table.type_numbers[values]] = Indexed(several, values)
+        for value_type, values in raw.items():
+            found[table.type_numbers[value_type]] = Indexed(values, value_type)
     return found
 
 
@@ -71,14 +71,14 @@ def has_below(
         # The first time, search for just one: it is usually found at once.
         memo[asked] = True
         found = mapped_leaves(event, table, nested, below=path)
-        return any(field.values.index(value) is not None for _, field, value in found)
+        return any(field.value_type.index(value) is not None for _, field, value in found)
     key = _OBJECTS, table, nested
     objects: set[str] | None = memo.get(key)
     if objects is None:
         objects = memo[key] = set()
         for at, field, value in mapped_leaves(event, table, nested):
             above = at.rpartition(".")[0]
-            if above not in objects and field.values.index(value) is not None:
+            if above not in objects and field.value_type.index(value) is not None:
                 while above and above not in objects:
                     objects.add(above)
                     above = above.rpartition(".")[0]

@@ -294,7 +294,7 @@ def _compile_range(body: Any, place: Place, context: _Context) -> MemoMatcher:
     try:
         context.table.values(name)  # refuses objects
         bounds = [
-            field.values.compares(_RANGE_OPERATORS[bound], Operand(_text(value, place).value))
+            field.value_type.compares(_RANGE_OPERATORS[bound], Operand(_text(value, place).value))
             for bound, value in limits.items()
         ]
     except (UnmappedFieldError, ValueRefused) as error:
@@ -400,7 +400,7 @@ def _look_up(name: str, place: Place, context: _Context) -> None:
 def _check_word(name: str, value: Any, place: Place, context: _Context) -> None:
     """Refuse a term on analysed text that is not a single word: it would never be found."""
     field = context.table.get(name)
-    is_text = field is not None and isinstance(field.values, TextType)
+    is_text = field is not None and isinstance(field.value_type, TextType)
     if is_text and isinstance(value, str) and words(value) != (value,):
         raise UnsupportedFilterError(
             place, f"{name} is split into words, and {shown(value)} is none: use match_phrase"
@@ -440,10 +440,10 @@ def _pattern(
     field = context.table.get(name)
     if field is None:
         return _never
-    if not isinstance(field.values, KeywordType):
+    if not isinstance(field.value_type, KeywordType):
         raise UnsupportedFilterError(place, f"{name} is of type {field.type}: no patterns there")
     try:
-        predicate = compile_wildcard(field.values.normal(pattern), caseless=caseless)
+        predicate = compile_wildcard(field.value_type.normal(pattern), caseless=caseless)
         context.table.terms(name)  # refuses fields inside of nested objects
     except (UnmappedFieldError, WildcardRefused) as error:
         raise UnsupportedFilterError(place, str(error)) from error
