@@ -26,7 +26,7 @@ from pipeline.engine.entities import (
 )
 from pipeline.engine.first_seen import FirstSeenVerdict
 from pipeline.engine.identity import summary_id
-from pipeline.engine.paths import ManyLeaves
+from pipeline.engine.paths import FieldsReader
 from pipeline.engine.reason import REASON_FIELDS, describe_event
 from pipeline.engine.wire import NewTerm, Observation, RuleRef
 from pipeline.errors import DecodeError
@@ -46,7 +46,7 @@ severity."""
 _EVENT_FIELDS: Final = ("category", "type", "action", "outcome")
 """Fields below ``event`` that an alert copies from its event."""
 
-_FIELDS: Final = ManyLeaves(
+_FIELDS: Final = FieldsReader(
     sorted(REASON_FIELDS | RELATED_FIELDS | {f"event.{name}" for name in _EVENT_FIELDS})
 )
 

@@ -25,7 +25,7 @@ from pipeline.kql import (
     MemoMatcher,
     TextTest,
     compile_node,
-    look_ups,
+    max_steps,
     text_test,
 )
 from pipeline.kql.nodes import Node
@@ -68,7 +68,7 @@ be tested against all of them."""
 _MOST_TESTS: Final = 256
 """Like `_MOST_PARTS`, for a field whose tests native code can answer for most texts."""
 
-_MOST_LOOK_UPS: Final = 512
+_MOST_STEPS: Final = 512
 """The maximum number of look-ups and patterns in all those tests: they are tried one by one."""
 
 
@@ -250,7 +250,7 @@ def _tests(parts: Sequence[tuple[Node, FieldTable]]) -> list[TextTest] | None:
     """Return what parts of queries test about a text; None if that is unknown or too slow."""
     tests = [text_test(node, table) for node, table in parts]
     known = [test for test in tests if test is not None]
-    if len(known) < len(tests) or sum(map(look_ups, known)) > _MOST_LOOK_UPS:
+    if len(known) < len(tests) or sum(map(max_steps, known)) > _MOST_STEPS:
         return None
     return known
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.engine.paths import text
+from pipeline.engine.paths import text_at
 from pipeline.types import Event
 
 _PARTS = ("type", "dataset", "namespace")
@@ -23,6 +23,6 @@ def index_of(event: Event) -> str | None:
         kind, dataset, namespace = map(stream.get, _PARTS)
         if type(kind) is type(dataset) is type(namespace) is str and kind and dataset and namespace:
             return f"{kind}-{dataset}-{namespace}"
-    parts = [text(event, f"data_stream.{part}") for part in _PARTS]
+    parts = [text_at(event, f"data_stream.{part}") for part in _PARTS]
     known = [part for part in parts if part]
     return "-".join(known) if len(known) == len(parts) else None

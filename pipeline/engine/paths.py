@@ -15,7 +15,7 @@ from pipeline.kql.fields import as_dict, scalar_reader
 from pipeline.types import Event
 
 
-def leaves(event: Event, path: str) -> list[Any]:
+def scalars_at(event: Event, path: str) -> list[Any]:
     """Return the values at a path; null and objects do not count as values."""
     found = scalar_reader(path)(as_dict(event))
     if found is None:
@@ -23,13 +23,13 @@ def leaves(event: Event, path: str) -> list[Any]:
     return found if type(found) is list else [found]
 
 
-def text(event: Event, path: str) -> str | None:
+def text_at(event: Event, path: str) -> str | None:
     """Return the text at a path; None if there is no value, another type or several values."""
     value = scalar_reader(path)(as_dict(event))
     return value if type(value) is str else None
 
 
-class ManyLeaves:
+class FieldsReader:
     """Reads many fields of an event in one pass.
 
     Nearly all events consist of nested objects that hold scalars and arrays of scalars. Any other
@@ -50,11 +50,11 @@ class ManyLeaves:
             steps[last] = steps.get(last, _Step({}))._replace(path=path)
 
     def read(self, event: Event) -> Mapping[str, list[Any]]:
-        """Return the `leaves` of each field that has any."""
+        """Return the `scalars_at` of each field that has any."""
         found: dict[str, list[Any]] = {}
         if _gather(as_dict(event), self._root, found):
             return found
-        return {path: values for path in self._paths if (values := leaves(event, path))}
+        return {path: values for path in self._paths if (values := scalars_at(event, path))}
 
 
 class _Step(NamedTuple):

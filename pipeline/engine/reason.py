@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 Fields: TypeAlias = Mapping[str, Sequence[Any]]
-"""The values of an event by field, see `pipeline.engine.paths.leaves`."""
+"""The values of an event by field, see `pipeline.engine.paths.scalars_at`."""
 
 _LIMIT = 300
 

@@ -8,7 +8,7 @@ import msgspec
 
 from pipeline.engine.decode import Document
 from pipeline.engine.identity import alert_id, event_identity
-from pipeline.engine.paths import text
+from pipeline.engine.paths import text_at
 from pipeline.engine.wire import Observation, RuleRef, Source
 from pipeline.record import Record
 from pipeline.types import Term
@@ -45,7 +45,7 @@ class RuleMatch(msgspec.Struct):
     def identity(self) -> str:
         """What identifies the event, see `event_identity`."""
         if not self._identity:
-            event_id = text(self.document.event, EVENT_ID)
+            event_id = text_at(self.document.event, EVENT_ID)
             position, index = self.record.position, self.document.index
             self._identity = event_identity(event_id, position, index)
         return self._identity

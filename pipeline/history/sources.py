@@ -31,7 +31,7 @@ from pipeline.assembly.match_stage import match_stage
 from pipeline.config import Settings
 from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.identity import portable
-from pipeline.engine.paths import leaves
+from pipeline.engine.paths import scalars_at
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.wire import Learn
 from pipeline.errors import DecodeError, EventsFileError
@@ -194,11 +194,11 @@ class HistoryReader:
 
     def _alert(self, alert: dict[str, Any]) -> Learn | str:
         """Return what can be learned from an alert, or the reason why nothing can."""
-        ids = leaves(alert, "kibana.alert.rule.rule_id")
+        ids = scalars_at(alert, "kibana.alert.rule.rule_id")
         compiled = self._new_terms_rule(str(ids[0])) if ids else None
-        times = leaves(alert, "kibana.alert.original_time")
+        times = scalars_at(alert, "kibana.alert.original_time")
         time_ms = parse_timestamp(times[0]) if times else None
-        values = leaves(alert, "kibana.alert.new_terms")
+        values = scalars_at(alert, "kibana.alert.new_terms")
         if not ids or not values:
             return "not_a_new_terms_alert"
         if compiled is None:

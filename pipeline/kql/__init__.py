@@ -18,7 +18,7 @@ from pipeline.kql.nodes import Node
 from pipeline.kql.parser import parse
 from pipeline.kql.printer import format_query
 from pipeline.kql.shared_patterns import SharedPatterns
-from pipeline.kql.text_tests import TextTest, look_ups, text_test
+from pipeline.kql.text_tests import TextTest, max_steps, text_test
 
 __all__ = [
     "Budget",
@@ -41,7 +41,7 @@ __all__ = [
     "explain",
     "field_names",
     "format_query",
-    "look_ups",
+    "max_steps",
     "parse",
     "required_clauses",
     "text_test",

@@ -144,14 +144,14 @@ def compile_node(
     return matches
 
 
-def compile_part(
+def compile_test(
     node: Node, table: FieldTable, nested: str | None, *, clock: Clock | None = None
 ) -> Test:
     """Compile a node inside of a nested block, to a test of the block's objects."""
     return _Compiler(table, clock, None, SharedPatterns()).part(node, nested).test
 
 
-def compile_clauses(clauses: Iterable[Is | Range], table: FieldTable) -> list[Leaf] | None:
+def compile_leaves(clauses: Iterable[Is | Range], table: FieldTable) -> list[Leaf] | None:
     """Compile clauses of a query to tests of their fields.
 
     Returns:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.kql.compiler import compile_part
+from pipeline.kql.compiler import compile_test
 from pipeline.kql.dates import Clock
 from pipeline.kql.field_table import FieldTable
 from pipeline.kql.field_type import FieldType
@@ -77,7 +77,7 @@ class _Explainer:
                 return self._clause(node, event, nested)
 
     def _nested(self, node: Nested, event: dict[str, Any], nested: str | None) -> Explanation:
-        compile_part(node, self._table, nested, clock=self._clock)  # refuses a wrong path
+        compile_test(node, self._table, nested, clock=self._clock)  # refuses a wrong path
         path = node.path if nested is None else f"{nested}.{node.path}"
         objects = tuple(
             Explanation(below.query, "object", below.matches, (found,), children=(below,))
@@ -88,7 +88,7 @@ class _Explainer:
         return Explanation(format_query(node), "nested", matches, children=objects)
 
     def _clause(self, node: Is | Range, event: dict[str, Any], nested: str | None) -> Explanation:
-        test = compile_part(node, self._table, nested, clock=self._clock)
+        test = compile_test(node, self._table, nested, clock=self._clock)
         values: tuple[Any, ...] = ()
         note = None
         if isinstance(node.field, str):

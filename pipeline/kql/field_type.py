@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from pipeline.errors import FieldTypesError
-from pipeline.kql.fields import Read, leaf_reader, scalar_reader
+from pipeline.kql.fields import Read, scalar_reader, subtree_reader
 from pipeline.kql.values import (
     BooleanType,
     DateType,
@@ -139,7 +139,7 @@ class FieldType:
         """
         path = self.source if within is None else self.source[len(within) + 1 :]
         if (self.type == "flattened" and not self.keyed) or self.type in _UNSUPPORTED:
-            return leaf_reader(path)
+            return subtree_reader(path)
         return scalar_reader(path)
 
 

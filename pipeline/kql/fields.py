@@ -243,7 +243,7 @@ def _continues(key: Any, path: str) -> bool:
     return isinstance(key, str) and len(key) > len(path) and key.startswith(path)
 
 
-def leaves(value: Any) -> Iterator[Any]:
+def scalars_below(value: Any) -> Iterator[Any]:
     """Yield every scalar at or below a value, at any depth."""
     stack = [flatten(value)]
     while stack:
@@ -256,27 +256,27 @@ def leaves(value: Any) -> Iterator[Any]:
             stack.pop()
 
 
-def leaf_reader(path: str) -> Read:
+def subtree_reader(path: str) -> Read:
     """Return a reader of every scalar at or below a path, for flattened fields."""
     segments = path.split(".")
 
-    key = leaf_reader, path
+    key = subtree_reader, path
 
     def read(event: dict[str, Any], memo: Memo | None = None) -> Any:
         if memo is None:
-            return list(_leaves_at(event, segments)) or None
+            return list(_scalars_of_subtree(event, segments)) or None
         if key not in memo:
-            memo[key] = list(_leaves_at(event, segments)) or None
+            memo[key] = list(_scalars_of_subtree(event, segments)) or None
         return memo[key]
 
     return read
 
 
-def _leaves_at(event: dict[str, Any], segments: list[str]) -> Iterator[Any]:
+def _scalars_of_subtree(event: dict[str, Any], segments: list[str]) -> Iterator[Any]:
     for value in values_at(event, segments):
-        yield from leaves(value)
+        yield from scalars_below(value)
     for below in _dotted_below(event, segments):
-        yield from leaves(below)
+        yield from scalars_below(below)
 
 
 def _dotted_below(event: Any, segments: list[str]) -> Iterator[Any]:

@@ -21,7 +21,7 @@ from pipeline.kql.nodes import Boolean, Text, Wildcard, literal_text
 from pipeline.kql.predicates import Predicate
 from pipeline.kql.shared_patterns import SharedPatterns
 from pipeline.kql.values import Operand, ValueRefused, ValueType
-from pipeline.kql.walk import leaves_by_type
+from pipeline.kql.walk import indexed_by_type
 
 _KEY: Final = object()
 
@@ -125,7 +125,7 @@ class FreeText:
         )
 
         def test(event: dict[str, Any], memo: Memo) -> bool:
-            found = leaves_by_type(event, table, memo)
+            found = indexed_by_type(event, table, memo)
             for number, joint in by_type:
                 indexed = found[number]
                 if indexed is not None and joint(indexed, memo.budget):

@@ -26,12 +26,12 @@ class Texts:
 
     Attributes:
         texts: the texts.
-        standing: for each search, which of its patterns may fit; stored here by the search.
+        candidates: for each search, which of its patterns may fit; stored here by the search.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts = tuple(texts)
-        self.standing: dict[object, frozenset[int]] = {}
+        self.candidates: dict[object, frozenset[int]] = {}
         self._counts: dict[str, int] = {}
 
     @cached_property

@@ -17,9 +17,9 @@ from pipeline.kql.predicates import (
     Anything,
     AnyWord,
     AsciiEqual,
+    ClockInterval,
     Equal,
     Interval,
-    Moving,
     Other,
     Phrase,
     Predicate,
@@ -41,7 +41,7 @@ class JointTest:
         self._ascii = frozenset(p.text for p in _only(AsciiEqual, predicates))
         self._words = frozenset(w for p in _only(AnyWord, predicates) for w in p.words)
         self._intervals = _only(Interval, predicates)
-        self._moving = _only(Moving, predicates)
+        self._clock_intervals = _only(ClockInterval, predicates)
         self._word_intervals = _only(WordInterval, predicates)
         self._texts = patterns.texts.add(_only(StarPattern, predicates))
         of_words = [p.of_word for p in _only(WordPattern, predicates)]
@@ -55,7 +55,7 @@ class JointTest:
             (self._equal, self._any_equal),
             (self._ascii, self._any_ascii),
             (self._words, self._any_word),
-            (self._intervals or self._moving, self._any_between),
+            (self._intervals or self._clock_intervals, self._any_between),
             (self._word_intervals, self._any_word_between),
             (self._texts, self._any_text),
             (self._of_words, self._any_of_words),
@@ -89,7 +89,7 @@ class JointTest:
     def _any_between(self, found: Indexed, _budget: Budget) -> bool:
         order = found.ordered
         return any(interval.meets(order) for interval in self._intervals) or any(
-            moving.now().meets(order) for moving in self._moving
+            each.now().meets(order) for each in self._clock_intervals
         )
 
     def _any_word_between(self, found: Indexed, _budget: Budget) -> bool:

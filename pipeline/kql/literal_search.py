@@ -17,13 +17,15 @@ def literal_database(texts: Iterable[tuple[bytes, bool]], *, once: bool = False)
     import hyperscan  # noqa: PLC0415
 
     texts = list(texts)
-    told = hyperscan.HS_FLAG_SINGLEMATCH if once else 0
+    reporting = hyperscan.HS_FLAG_SINGLEMATCH if once else 0
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(
         expressions=[text for text, _ in texts],
         ids=list(range(len(texts))),
         elements=len(texts),
-        flags=[told | (hyperscan.HS_FLAG_CASELESS if caseless else 0) for _, caseless in texts],
+        flags=[
+            reporting | (hyperscan.HS_FLAG_CASELESS if caseless else 0) for _, caseless in texts
+        ],
         literal=True,
     )
     return database

@@ -87,18 +87,18 @@ class PatternSet:
         if not texts.texts:
             return False
         budget = budget or Budget()
-        standing = texts.standing.get(self)
-        if standing is None:
-            standing = texts.standing[self] = self._standing(texts, budget)
-        chosen = standing if numbers is None else standing & numbers
+        candidates = texts.candidates.get(self)
+        if candidates is None:
+            candidates = texts.candidates[self] = self._candidates(texts, budget)
+        chosen = candidates if numbers is None else candidates & numbers
         return any(self._patterns[number].fits(texts, budget) for number in sorted(chosen))
 
-    def _standing(self, texts: Texts, budget: Budget) -> frozenset[int]:
+    def _candidates(self, texts: Texts, budget: Budget) -> frozenset[int]:
         """Return the patterns whose parts (those that are searched for) all occur somewhere."""
         with self._lock:  # the search has a single scratch space
             search = self._ready()
             budget.spend(_SEARCH * len(texts.encoded))
-            return search.standing(texts.encoded)
+            return search.candidates(texts.encoded)
 
     def _ready(self) -> _Search:
         if self._search is None:
@@ -112,20 +112,20 @@ class _Framed:
     def __init__(self, pattern: StarPattern) -> None:
         self._pattern = pattern
         # Separators in values are replaced, so a pattern that contains one cannot be searched for.
-        self._odd = any(SEPARATOR in part or STAND_IN in part for part in pattern.parts)
+        self._has_separator = any(SEPARATOR in part or STAND_IN in part for part in pattern.parts)
         first, *middle, last = pattern.parts
         framed = [SEPARATOR + first] if first else []
         framed += [part for part in middle if part]
         framed += [last + SEPARATOR] if last else []
         self.parts: tuple[str, ...] = ()
-        if not self._odd:
+        if not self._has_separator:
             self.parts = tuple(sorted(dict.fromkeys(framed), key=len, reverse=True))
         self._pieces = len(framed)
 
     def fits(self, texts: Texts, budget: Budget) -> bool:
         """Whether the pattern, whose longest parts occur somewhere, fits one of the texts."""
-        if not self._odd:
-            if not all(self._stands(part, texts, budget) for part in self.parts):
+        if not self._has_separator:
+            if not all(self._occurs(part, texts, budget) for part in self.parts):
                 return False
             if self._pieces < 2:
                 return True
@@ -135,7 +135,7 @@ class _Framed:
         budget.spend(_FITS * self._pieces * len(texts.texts) + _PASS * len(texts.joined))
         return any(map(self._pattern.fits, texts.texts))
 
-    def _stands(self, part: str, texts: Texts, budget: Budget) -> bool:
+    def _occurs(self, part: str, texts: Texts, budget: Budget) -> bool:
         counted = texts.counted(part)
         if counted is not None:
             return counted > 0
@@ -192,7 +192,7 @@ class _Search:
         if bits:
             self._database = literal_database(((text, False) for text in bits), once=True)
 
-    def standing(self, data: bytes) -> frozenset[int]:
+    def candidates(self, data: bytes) -> frozenset[int]:
         """Return the numbers of the patterns whose parts occur in `data`."""
         found: set[int] = set()
         self._found = found

@@ -101,14 +101,14 @@ class Interval(Predicate):
     Attributes:
         low: the lower bound.
         high: the upper bound.
-        above: whether the lower bound itself is excluded.
-        below: whether the upper bound itself is excluded.
+        low_excluded: whether the lower bound itself is excluded.
+        high_excluded: whether the upper bound itself is excluded.
     """
 
     low: Any = None
     high: Any = None
-    above: bool = False
-    below: bool = False
+    low_excluded: bool = False
+    high_excluded: bool = False
     fits: Fits = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -117,11 +117,12 @@ class Interval(Predicate):
     def _test(self) -> Fits:
         low, high = self.low, self.high
         if high is None:
-            return (lambda v: bool(v > low)) if self.above else (lambda v: bool(v >= low))
+            return (lambda v: bool(v > low)) if self.low_excluded else (lambda v: bool(v >= low))
         if low is None:
-            return (lambda v: bool(v < high)) if self.below else (lambda v: bool(v <= high))
-        is_above, is_below = Interval(low, above=self.above), Interval(high=high, below=self.below)
-        if self.above or self.below:
+            return (lambda v: bool(v < high)) if self.high_excluded else (lambda v: bool(v <= high))
+        is_above = Interval(low, low_excluded=self.low_excluded)
+        is_below = Interval(high=high, high_excluded=self.high_excluded)
+        if self.low_excluded or self.high_excluded:
             return lambda v: is_above.fits(v) and is_below.fits(v)
         return lambda v: bool(low <= v <= high)
 
@@ -132,37 +133,40 @@ class Interval(Predicate):
         if self.low is None:
             return self.fits(order.least)
         values = order.sorted
-        first = (bisect_right if self.above else bisect_left)(values, self.low)
+        first = (bisect_right if self.low_excluded else bisect_left)(values, self.low)
         return first < len(values) and self.fits(values[first])
 
     def within(self, other: Interval) -> Interval:
         """Return the intersection with another interval."""
-        low, above = self.low, self.above
-        if low is None or (other.low is not None and (other.low, other.above) > (low, above)):
-            low, above = other.low, other.above
-        high, below = self.high, self.below
-        if high is None or (
-            other.high is not None and (other.high, not other.below) < (high, not below)
+        low, low_excluded = self.low, self.low_excluded
+        if low is None or (
+            other.low is not None and (other.low, other.low_excluded) > (low, low_excluded)
         ):
-            high, below = other.high, other.below
-        return Interval(low, high, above, below)
+            low, low_excluded = other.low, other.low_excluded
+        high, high_excluded = self.high, self.high_excluded
+        if high is None or (
+            other.high is not None
+            and (other.high, not other.high_excluded) < (high, not high_excluded)
+        ):
+            high, high_excluded = other.high, other.high_excluded
+        return Interval(low, high, low_excluded, high_excluded)
 
 
-def ordered(operator: Operator, bound: Any) -> Interval:
+def comparison(operator: Operator, bound: Any) -> Interval:
     """Return a comparison of indexed values with a bound, by Python's order of their type."""
     match operator:
         case "<":
-            return Interval(high=bound, below=True)
+            return Interval(high=bound, high_excluded=True)
         case "<=":
             return Interval(high=bound)
         case ">":
-            return Interval(bound, above=True)
+            return Interval(bound, low_excluded=True)
         case ">=":
             return Interval(bound)
 
 
 @dataclass(frozen=True)
-class Moving(Predicate):
+class ClockInterval(Predicate):
     """An interval that depends on the present time.
 
     Attributes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from pipeline.kql.compiler import compile_clauses
+from pipeline.kql.compiler import compile_leaves
 from pipeline.kql.field_table import FieldTable
 from pipeline.kql.matching import Leaf, join_by_field
 from pipeline.kql.nodes import Is, Nested, Node, Not, Or, Range, children_of
@@ -82,18 +82,18 @@ def text_test(node: Node, table: FieldTable) -> TextTest | None:
     return TextJunction(isinstance(node, Or), isinstance(node, Not), known)
 
 
-def look_ups(test: TextTest) -> int:
+def max_steps(test: TextTest) -> int:
     """Return the maximum number of steps of a test: for each leaf, one plus one per pattern."""
     match test:
         case TextLeaf():
             return 1 + len(test.patterns)
         case TextJunction():
-            return sum(map(look_ups, test.children))
+            return sum(map(max_steps, test.children))
 
 
 def _of_clauses(clauses: Sequence[Is | Range], table: FieldTable) -> list[TextTest | None]:
     """Return what clauses test, any of which suffices; None stands for what is not known."""
-    leaves = compile_clauses(clauses, table)
+    leaves = compile_leaves(clauses, table)
     return [None] if leaves is None else [_of_leaf(leaf) for leaf in join_by_field(leaves)]
 
 

@@ -12,12 +12,12 @@ from pipeline.kql.indexed import Indexed
 from pipeline.kql.memo import Memo
 from pipeline.kql.values import ValueType
 
-_LEAVES: Final = object()
+_BY_TYPE: Final = object()
 _ASKED: Final = object()
 _OBJECTS: Final = object()
 
 
-def mapped_leaves(
+def mapped_scalars(
     event: dict[str, Any], table: FieldTable, nested: str | None, below: str | None = None
 ) -> Iterator[tuple[str, FieldType, Any]]:
     """Yield every scalar of an event, with its path and each field that indexes it.
@@ -41,7 +41,7 @@ def _leads_to(path: str, below: str | None) -> bool:
     return below is None or f"{below}.".startswith(f"{path}.") or path.startswith(f"{below}.")
 
 
-def leaves_by_type(
+def indexed_by_type(
     event: dict[str, Any], table: FieldTable, memo: Memo
 ) -> Sequence[Indexed | None]:
     """Return all mapped values of an event outside of nested objects.
@@ -50,11 +50,11 @@ def leaves_by_type(
         A sequence indexed by the table's number of the values' type; None if there are no values of
         a type.
     """
-    key = _LEAVES, table
+    key = _BY_TYPE, table
     found: list[Indexed | None] | None = memo.get(key)
     if found is None:
         raw: dict[ValueType, list[Any]] = {}
-        for _, field, value in mapped_leaves(event, table, None):
+        for _, field, value in mapped_scalars(event, table, None):
             raw.setdefault(field.value_type, []).append(value)
         found = memo[key] = [None] * len(table.type_numbers)
         for value_type, values in raw.items():
@@ -70,13 +70,13 @@ def has_below(
     if asked not in memo:
         # The first time, search for just one: it is usually found at once.
         memo[asked] = True
-        found = mapped_leaves(event, table, nested, below=path)
+        found = mapped_scalars(event, table, nested, below=path)
         return any(field.value_type.index(value) is not None for _, field, value in found)
     key = _OBJECTS, table, nested
     objects: set[str] | None = memo.get(key)
     if objects is None:
         objects = memo[key] = set()
-        for at, field, value in mapped_leaves(event, table, nested):
+        for at, field, value in mapped_scalars(event, table, nested):
             above = at.rpartition(".")[0]
             if above not in objects and field.value_type.index(value) is not None:
                 while above and above not in objects:

@@ -203,9 +203,9 @@ def test_what_is_taken_from_is_one_good_document_for_the_decoder(text: str, seed
         event = decoded.documents[0].event
         time = event.get("@timestamp")
         assert taken_time == (time if isinstance(time, str) else None)
-        assert event_id == paths.text(event, "event.id")
+        assert event_id == paths.text_at(event, "event.id")
         for path, found in zip(("k",), texts, strict=True):
-            assert found is None or found == paths.text(event, path)
+            assert found is None or found == paths.text_at(event, path)
 
 
 def _node(query: str) -> Any:

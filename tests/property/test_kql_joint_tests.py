@@ -10,7 +10,7 @@ from pipeline.kql.indexed import Indexed, Ordered
 from pipeline.kql.joint_tests import JointTest
 from pipeline.kql.memo import Budget
 from pipeline.kql.nodes import Operator
-from pipeline.kql.predicates import Anything, AsciiEqual, Interval, Moving, Other, ordered
+from pipeline.kql.predicates import Anything, AsciiEqual, ClockInterval, Interval, Other, comparison
 from pipeline.kql.shared_patterns import FieldPatterns
 from pipeline.kql.values import (
     BooleanType,
@@ -107,7 +107,7 @@ def test_an_interval_meets_values_if_one_lies_in_it(interval, values) -> None:
     expected = any(map(interval.fits, values))
 
     assert expected == interval.meets(Ordered(values))
-    assert expected == Moving(lambda: interval).now().meets(Ordered(values))
+    assert expected == ClockInterval(lambda: interval).now().meets(Ordered(values))
 
 
 @given(intervals, intervals, st.integers(-1, 7))
@@ -124,7 +124,7 @@ def test_a_comparison_is_an_interval(operator, bound, value) -> None:
         ">=": value >= bound,
     }
 
-    assert expected[operator] == ordered(operator, bound).fits(value)
+    assert expected[operator] == comparison(operator, bound).fits(value)
 
 
 addresses = st.one_of(

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.kql.dates import Clock, DateBound, date_bound, epoch_ms
 from pipeline.kql.nodes import Operator
-from pipeline.kql.predicates import Interval, Moving, Predicate, ordered
+from pipeline.kql.predicates import ClockInterval, Interval, Predicate, comparison
 from pipeline.kql.values.base import Operand, ValueRefused, ValueType
 
 
@@ -26,12 +26,12 @@ class DateType(ValueType):
         before = self._interval("<=", operand)
         if isinstance(after, Interval) and isinstance(before, Interval):
             return after.within(before)
-        return Moving(lambda: _now(after).within(_now(before)))
+        return ClockInterval(lambda: _now(after).within(_now(before)))
 
     def compares(self, operator: Operator, operand: Operand) -> Predicate:
         return self._interval(operator, operand)
 
-    def _interval(self, operator: Operator, operand: Operand) -> Interval | Moving:
+    def _interval(self, operator: Operator, operand: Operand) -> Interval | ClockInterval:
         bound = date_bound(operand.text, up=operator in {"<=", ">"})
         if bound is None:
             raise ValueRefused(
@@ -39,7 +39,7 @@ class DateType(ValueType):
                 "write 2024-01-31, 2024-01-31T08:00:00Z or date math",
             )
         if bound.anchor_ms is not None:
-            return ordered(operator, bound.at(bound.anchor_ms))
+            return comparison(operator, bound.at(bound.anchor_ms))
         if operand.clock is None:
             raise ValueRefused(
                 "`now` has no meaning here: no clock was given",
@@ -48,9 +48,9 @@ class DateType(ValueType):
         return _moving(operator, bound, operand.clock)
 
 
-def _moving(operator: Operator, bound: DateBound, clock: Clock) -> Moving:
-    return Moving(lambda: ordered(operator, bound.at(clock())))
+def _moving(operator: Operator, bound: DateBound, clock: Clock) -> ClockInterval:
+    return ClockInterval(lambda: comparison(operator, bound.at(clock())))
 
 
-def _now(interval: Interval | Moving) -> Interval:
-    return interval.now() if isinstance(interval, Moving) else interval
+def _now(interval: Interval | ClockInterval) -> Interval:
+    return interval.now() if isinstance(interval, ClockInterval) else interval

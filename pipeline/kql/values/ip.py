@@ -8,7 +8,7 @@ from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any
 
 from pipeline.kql.nodes import Operator
-from pipeline.kql.predicates import Equal, Interval, Predicate, ordered
+from pipeline.kql.predicates import Equal, Interval, Predicate, comparison
 from pipeline.kql.values.base import Operand, ValueRefused, ValueType
 
 _MAPPED = 0xFFFF << 32
@@ -58,7 +58,7 @@ class IpType(ValueType):
         return Equal(self._bound(operand.text))
 
     def compares(self, operator: Operator, operand: Operand) -> Predicate:
-        return ordered(operator, self._bound(operand.text))
+        return comparison(operator, self._bound(operand.text))
 
     def _bound(self, text: str) -> int:
         value = self.index(text)

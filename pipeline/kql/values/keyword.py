@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.kql.nodes import Operator
 from pipeline.kql.patterns import StarPattern
-from pipeline.kql.predicates import Equal, Predicate, ordered
+from pipeline.kql.predicates import Equal, Predicate, comparison
 from pipeline.kql.values.base import Operand, ValueType
 from pipeline.kql.values.folding import is_longer, lower, scalar_text
 
@@ -42,7 +42,7 @@ class KeywordType(ValueType):
 
     def compares(self, operator: Operator, operand: Operand) -> Predicate:
         # Lucene orders terms by their UTF-8 bytes, which is the order of code points.
-        return ordered(operator, self.normal(operand.text))
+        return comparison(operator, self.normal(operand.text))
 
     def normal(self, text: str) -> str:
         return lower(text) if self.caseless else text

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from pipeline.kql.nodes import Operator
-from pipeline.kql.predicates import Equal, Predicate, ordered
+from pipeline.kql.predicates import Equal, Predicate, comparison
 from pipeline.kql.values.base import Operand, ValueRefused, ValueType
 from pipeline.types import Term
 
@@ -37,7 +37,7 @@ class _NumberType(ValueType):
         return Equal(self._bound(operand.text))
 
     def compares(self, operator: Operator, operand: Operand) -> Predicate:
-        return ordered(operator, self._limit(operand.text))
+        return comparison(operator, self._limit(operand.text))
 
     def _limit(self, text: str) -> int | float | Decimal:
         """Return a literal as the bound of a range."""

@@ -12,7 +12,7 @@ from pipeline.kql.predicates import (
     Phrase,
     Predicate,
     WordInterval,
-    ordered,
+    comparison,
 )
 from pipeline.kql.values.base import Operand, ValueType
 from pipeline.kql.values.folding import lower, scalar_text, words
@@ -39,4 +39,4 @@ class TextType(ValueType):
 
     def compares(self, operator: Operator, operand: Operand) -> Predicate:
         # Elasticsearch analyses neither bound of a range, so a capital is less than every word.
-        return WordInterval(ordered(operator, operand.text))
+        return WordInterval(comparison(operator, operand.text))
