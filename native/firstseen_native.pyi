@@ -1,4 +1,4 @@
-"""What firstseen does to nearly every record, in the case that nearly every record is."""
+"""What firstseen does to nearly every record, for the common case."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias, final
@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeAlias, final
 from typing_extensions import Buffer
 
 SHARED: dict[str, int]
-"""Numbers that stand in Python too, by what they are."""
+"""Constants that Python has as well, by name."""
 
 Row: TypeAlias = tuple[
     int, int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]
@@ -21,7 +21,7 @@ class Scan:
         """Prepare a search.
 
         Args:
-            texts: what to look for, exactly as it stands there.
+            texts: the texts to search for, case-sensitive.
 
         Raises:
             ValueError: a text is empty.
@@ -37,37 +37,37 @@ class Scan:
         seconds: float,
         check_crcs: bool,
     ) -> tuple[int, int, int, int, int, list[Row] | None]:
-        """Pass over batches up to one in which a text stands, without the interpreter's lock.
+        """Skip batches up to one that contains a text, without the interpreter's lock.
 
-        It ends before a batch that is not quickly read: of another format than 2 or another codec
-        than none, lz4 and zstd, of a transaction, cut off, damaged, larger than `room`, with
-        offsets below `searched_to`, or with records that are not as they should be.
+        It stops before a batch that is not a simple case: one of a format other than 2, with a codec
+        other than none, lz4 and zstd, of a transaction, cut off, damaged, larger than `room`, with
+        offsets below `searched_to`, or with malformed records.
 
         Args:
-            data: batches, one after the other; nobody writes there meanwhile.
-            at: where the first one starts.
-            searched_to: offset of the first record that is wanted.
-            room: for one batch, decompressed; for this call alone.
-            most_bytes: ends after so many bytes, decompressed.
-            seconds: ends after so long.
+            data: batches, one after another; nobody writes to it during the call.
+            at: the start of the first batch.
+            searched_to: the offset from which on records are wanted.
+            room: memory for one decompressed batch; nobody else uses it during the call.
+            most_bytes: stop after this many decompressed bytes.
+            seconds: stop after this time.
             check_crcs: whether checksums are compared.
 
         Returns:
-            Where the first batch starts that is not done; the offset behind what is done; how many
-            records were passed over; the latest timestamp of what is done, -1 if nothing is; how
-            many bytes were searched; and the records in which a text ends of the last batch, None
-            if there is no such batch.
+            The start of the first batch that is not done; the offset after what is done; the number
+            of records dropped unread; the latest timestamp of what is done, -1 if nothing is; the
+            number of bytes searched; and, of the last batch, the records in which a text ends, None
+            if no batch contains one.
 
         Raises:
             BufferError: `data` or `room` is no plain memory, or `room` is read-only.
         """
 
 Taken: TypeAlias = tuple[bytes, str | None, str | None, tuple[str | None, ...]]
-"""What was taken; the texts of the event's time and of its id; the texts that are told apart."""
+"""What was taken; the texts of the event's time and of its id; the texts that are set apart."""
 
 @final
 class Projection:
-    """Takes of an event what some fields can depend on."""
+    """Takes from an event what some fields can depend on."""
 
     def __new__(
         cls,
@@ -79,35 +79,35 @@ class Projection:
         max_depth: int,
         max_values: int,
     ) -> Projection:
-        """Prepare it.
+        """Prepare to read events.
 
         Args:
             fields: dotted paths; none is one of `apart`, or leads to one.
-            apart: paths of more fields, of which a text of at most 256 bytes is told apart, and
-                only what else may stand there is taken.
-            time: path of the field of the time, of which the text is told and not taken.
-            event_id: path of the field of the event's id, of which the text is told and not taken.
+            apart: the paths of more fields. A text of at most 256 bytes there is set apart: it is
+                returned separately. Any other value there is taken.
+            time: the path of the field of the time, whose text is returned and not taken.
+            event_id: the path of the field of the event's id, whose text is returned and not taken.
             unexpected: paths that events are not expected to have.
-            max_depth: levels of objects and arrays in an event, at most.
-            max_values: values in an event, keys and elements at all levels, at most.
+            max_depth: the maximum number of levels of objects and arrays in an event.
+            max_values: the maximum number of values in an event: keys and elements, at all levels.
         """
 
     def take(self, event: bytes) -> Taken | None:
-        """Take of a JSON object all that stands at one of the fields, leads there or goes on below.
+        """Take every value of a JSON object that is at one of the fields, leads there or is below.
 
-        Two events of which the same is taken and told differ in nothing that is read of these
-        fields. A text that is told is the only value at its path.
+        If the same is returned for two events, they are the same to any reader of these fields. A
+        text that is returned separately is the only value at its path.
 
         Returns:
-            A text that is not there is None. No tuple if the event is not plain: no object from its
-            first byte on, no JSON, with more than it may have, with keys given twice or escaped,
-            surrogates, exponents or long numbers, with an unexpected field, with a time or an id
-            that is no text, or with two values at a field that is told apart.
+            None if the event is not plain: its first byte does not begin an object, it is not JSON,
+            exceeds a limit, has keys that are given twice or escaped, surrogates, exponents or long
+            numbers, has an unexpected field, a time or an id that is not a text, or two values at a
+            field that is set apart. A text that is missing is None.
         """
 
 @final
 class Forwarded:
-    """What was forwarded lately; `pipeline.engine.forwarded.ForwardedCache` says why."""
+    """What was forwarded lately; see `pipeline.engine.forwarded.ForwardedCache`."""
 
     def __new__(cls, max_entries: int, granularity_ms: int) -> Forwarded: ...
     def covers(
@@ -121,7 +121,7 @@ class Forwarded:
         offset: int,
         index: int,
     ) -> bool:
-        """Return whether a sighting is covered by one forwarded before."""
+        """Return whether a sighting is covered by one that was forwarded before."""
 
     def remember(
         self,
@@ -141,7 +141,7 @@ class Forwarded:
     def __len__(self) -> int: ...
 
 Spelled: TypeAlias = tuple[bytes, bytes]
-"""A value as hashes are made of it, and as it is sent."""
+"""A value in two encodings: as it is hashed, and as it is sent."""
 
 class TextLeaf(Protocol):
     """See `pipeline.kql.text_tests.TextLeaf`."""
@@ -169,49 +169,51 @@ class TextJunction(Protocol):
 
 @final
 class TextClasses:
-    """Says which texts of a field are the same to all rules, of texts of printable ASCII."""
+    """Assigns texts of printable ASCII to classes; all rules treat the texts of a class alike."""
 
     def __new__(
         cls, tests: Sequence[TextLeaf | TextJunction], ways: Sequence[tuple[bool, int | None]]
     ) -> TextClasses:
-        """Prepare it.
+        """Prepare to answer.
 
         Args:
-            tests: what the rules ask of the text.
-            ways: how it is indexed: whether in lower case, and the length above which it is not.
+            tests: what the rules test about the text.
+            ways: how the text is indexed: whether in lower case, and the length above which it is
+                not indexed.
         """
 
     def of(self, written: str) -> tuple[bytes, list[Spelled | None]] | None:
         """Return the class of a text and the terms that it is indexed as.
 
         Args:
-            written: the text as in JSON, without its quotes.
+            written: the text as JSON spells it, without its quotes.
 
         Returns:
-            What `pipeline.engine.alike.TextClasses.of` does of the text; None of another text.
+            The result of `pipeline.engine.alike.TextClasses.of`; None for a text that is not printable
+            ASCII.
         """
 
 class Rule(Protocol):
-    """A rule, as far as its sightings depend on it."""
+    """The part of a rule that its sightings depend on."""
 
     @property
     def history(self) -> bytes:
-        """Id of its history: eight bytes."""
+        """The id of its history: eight bytes."""
     @property
     def window_ms(self) -> int:
-        """Length of the history."""
+        """The length of the history, in milliseconds."""
     @property
     def opening(self) -> bytes:
-        """How its observations begin, up to their terms."""
+        """The beginning of its observations, up to their terms."""
     @property
     def id_opening(self) -> bytes:
-        """How what the ids of its alerts are made of begins, up to the terms."""
+        """The beginning of the text that its alert ids are hashes of, up to the terms."""
     @property
     def apart(self) -> Sequence[tuple[int, int, int]]:
-        """Of its terms that are told apart: which term, which text, which of its spellings."""
+        """Its terms that are set apart, see `pipeline.engine.alike.ApartTerm`."""
 
-class Limits(Protocol):
-    """See `pipeline.engine.verdicts.Limits`."""
+class CacheSettings(Protocol):
+    """See `pipeline.engine.verdicts.CacheSettings`."""
 
     @property
     def verdicts(self) -> int: ...
@@ -236,7 +238,7 @@ class Limits(Protocol):
 
 @final
 class Verdicts:
-    """Remembers what rules said of events. Not for two threads at once."""
+    """A cache of verdicts on events. Not for two threads at once."""
 
     def __new__(
         cls,
@@ -249,22 +251,22 @@ class Verdicts:
         usable_time: Callable[[str], int | None],
         spelled_id: Callable[[str], Spelled],
         key: bytes,
-        limits: Limits,
+        settings: CacheSettings,
     ) -> Verdicts:
-        """Prepare it.
+        """Prepare an empty cache.
 
         Args:
-            projection: what is taken of events.
-            texts: by field that it tells apart: what returns the class of a text and its spellings,
-                the class where there is none, and what says it of most texts. Classes of a field
-                have one length.
-            rules: the rules that see terms.
+            projection: what is taken from events.
+            texts: for each field that it sets apart: a function that returns the class of a text
+                and its terms, the class of an event without a text, and what knows the class of
+                most texts without Python. All classes of a field have the same length.
+            rules: the rules that have terms.
             forwarded: what was forwarded lately.
-            usable_time: returns the time that a text stands for, if it can be that of an event;
-                asked of what is not spelled as usual.
-            spelled_id: returns what stands for an event's id; asked of unusual ones.
-            key: of the digests, 1 to 64 bytes.
-            limits: what bounds it.
+            usable_time: returns the time that a text stands for, if an event can have that time;
+                called for texts of an unusual form.
+            spelled_id: returns an event's identity, given its id; called for unusual ids.
+            key: the key of the digests, 1 to 64 bytes.
+            settings: what is kept, and when the cache rests.
 
         Raises:
             ValueError: the key has another length.
@@ -273,38 +275,38 @@ class Verdicts:
     def judge(
         self, records: list[Any], start: int, topic: str, partition: int, read_ms: int
     ) -> tuple[int, bool, bool, list[tuple[Any, int]], list[tuple[bytes, bytes]], int, list[float]]:
-        """Judge records of a partition up to the first one of which no match is known.
+        """Judge records of a partition up to the first one that is not known to match.
 
-        Or as far as it takes to have a megabyte to send.
+        It also stops once there is a megabyte to send.
 
         Args:
-            records: have an offset, a timestamp, its type, and a value.
-            start: number of the first one.
+            records: each has an offset, a timestamp, a timestamp type and a value.
+            start: the index of the first one.
             topic: their topic.
             partition: their partition.
-            read_ms: when they were read.
+            read_ms: when they were read, epoch milliseconds.
 
         Returns:
-            The fields of `pipeline.engine.verdicts.Known`.
+            The fields of `pipeline.engine.verdicts.KnownRun`.
         """
 
     def remember(
-        self, event: bytes, said: Any, matches: bool, sighted: list[tuple[int, list[Spelled]]]
+        self, event: bytes, outcome: Any, matches: bool, tuples: list[tuple[int, list[Spelled]]]
     ) -> None:
-        """Remember what was said of an event, if it can be read.
+        """Remember the verdict on an event, unless the event is written in an unusual way.
 
         Args:
             event: the event.
-            said: what is told of all that read alike.
+            outcome: what `judge` returns for all events that read alike.
             matches: whether a rule matches them.
-            sighted: the tuples that rules saw, each with the number of the rule.
+            tuples: the term tuples that rules saw, each with the number of the rule.
 
         Raises:
-            ValueError: there is no rule of this number.
+            ValueError: there is no rule with this number.
         """
 
     def digest_of(self, event: bytes) -> bytes | None:
-        """Return what stands for all that the rules can depend on; None if it cannot be read."""
+        """Return a digest that events share if they read alike; None if this one is not plain."""
 
     def __len__(self) -> int: ...
 
@@ -316,18 +318,19 @@ class Table(Protocol):
 
 @final
 class Sightings:
-    """Observes sightings of tuples that are known, and stay so."""
+    """Observes sightings of tuples that are known and stay known."""
 
     def __new__(cls) -> Sightings: ...
     def note_opening(self, opening: bytes, history: bytes, window_ms: int) -> None:
-        """Learn how observations of a history begin; those of which that is not known are left.
+        """Note how observations of a history begin. Others are left to the caller.
 
-        What is noted is bounded, and may be dropped. A very long text is not noted.
+        The memory for this is bounded, so what was noted may be dropped. A very long text is not
+        noted.
 
         Args:
-            opening: their text up to the terms.
-            history: id of the history: eight bytes.
-            window_ms: its length, as the text says.
+            opening: the text of the observations, up to the terms.
+            history: the id of the history: eight bytes.
+            window_ms: the length of the history, as in the text.
         """
 
     def observe(
@@ -339,32 +342,32 @@ class Sightings:
         others: set[bytes],
         clock_ms: int | None,
     ) -> tuple[int, int | None, bool]:
-        """Observe sightings up to one that may say more than that its tuple was seen again.
+        """Observe sightings up to one that may be more than a repeat of a known tuple.
 
         Args:
-            records: consecutive observations of a partition: each has a key, a value, an offset.
-            start: number of the first one.
+            records: consecutive observations of a partition; each has a key, a value and an offset.
+            start: the index of the first one.
             committed: see `pipeline.engine.first_seen.FirstSeen.observe`.
             table: the rows.
-            others: histories that are left alone.
-            clock_ms: what the event clock says.
+            others: histories that are left to the caller.
+            clock_ms: the event clock, epoch milliseconds.
 
         Returns:
-            How many were observed; what the event clock says then; whether the next one is left
-            because it is not known how it begins.
+            The number of sightings observed; the event clock after them; whether the next one is
+            left to the caller because its beginning has not been noted.
         """
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 
 @final
 class OutgoingBatch:
-    """A record batch that is filled, then sent."""
+    """A record batch that is filled and then sent."""
 
     def __new__(cls, max_bytes: int) -> OutgoingBatch:
         """Begin a batch.
 
         Args:
-            max_bytes: how large it may be before it is compressed; one record always fits.
+            max_bytes: its maximum size before compression; the first record always fits.
         """
 
     def extend(
@@ -373,21 +376,21 @@ class OutgoingBatch:
         start: int,
         timestamp_ms: int,
     ) -> int:
-        """Add records, as many as there is room for, and return how many it was.
+        """Add as many records as fit, and return how many were added.
 
         Args:
             records: key, value and headers of each.
-            start: number of the first one.
+            start: the index of the first one.
             timestamp_ms: the timestamp of all of them.
         """
 
     @property
     def size(self) -> int:
-        """How large it is before it is compressed."""
+        """Its size before compression, in bytes."""
 
     def __len__(self) -> int: ...
     def build(self, producer_id: int, producer_epoch: int, base_sequence: int, level: int) -> bytes:
-        """Return the batch, compressed with zstd at a level if that makes it smaller.
+        """Return the batch, compressed with zstd at this level if that makes it smaller.
 
         Raises:
             ValueError: it has 2 GiB or more.

@@ -1,4 +1,4 @@
-//! What is known about the texts of fields that are kept apart.
+//! The classes of texts of the fields that are set apart.
 
 use std::sync::Arc;
 
@@ -47,14 +47,14 @@ pub struct Class {
 /// What Python returns for a value: `canonical` and `sent` of a `Spelled`.
 pub type Spellings = (Vec<u8>, Vec<u8>);
 
-/// For a field: what asks the rules, what the rules say if there is no text, and what answers for
-/// them without Python.
-pub type Asked = (Py<PyAny>, Vec<u8>, Option<Py<TextClasses>>);
+/// For a field: what returns the class of a text, the class of an event without a text, and what
+/// knows the class of most texts without Python.
+pub type FieldClasses = (Py<PyAny>, Vec<u8>, Option<Py<TextClasses>>);
 
-type Told = (Vec<u8>, Vec<Option<Spellings>>);
+type ClassAndTerms = (Vec<u8>, Vec<Option<Spellings>>);
 
-/// The texts of all fields that are kept apart.
-pub struct Texts {
+/// The classes of the texts of all fields that are set apart.
+pub struct ClassCache {
     fields: Vec<Field>,
     max_texts: usize,
     max_bytes: usize,
@@ -74,14 +74,14 @@ struct Field {
 /// The memory that a text takes besides its content: links, lengths and the allocator's own.
 const OVERHEAD: usize = 160;
 
-impl Texts {
+impl ClassCache {
     /// Prepares to keep up to `max_texts` texts of each field, and `max_bytes` bytes in total.
-    pub fn new(fields: Vec<Asked>, max_texts: usize, max_bytes: usize) -> Texts {
-        let field = |(ask, absent, tests): Asked| {
+    pub fn new(fields: Vec<FieldClasses>, max_texts: usize, max_bytes: usize) -> ClassCache {
+        let field = |(ask, absent, tests): FieldClasses| {
             let absent = Arc::new(Class { bytes: absent.into(), terms: Box::default() });
             Field { known: LruCache::new_unbounded(), bytes: 0, tests, ask, absent }
         };
-        Texts { fields: fields.into_iter().map(field).collect(), max_texts, max_bytes }
+        ClassCache { fields: fields.into_iter().map(field).collect(), max_texts, max_bytes }
     }
 
     /// Returns what the rules say of the text of each field as it is written; None if a rule fails.
@@ -118,7 +118,7 @@ impl Texts {
         let native = field.tests.as_ref().and_then(|tests| tests.get().class(written));
         let class = match native {
             Some(class) => class,
-            None => match field.told(py, written)? {
+            None => match field.class_by_python(py, written)? {
                 Some(class) => class,
                 None => return Ok(None),
             },
@@ -147,9 +147,9 @@ impl Texts {
 
 impl Field {
     /// Asks the rules what they say of a text; None if one of them fails.
-    fn told(&self, py: Python<'_>, written: &str) -> PyResult<Option<Class>> {
-        let told = self.ask.call1(py, (text(py, written),));
-        match told.and_then(|told| told.extract::<Told>(py)) {
+    fn class_by_python(&self, py: Python<'_>, written: &str) -> PyResult<Option<Class>> {
+        let answer = self.ask.call1(py, (text(py, written),));
+        match answer.and_then(|answer| answer.extract::<ClassAndTerms>(py)) {
             Ok((bytes, terms)) => {
                 let spelled = |each: Option<Spellings>| {
                     each.map(|(canonical, sent)| Spelled::new(canonical, sent))

@@ -4,7 +4,7 @@
 //! and `{"a": [{"b": 1}]}` say the same. What is taken is every value, as it is written, whose path
 //! is that of a field, leads to one, or continues below one, together with the keys that lead
 //! there. If the same is taken from two events, they are the same to any reader of these fields
-//! alone. The texts of some fields are kept apart from that.
+//! alone. The texts of some fields are set apart from that.
 //!
 //! Only plain events are read here. Whatever a JSON parser might read differently or refuse
 //! (duplicate keys, escapes in keys, surrogates, large numbers) is left to the caller.
@@ -17,7 +17,7 @@ const END: u8 = 0x1e; // after keys and values: JSON has neither of them unescap
 const MOST_KEYS: usize = 64; // of one object; each is compared with those before it
 const MOST_LEVELS: usize = 100; // the default; each takes some of the stack
 const LONGEST_NUMBER: usize = 17;
-const LONGEST_APART: usize = 256; // callers keep what is kept apart
+const LONGEST_APART: usize = 256; // callers keep what is set apart
 
 /// What is wanted of the values at a path.
 #[derive(Default)]
@@ -28,7 +28,7 @@ struct Node {
     is_time: bool,
     /// The field of the event's id, whose text is returned separately and not taken.
     is_id: bool,
-    /// The number of a field whose text is kept apart.
+    /// The number of a field whose text is set apart.
     apart: Option<usize>,
     /// A field that events are not expected to have.
     is_unexpected: bool,
@@ -67,7 +67,7 @@ impl Node {
 pub struct Names<'n> {
     /// The fields that are taken.
     pub fields: &'n [String],
-    /// More fields, whose texts are kept apart and not taken.
+    /// More fields, whose texts are set apart and not taken.
     pub apart: &'n [String],
     pub time: &'n str,
     pub id: &'n str,
@@ -154,7 +154,7 @@ struct Reader<'a> {
     time: Option<&'a str>,
     id: Option<&'a str>,
     apart: Vec<Option<&'a str>>,
-    /// Which of the fields that are kept apart have been met.
+    /// Which of the fields that are set apart have been met.
     met: Vec<bool>,
 }
 
@@ -277,7 +277,7 @@ impl<'a> Reader<'a> {
         }
         let start = self.at;
         match node.apart.filter(|_| !goes_on) {
-            Some(number) => self.tell_apart(number, key)?,
+            Some(number) => self.set_apart(number, key)?,
             None if node.is_field || node.apart.is_some() => self.take(key)?,
             None => self.value()?,
         }
@@ -308,9 +308,9 @@ impl<'a> Reader<'a> {
         self.text.get(start..self.at)?.strip_prefix('"')?.strip_suffix('"')
     }
 
-    /// Reads the value of a field that is kept apart; takes it instead if it is no text, or too
+    /// Reads the value of a field that is set apart; takes it instead if it is no text, or too
     /// long.
-    fn tell_apart(&mut self, number: usize, key: &[u8]) -> Option<()> {
+    fn set_apart(&mut self, number: usize, key: &[u8]) -> Option<()> {
         if std::mem::replace(&mut self.met[number], true) {
             return None; // written in two ways
         }
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_told_apart_and_whatever_else_stands_there_is_taken() {
+    fn a_text_is_set_apart_and_any_other_value_is_taken() {
         let told = |text: &str| Some(text.to_owned());
         for (event, bytes, texts, id) in [
             ("{}", "", [None, None], None),

@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use sha2::{Digest, Sha256};
 
-use crate::classes::{Asked, Class, Spelled, Spellings, Texts};
+use crate::classes::{Class, ClassCache, FieldClasses, Spelled, Spellings};
 use crate::forwarded::{Forwarded, Place, Seen};
 use crate::observation::{HISTORY_BYTES, KEY_BYTES};
 use crate::projection::Taken;
@@ -47,7 +47,7 @@ struct Rule {
     opening: Vec<u8>,
     /// The hashed bytes of an alert id up to its terms.
     id_opening: Vec<u8>,
-    /// For each term that is kept apart: its place in the tuple, which text it is, and which way of
+    /// For each term that is set apart: its place in the tuple, which text it is, and which way of
     /// indexing applies.
     apart: Vec<(usize, usize, usize)>,
 }
@@ -59,21 +59,21 @@ enum Term {
     Apart(usize, usize),
 }
 
-struct Sighted {
+struct TermTuple {
     rule: usize,
     terms: Vec<Term>,
 }
 
 struct Verdict {
-    /// The outcome, for Python.
-    said: Py<PyAny>,
+    /// For Python.
+    outcome: Py<PyAny>,
     matches: bool,
-    sighted: Vec<Sighted>,
+    tuples: Vec<TermTuple>,
 }
 
-/// Limits on what is kept and what is sent.
+/// What is kept and what is sent, and when the cache rests: `CacheSettings` in `verdicts.py`.
 #[derive(FromPyObject)]
-struct Limits {
+struct CacheSettings {
     verdicts: usize,
     texts: usize,
     text_bytes: usize,
@@ -92,7 +92,7 @@ struct Limits {
 /// What was found in consecutive records.
 #[derive(Default)]
 struct Run<'py> {
-    said: Vec<(Py<PyAny>, usize)>,
+    outcomes: Vec<(Py<PyAny>, usize)>,
     numbers: HashMap<usize, usize>,
     sent: Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>,
     covered: usize,
@@ -102,12 +102,12 @@ struct Run<'py> {
 }
 
 impl Run<'_> {
-    fn note(&mut self, py: Python<'_>, said: &Py<PyAny>) {
-        let count = self.said.len();
-        let number = *self.numbers.entry(said.as_ptr() as usize).or_insert(count);
-        match self.said.get_mut(number) {
+    fn note(&mut self, py: Python<'_>, outcome: &Py<PyAny>) {
+        let count = self.outcomes.len();
+        let number = *self.numbers.entry(outcome.as_ptr() as usize).or_insert(count);
+        match self.outcomes.get_mut(number) {
             Some((_, records)) => *records += 1,
-            None => self.said.push((said.clone_ref(py), 1)),
+            None => self.outcomes.push((outcome.clone_ref(py), 1)),
         }
     }
 }
@@ -151,12 +151,12 @@ type Judged<'py> = (
 #[pyclass]
 pub struct Verdicts {
     projection: Py<Projection>,
-    texts: Texts,
+    texts: ClassCache,
     rules: Vec<Rule>,
     forwarded: Py<Forwarded>,
     usable_time: Py<PyAny>,
     spelled_id: Py<PyAny>,
-    limits: Limits,
+    settings: CacheSettings,
     hasher: Blake2bMac<U16>,
     known: LruCache<[u8; 16], Arc<Verdict>>,
     asked: u64,
@@ -170,26 +170,26 @@ impl Verdicts {
     #[allow(clippy::too_many_arguments)]
     fn new(
         projection: Py<Projection>,
-        texts: Vec<Asked>,
+        texts: Vec<FieldClasses>,
         rules: Vec<Rule>,
         forwarded: Py<Forwarded>,
         usable_time: Py<PyAny>,
         spelled_id: Py<PyAny>,
         key: &[u8],
-        limits: Limits,
+        settings: CacheSettings,
     ) -> PyResult<Verdicts> {
         let hasher = Blake2bMac::new_from_slice(key)
             .map_err(|_| PyValueError::new_err("a key has 1 to 64 bytes"))?;
         Ok(Verdicts {
             projection,
-            texts: Texts::new(texts, limits.texts, limits.text_bytes),
+            texts: ClassCache::new(texts, settings.texts, settings.text_bytes),
             rules,
             forwarded,
             usable_time,
             spelled_id,
             hasher,
-            known: LruCache::new(limits.verdicts),
-            limits,
+            known: LruCache::new(settings.verdicts),
+            settings,
             asked: 0,
             found: 0,
             rest: 0,
@@ -216,7 +216,7 @@ impl Verdicts {
         let (count, last) = found?;
         let (is_known, matches_nothing) =
             (!matches!(last, Answer::Unknown), matches!(last, Answer::MatchesNothing));
-        Ok((count, is_known, matches_nothing, run.said, run.sent, run.covered, run.ages))
+        Ok((count, is_known, matches_nothing, run.outcomes, run.sent, run.covered, run.ages))
     }
 
     /// See `firstseen_native.pyi`.
@@ -224,25 +224,25 @@ impl Verdicts {
         &mut self,
         py: Python<'_>,
         event: &[u8],
-        said: Py<PyAny>,
+        outcome: Py<PyAny>,
         matches: bool,
-        sighted: Vec<(usize, Vec<Spellings>)>,
+        tuples: Vec<(usize, Vec<Spellings>)>,
     ) -> PyResult<()> {
-        if self.rest > 0 || event.len() > self.limits.event_bytes {
+        if self.rest > 0 || event.len() > self.settings.event_bytes {
             return Ok(());
         }
         let projection = self.projection.clone_ref(py);
         let Some((taken, classes)) = self.read(py, projection.get(), event)? else { return Ok(()) };
         let mut size = 0;
-        let mut kept = Vec::with_capacity(sighted.len());
-        for (number, terms) in sighted {
+        let mut kept = Vec::with_capacity(tuples.len());
+        for (number, terms) in tuples {
             let rule = self.rule(number)?;
-            let told_apart = |place: usize| {
+            let set_apart = |place: usize| {
                 let apart = rule.apart.iter().find(|(of, ..)| *of == place);
                 apart.filter(|(_, text, _)| taken.apart[*text].is_some())
             };
             let terms = terms.into_iter().enumerate().map(|(place, (canonical, sent))| {
-                match told_apart(place) {
+                match set_apart(place) {
                     Some((_, text, way)) => Term::Apart(*text, *way),
                     None => {
                         size += sent.len();
@@ -250,10 +250,10 @@ impl Verdicts {
                     }
                 }
             });
-            kept.push(Sighted { rule: number, terms: terms.collect() });
+            kept.push(TermTuple { rule: number, terms: terms.collect() });
         }
-        if size <= self.limits.term_bytes {
-            let verdict = Arc::new(Verdict { said, matches, sighted: kept });
+        if size <= self.settings.term_bytes {
+            let verdict = Arc::new(Verdict { outcome, matches, tuples: kept });
             self.known.insert(self.digest(&taken, &classes), verdict);
         }
         Ok(())
@@ -343,9 +343,9 @@ impl Verdicts {
     fn count(&mut self, is_known: bool) {
         self.asked += 1;
         self.found += u64::from(is_known);
-        if self.asked == self.limits.round {
-            if self.found * self.limits.rare < self.asked {
-                self.rest = self.limits.rest;
+        if self.asked == self.settings.round {
+            if self.found * self.settings.rare < self.asked {
+                self.rest = self.settings.rest;
             }
             (self.asked, self.found) = (0, 0);
         }
@@ -362,7 +362,7 @@ impl Verdicts {
             self.rest -= 1;
             return Ok(Answer::Unknown);
         }
-        if event.value.len() > self.limits.event_bytes || !is_plain(event.topic) {
+        if event.value.len() > self.settings.event_bytes || !is_plain(event.topic) {
             return Ok(Answer::Unknown);
         }
         let projection = self.projection.clone_ref(py);
@@ -378,11 +378,11 @@ impl Verdicts {
             return Ok(Answer::MatchesNothing);
         }
         let Some(time_ms) = self.time(py, &taken)? else { return Ok(Answer::Unknown) };
-        if time_ms > event.arrival_ms.saturating_add(self.limits.future_ms).min(MAX_MS) {
+        if time_ms > event.arrival_ms.saturating_add(self.settings.future_ms).min(MAX_MS) {
             return Ok(Answer::Unknown);
         }
-        if self.tell(py, event, &taken, &classes, &verdict, time_ms, run)? {
-            run.note(py, &verdict.said);
+        if self.send(py, event, &taken, &classes, &verdict, time_ms, run)? {
+            run.note(py, &verdict.outcome);
             return Ok(Answer::Matches);
         }
         Ok(Answer::Unknown)
@@ -398,7 +398,7 @@ impl Verdicts {
 
     /// Adds what is to be sent for an event; false, with nothing added, if it is too large.
     #[allow(clippy::too_many_arguments)]
-    fn tell<'py>(
+    fn send<'py>(
         &mut self,
         py: Python<'py>,
         event: &Event<'_>,
@@ -411,9 +411,9 @@ impl Verdicts {
         let mut forwarded = self.forwarded.bind(py).borrow_mut();
         let mut identity = None;
         let mut values = Vec::new();
-        for sighted in &verdict.sighted {
-            let rule = self.rule(sighted.rule)?;
-            let Some(canonical) = spelled(sighted, classes, |term| &term.canonical) else {
+        for tuple in &verdict.tuples {
+            let rule = self.rule(tuple.rule)?;
+            let Some(canonical) = spelled(tuple, classes, |term| &term.canonical) else {
                 return Ok(false);
             };
             let mut key = [0; KEY_BYTES];
@@ -429,9 +429,9 @@ impl Verdicts {
                 unknown => unknown.insert(self.identity(py, event, taken)?),
             };
             let id = alert_id(rule, &canonical, canonical_id);
-            let Some(terms) = spelled(sighted, classes, Spelled::sent) else { return Ok(false) };
+            let Some(terms) = spelled(tuple, classes, Spelled::sent) else { return Ok(false) };
             let value = observation(rule, &terms, time_ms, sent_id, &id, event);
-            if value.len() > self.limits.value_bytes {
+            if value.len() > self.settings.value_bytes {
                 // The sightings noted before this one do not cover this event, which the match
                 // stage judges now.
                 return Ok(false);
@@ -439,7 +439,7 @@ impl Verdicts {
             forwarded.note(&seen);
             values.push((key, value));
         }
-        run.covered += verdict.sighted.len() - values.len();
+        run.covered += verdict.tuples.len() - values.len();
         let age_ms = event.arrival_ms.saturating_sub(time_ms).max(0);
         for (key, value) in values {
             run.bytes += value.len();
@@ -478,12 +478,12 @@ fn is_plain(text: &str) -> bool {
 
 /// Returns a tuple of terms; None if one of its texts is not indexed, or not there.
 fn spelled(
-    sighted: &Sighted,
+    of: &TermTuple,
     classes: &[Arc<Class>],
     spelling: impl Fn(&Spelled) -> &[u8],
 ) -> Option<Vec<u8>> {
     let mut tuple = Vec::with_capacity(256);
-    for term in &sighted.terms {
+    for term in &of.terms {
         let term = match term {
             Term::Same(term) => term,
             Term::Apart(text, way) => classes.get(*text)?.terms.get(*way)?.as_ref()?,

@@ -10,7 +10,7 @@ from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.forwarded import ForwardedCache, NativeForwardedCache
 from pipeline.engine.match import MatchStage
 from pipeline.engine.prefilter import Prefilter
-from pipeline.engine.verdicts import Limits, Verdicts
+from pipeline.engine.verdicts import CacheSettings, Verdicts
 from pipeline.rules import RuleSet
 
 
@@ -41,17 +41,17 @@ def verdicts_of(settings: Settings, ruleset: RuleSet) -> Verdicts | None:
     """
     if not uses_native(settings):
         return None
-    decoded = decode_limits(settings)
-    reader = native_reader(ruleset, decoded, match_index=settings.rules.match_index)
+    limits = decode_limits(settings)
+    reader = native_reader(ruleset, limits, match_index=settings.rules.match_index)
     if reader is None:
         return None
-    state, limits = settings.state, Limits()
+    state, defaults = settings.state, CacheSettings()
     return Verdicts(
         ruleset,
         reader,
         NativeForwardedCache(state.forwarded_entries, milliseconds(state.granularity)),
-        limits._replace(
-            event_bytes=min(limits.event_bytes, decoded.max_bytes),
+        defaults._replace(
+            event_bytes=min(defaults.event_bytes, limits.max_bytes),
             value_bytes=settings.kafka.max_value_bytes,
             future_ms=milliseconds(state.max_future),
         ),

@@ -76,14 +76,14 @@ class ApartTerm(NamedTuple):
     """A term whose field is set apart.
 
     Attributes:
-        place: the position of the term in the tuple.
-        text: the number of its field among those that are set apart.
-        way: the number of the type that the text is indexed as, see `TextClasses`.
+        term: the number of the term in the tuple.
+        field: the number of its field among those that are set apart.
+        value_type: the number of the type that the text is indexed as, see `TextClasses`.
     """
 
-    place: int
-    text: int
-    way: int
+    term: int
+    field: int
+    value_type: int
 
 
 class Reader(NamedTuple):
@@ -105,14 +105,14 @@ class TextClasses:
 
     Attributes:
         absent: the class of an event without a text, which no text belongs to.
-        ways: as passed in.
+        value_types: as passed in.
         native: the native implementation, which knows the class of most texts; None if there cannot
             be one.
 
     Args:
         path: the path of the field.
         parts: the parts of the queries that read only this field.
-        ways: the types that a text is indexed as.
+        value_types: the types that a text is indexed as.
         tests: what those parts test, if that is known.
     """
 
@@ -120,16 +120,16 @@ class TextClasses:
         self,
         path: str,
         parts: Sequence[MemoMatcher],
-        ways: Sequence[ValueType],
+        value_types: Sequence[ValueType],
         tests: Sequence[TextTest] | None = None,
     ) -> None:
         *self._above, self._name = path.split(".")
         self._above.reverse()
         self._parts = tuple(parts)
-        self.ways = tuple(ways)
-        self._bytes = (len(parts) + len(ways)) // 8 + 1
+        self.value_types = tuple(value_types)
+        self._bytes = (len(parts) + len(value_types)) // 8 + 1
         self.absent = bytes(self._bytes + 1)
-        self.native = None if tests is None else _native_classes(tests, ways)
+        self.native = None if tests is None else _native_classes(tests, value_types)
 
     def of(self, text: str) -> tuple[bytes, list[Spelled | None]]:
         """Return the class of a text (always the same length) and the terms it is indexed as."""
@@ -139,7 +139,7 @@ class TextClasses:
         answers, memo = 1, Memo()
         for part in self._parts:
             answers = 2 * answers + part(event, memo)
-        terms = [way.term(text) for way in self.ways]
+        terms = [each.term(text) for each in self.value_types]
         for term in terms:
             answers = 2 * answers + (term is None)
         spelled_terms = [None if term is None else spelled(term) for term in terms]
@@ -147,10 +147,12 @@ class TextClasses:
 
 
 def _native_classes(
-    tests: Sequence[TextTest], ways: Sequence[ValueType]
+    tests: Sequence[TextTest], value_types: Sequence[ValueType]
 ) -> NativeTextClasses | None:
-    indexed = [(way.caseless, way.ignore_above) for way in ways if isinstance(way, KeywordType)]
-    if len(indexed) < len(ways):
+    indexed = [
+        (each.caseless, each.ignore_above) for each in value_types if isinstance(each, KeywordType)
+    ]
+    if len(indexed) < len(value_types):
         return None
     import firstseen_native  # noqa: PLC0415 - it need not be installed
 
@@ -190,8 +192,8 @@ def native_reader(ruleset: RuleSet, limits: DecodeLimits, *, match_index: bool) 
     # A path with an empty part (``a..b``) would need special treatment, and no real field has one.
     if any(not all(path.split(".")) for path in fields | unexpected):
         return None
-    others = {TIMESTAMP, EVENT_ID, *unexpected, *DATA_STREAM_FIELDS, *_OF_FEW_VALUES}
-    apart = _told_apart(ruleset.runnable, others)
+    excluded = {TIMESTAMP, EVENT_ID, *unexpected, *DATA_STREAM_FIELDS, *_OF_FEW_VALUES}
+    apart = _set_apart(ruleset.runnable, excluded)
     import firstseen_native  # noqa: PLC0415 - it need not be installed
 
     projection = firstseen_native.Projection(
@@ -203,29 +205,31 @@ def native_reader(ruleset: RuleSet, limits: DecodeLimits, *, match_index: bool) 
         limits.max_depth,
         limits.max_values,
     )
-    numbers = {path: number for number, path in enumerate(apart)}
+    fields_apart = {path: number for number, path in enumerate(apart)}
     terms = {
         compiled.rule.rule_id: tuple(
             ApartTerm(
-                place, numbers[field.source], apart[field.source].ways.index(field.value_type)
+                number,
+                fields_apart[field.source],
+                apart[field.source].value_types.index(field.value_type),
             )
-            for place, field in enumerate(_term_fields(compiled))
-            if field.source in numbers
+            for number, field in enumerate(_term_fields(compiled))
+            if field.source in fields_apart
         )
         for compiled in ruleset.runnable
     }
     return Reader(projection, tuple(apart.values()), terms)
 
 
-def _told_apart(rules: Sequence[CompiledRule], others: set[str]) -> dict[str, TextClasses]:
+def _set_apart(rules: Sequence[CompiledRule], excluded: set[str]) -> dict[str, TextClasses]:
     """Return the fields that are set apart: rules read nothing of them but their texts."""
     parts: defaultdict[str, list[tuple[Node, FieldTable]]] = defaultdict(list)
     terms: defaultdict[str, list[ValueType]] = defaultdict(list)
-    entangled = set(others)
+    entangled = set(excluded)
     for compiled in rules:
-        asked = parts_by_field(compiled)
-        entangled |= asked.others
-        for path, nodes in asked.own.items():
+        by_field = parts_by_field(compiled)
+        entangled |= by_field.others
+        for path, nodes in by_field.own.items():
             parts[path] += [(node, compiled.fields) for node in nodes]
             found = compiled.fields.get(path)
             if found is None or found.type not in _TEXT_TYPES:
@@ -235,15 +239,15 @@ def _told_apart(rules: Sequence[CompiledRule], others: set[str]) -> dict[str, Te
             if field.type not in _TEXT_TYPES:
                 entangled.add(field.source)
     read = parts.keys() | terms.keys() | entangled
-    told: dict[str, TextClasses] = {}
+    apart: dict[str, TextClasses] = {}
     for path in sorted(parts.keys() | terms.keys()):
         if path in entangled or any(_is_below(path, o) or _is_below(o, path) for o in read):
             continue
         tests = _tests(parts[path])
         if len(parts[path]) <= (_MOST_PARTS if tests is None else _MOST_TESTS):
             matchers = [compile_node(node, table) for node, table in parts[path]]
-            told[path] = TextClasses(path, matchers, list(dict.fromkeys(terms[path])), tests)
-    return told
+            apart[path] = TextClasses(path, matchers, list(dict.fromkeys(terms[path])), tests)
+    return apart
 
 
 def _tests(parts: Sequence[tuple[Node, FieldTable]]) -> list[TextTest] | None:

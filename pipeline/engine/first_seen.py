@@ -35,10 +35,10 @@ an alert at least once. Every repetition has the same previous time, and is ther
 alert, byte for byte. No other sighting ever raises an alert. The stamps cost one pair for each
 "new" verdict of the last commit interval.
 
-The argument is about tuples that have a row. A tuple for which its rule has no room (see `Entries`)
-gets none: each of its sightings is new. A replay judges such a sighting afresh, and there may be
-room by then; if a later sighting of the tuple has got a row in the meantime, the replay finds the
-earlier one known.
+The argument is about tuples that have a row. A tuple for which its rule has no room (see
+`RowCounts`) gets none: each of its sightings is new. A replay judges such a sighting afresh, and
+there may be room by then; if a later sighting of the tuple has got a row in the meantime, the
+replay finds the earlier one known.
 
 Learning and forgetting
 -----------------------
@@ -61,11 +61,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from pipeline.engine.entries import Entries
 from pipeline.engine.event_clock import EventClock
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.held import Held
 from pipeline.engine.identity import KEY_BYTES
+from pipeline.engine.row_counts import RowCounts
 from pipeline.engine.tables import Table, unreadable
 from pipeline.engine.wire import Forget, Hold, Learn, Observation, Release
 from pipeline.errors import StateError
@@ -190,14 +190,14 @@ class FirstSeen:
 
     Args:
         table: the rows.
-        entries: counts and limits the rows of each rule; None for no limit. A new tuple of a rule
-            that has reached its limit raises an alert but is not remembered. So known tuples stay
-            known, and no first sighting is missed.
+        row_counts: counts and limits the rows of each rule; None for no limit. A new tuple of a
+            rule that has reached its limit raises an alert but is not remembered. So known tuples
+            stay known, and no first sighting is missed.
     """
 
-    def __init__(self, table: Table, entries: Entries | None = None) -> None:
+    def __init__(self, table: Table, row_counts: RowCounts | None = None) -> None:
         self._table = table
-        self._entries = Entries() if entries is None else entries
+        self._row_counts = RowCounts() if row_counts is None else row_counts
         self.forgotten = Forgotten(table)
         self.held = Held(table)
         self.clock = EventClock()
@@ -256,7 +256,7 @@ class FirstSeen:
             count=row.count,
         )
 
-    def set_apart(self, offset: int) -> set[bytes]:
+    def held_or_forgotten(self, offset: int) -> set[bytes]:
         """Return the histories that may have held or forgotten sightings at or after an offset."""
         return self.held.held_after(offset) | self.forgotten.histories()
 
@@ -264,7 +264,7 @@ class FirstSeen:
         """Record that a tuple was seen elsewhere; doing so again changes nothing.
 
         Returns:
-            False if there was no room for it, see `Entries`.
+            False if there was no room for it, see `RowCounts`.
 
         Raises:
             StateError: the tuple's row cannot be read.
@@ -273,9 +273,9 @@ class FirstSeen:
         value = self._table.get(key)
         row = None if value is None else decode_row(value)
         if row is None:
-            if not self._entries.has_room(learned.rule_id):
+            if not self._row_counts.has_room(learned.rule_id):
                 return False
-            self._entries.added(key, learned.rule_id)
+            self._row_counts.added(key, learned.rule_id)
             row = _learned(learned, offset, ())
         elif offset > row.offset:
             stamps = _uncommitted(row.stamps, committed)
@@ -328,9 +328,9 @@ class FirstSeen:
 
     def _meet(self, key: bytes, observation: Observation, offset: int) -> FirstSeenVerdict:
         """Return the verdict on a tuple without a row: new, and remembered if there is room."""
-        if not self._entries.has_room(observation.rule.id):
+        if not self._row_counts.has_room(observation.rule.id):
             return _new(observation, None, repeated=False, remembered=False)
-        self._entries.added(key, observation.rule.id)
+        self._row_counts.added(key, observation.rule.id)
         return self._begin(key, observation, offset, None, ())
 
     def _begin(

@@ -45,7 +45,7 @@ class SeenAgain:
         Raises:
             StateError: a row cannot be read.
         """
-        clock, others = first_seen.clock, first_seen.set_apart(records[start].offset)
+        clock, others = first_seen.clock, first_seen.held_or_forgotten(records[start].offset)
         if clock.latest_ms is not None and clock.latest_ms > _LATEST_MS:
             return 0
         count, clock.latest_ms, self._is_unknown = self._native.observe(

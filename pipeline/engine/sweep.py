@@ -45,11 +45,11 @@ from enum import StrEnum
 from itertools import islice
 from typing import Final, NamedTuple
 
-from pipeline.engine.entries import Entries
 from pipeline.engine.event_clock import EventClock
 from pipeline.engine.first_seen import Row, decode_row
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.identity import KEY_BYTES
+from pipeline.engine.row_counts import RowCounts
 from pipeline.engine.tables import Table
 
 HOUR_MS: Final = 3_600_000
@@ -101,7 +101,7 @@ class Sweep:
 
     Args:
         table: the rows.
-        entries: the number of rows of each rule; the first pass counts them.
+        row_counts: the number of rows of each rule; the first pass counts them.
         forgotten: the histories that were forgotten as a whole.
         clock: the partition's event clock; the rows advance it as well.
         settings: how rows are removed.
@@ -110,13 +110,13 @@ class Sweep:
     def __init__(
         self,
         table: Table,
-        entries: Entries,
+        row_counts: RowCounts,
         forgotten: Forgotten,
         clock: EventClock,
         settings: SweepSettings,
     ) -> None:
         self._table = table
-        self._entries = entries
+        self._row_counts = row_counts
         self._forgotten = forgotten
         self._clock = clock
         self._settings = settings
@@ -195,7 +195,7 @@ class Sweep:
     def _remove(self, found: list[Removal]) -> None:
         for removal in found:
             self._table.delete(removal.key)
-            self._entries.removed(removal.key, removal.rule_id)
+            self._row_counts.removed(removal.key, removal.rule_id)
 
     def _walk(
         self,
@@ -227,7 +227,7 @@ class Sweep:
 
     def _end(self, now_ms: int) -> None:
         self._position = None
-        self._entries.counted()
+        self._row_counts.all_reached()
         self.passes += 1
         self._surplus = self._too_many() if self._settings.forget_oldest else {}
         # No pause while a rule has too many rows: its new terms may not be remembered meanwhile.
@@ -235,7 +235,7 @@ class Sweep:
 
     def _look(self, key: bytes, row: Row) -> None:
         self._clock.advance_to(row.kept_from_ms)
-        self._entries.passed(key, row.rule_id)
+        self._row_counts.reached(key, row.rule_id)
         if self._settings.forget_oldest:
             self._ages.setdefault(row.rule_id, Counter())[row.kept_from_ms // HOUR_MS] += 1
 
@@ -262,12 +262,12 @@ class Sweep:
 
     def _too_many(self) -> dict[str, _Surplus]:
         """Return, for each rule near its limit, how many of its oldest rows have to go."""
-        limit = self._entries.limit
+        limit = self._row_counts.limit
         if limit is None:
             return {}
         found = {}
         for rule_id, ages in self._ages.items():
-            rows = self._entries.of(rule_id) - int(limit * FULL_SHARE)
+            rows = self._row_counts.of(rule_id) - int(limit * FULL_SHARE)
             if rows > 0:
                 found[rule_id] = _Surplus(rows, _time_of_oldest(ages, rows))
         return found

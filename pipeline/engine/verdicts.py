@@ -35,50 +35,32 @@ from pipeline.rules.timestamp import usable_time
 if TYPE_CHECKING:
     import firstseen_native
 
-_MAX_EVENT_BYTES: Final = 65_536
-"""Nothing is remembered of larger events: their size limits how many tuples rules may take from
-them."""
-
 _MAX_SIGHTINGS: Final = 16
 """Nothing is remembered of events with more term tuples, or that more rules match. Such a verdict
 takes a lot of memory, and the event's size would limit how many tuples each rule may take."""
 
-_MAX_TERM_BYTES: Final = 1_024
-"""Nothing is remembered of events whose terms are longer in total. Terms that are set apart do not
-count."""
-
 _MAX_VERDICTS: Final = 32_768
-"""The maximum number of verdicts; the least recently used go first."""
 
 _MAX_OUTCOMES: Final = 1_024
 """Equal verdicts share one object, as long as there are no more different ones than this."""
 
-_MAX_TEXTS: Final = 65_536
-"""The maximum number of texts of each field that are kept with their classes."""
-_MAX_TEXT_BYTES: Final = 32 << 20
-"""The maximum size of all those texts together. None has more than 256 bytes, since longer ones are
-not set apart."""
-
 _ROUND: Final = 2 * _MAX_VERDICTS
-"""The number of events in a round; after each, the cache's usefulness is checked. It is more than
-it takes to fill the cache."""
-_RARE: Final = 16
-"""The cache is useful if at least one in this many events of a round is known."""
-_REST: Final = 4 * _ROUND
-"""The number of events that are not looked up after a round in which the cache was of no use."""
+"""More events than it takes to fill the cache."""
 
 
-class Limits(NamedTuple):
-    """The limits of the cache.
+class CacheSettings(NamedTuple):
+    """What the cache keeps, which events are left to the match stage, and when the cache rests.
 
     Attributes:
-        verdicts: how many verdicts are kept.
-        texts: how many texts are kept of each field that is set apart.
-        text_bytes: the size of all those texts together.
-        event_bytes: larger events are left to the match stage.
+        verdicts: the maximum number of verdicts; the least recently used go first.
+        texts: the maximum number of texts that are kept of each field that is set apart.
+        text_bytes: the maximum size of all those texts together. None has more than 256 bytes,
+            since longer ones are not set apart.
+        event_bytes: larger events are left to the match stage: their size limits how many tuples
+            rules may take from them.
         value_bytes: events for which anything larger would be sent are left to the match stage.
-        term_bytes: events with longer terms are left to the match stage; terms that are set apart
-            do not count.
+        term_bytes: events whose terms are longer in total are left to the match stage. Terms that
+            are set apart do not count.
         future_ms: how far after its arrival an event may be dated.
         round: the number of events after which the cache's usefulness is checked.
         rare: the cache is useful if at least one in this many events of a round is known.
@@ -86,15 +68,15 @@ class Limits(NamedTuple):
     """
 
     verdicts: int = _MAX_VERDICTS
-    texts: int = _MAX_TEXTS
-    text_bytes: int = _MAX_TEXT_BYTES
-    event_bytes: int = _MAX_EVENT_BYTES
+    texts: int = 65_536
+    text_bytes: int = 32 << 20
+    event_bytes: int = 65_536
     value_bytes: int = 1 << 20
-    term_bytes: int = _MAX_TERM_BYTES
+    term_bytes: int = 1_024
     future_ms: int = 300_000
     round: int = _ROUND
-    rare: int = _RARE
-    rest: int = _REST
+    rare: int = 16
+    rest: int = 4 * _ROUND
 
 
 class KnownRun(NamedTuple):
@@ -137,7 +119,7 @@ class Verdicts:
         ruleset: the rules.
         reader: how events are read for them.
         forwarded: what was forwarded lately.
-        limits: the limits of the cache.
+        settings: what the cache keeps, and when it rests.
     """
 
     def __init__(
@@ -145,23 +127,23 @@ class Verdicts:
         ruleset: RuleSet,
         reader: Reader,
         forwarded: NativeForwardedCache | None = None,
-        limits: Limits | None = None,
+        settings: CacheSettings | None = None,
     ) -> None:
         import firstseen_native  # noqa: PLC0415 - it need not be installed
 
         self.forwarded = NativeForwardedCache() if forwarded is None else forwarded
-        seers = [each for each in ruleset.runnable if each.rule.new_terms is not None]
-        self._numbers = {each.rule.rule_id: number for number, each in enumerate(seers)}
+        rules = [each for each in ruleset.runnable if each.rule.new_terms is not None]
+        self._numbers = {each.rule.rule_id: number for number, each in enumerate(rules)}
         self._native: firstseen_native.Verdicts = firstseen_native.Verdicts(
             reader.projection,
             [(each.of, each.absent, each.native) for each in reader.classes],
-            [_rule(each, reader.apart[each.rule.rule_id]) for each in seers],
+            [_rule(each, reader.apart[each.rule.rule_id]) for each in rules],
             self.forwarded.cache,
             usable_time,
             _spelled_id,
             # Without the key, nobody can construct two events with the same digest.
             secrets.token_bytes(blake2b.MAX_KEY_SIZE),
-            Limits() if limits is None else limits,
+            CacheSettings() if settings is None else settings,
         )
         self._outcomes: dict[Outcome, Outcome] = {}
 
@@ -209,10 +191,10 @@ class Verdicts:
     def _shared(self, outcome: Outcome) -> Outcome:
         """Return what an outcome says of all events that read alike, as a shared object."""
         # Whether its time was usable holds for that event alone.
-        said = msgspec.structs.replace(outcome, sightings=(), future_capped=0, untimed=())
+        common = msgspec.structs.replace(outcome, sightings=(), future_capped=0, untimed=())
         if len(self._outcomes) >= _MAX_OUTCOMES:
             self._outcomes.clear()
-        return self._outcomes.setdefault(said, said)
+        return self._outcomes.setdefault(common, common)
 
 
 def _rule(compiled: CompiledRule, apart: Sequence[ApartTerm]) -> _Rule:

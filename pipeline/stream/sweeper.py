@@ -17,8 +17,8 @@ from faust.types import TP
 
 from pipeline.clock import now_ms
 from pipeline.config.values import milliseconds
-from pipeline.engine.entries import Entries
 from pipeline.engine.first_seen import FirstSeen
+from pipeline.engine.row_counts import RowCounts
 from pipeline.engine.sweep import Removal, Sweep, SweepSettings
 from pipeline.stream.context import Context
 from pipeline.stream.tables import PartitionTable, StateTable
@@ -38,7 +38,7 @@ class Partition:
     """One assigned partition: its rows, and what counts them, judges by them and removes them."""
 
     table: PartitionTable
-    entries: Entries
+    row_counts: RowCounts
     first_seen: FirstSeen
     sweep: Sweep
 
@@ -84,13 +84,15 @@ class Sweeper:
         found = self._open.get(number)
         if found is None:
             table = self._table.partition(number)
-            entries = Entries(self._share())
-            first_seen = FirstSeen(table, entries)
+            row_counts = RowCounts(self._share())
+            first_seen = FirstSeen(table, row_counts)
             found = self._open[number] = Partition(
                 table=table,
-                entries=entries,
+                row_counts=row_counts,
                 first_seen=first_seen,
-                sweep=Sweep(table, entries, first_seen.forgotten, first_seen.clock, self._settings),
+                sweep=Sweep(
+                    table, row_counts, first_seen.forgotten, first_seen.clock, self._settings
+                ),
             )
         return found
 
@@ -181,7 +183,7 @@ class Sweeper:
         totals: Counter[str] = Counter(dict.fromkeys((*self._rules, _OTHER_RULES), 0))
         held: Counter[str] = Counter(dict.fromkeys(self._histories.values(), 0))
         for partition in self._open.values():
-            for rule_id, rows in partition.entries.by_rule().items():
+            for rule_id, rows in partition.row_counts.by_rule().items():
                 totals[self._label(rule_id)] += rows
             for history in partition.first_seen.held.open() & self._histories.keys():
                 held[self._histories[history]] += 1

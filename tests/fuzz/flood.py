@@ -19,9 +19,9 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from pipeline.engine.entries import Entries
 from pipeline.engine.first_seen import FirstSeen
 from pipeline.engine.quota import Quota
+from pipeline.engine.row_counts import RowCounts
 from pipeline.engine.wire import NewTerm, Observation, RuleRef, Source
 from pipeline.replay.rocks import RocksTable
 from tests.events import encode, library_event
@@ -60,11 +60,11 @@ def flood(first: int, terms: int) -> Iterator[Observation]:
 
 def run(terms: int, bound: int, folder: Path, say: Callable[[str], object]) -> bool:
     """Flood the state; return whether the bound held and nobody was forgotten."""
-    entries = Entries(bound)
-    entries.counted()  # the state is empty: the first pass over it is through
+    row_counts = RowCounts(bound)
+    row_counts.all_reached()  # the state is empty: the first pass over it is through
     process = psutil.Process()
     with RocksTable(folder / "first-seen") as table, RocksTable(folder / "quota") as quota_table:
-        first_seen, quota = FirstSeen(table, entries), Quota(quota_table)
+        first_seen, quota = FirstSeen(table, row_counts), Quota(quota_table)
         for offset, each in enumerate(quiet(0)):
             first_seen.observe(each, offset, offset)
         warm, begun = process.memory_info().rss, time.process_time()
@@ -81,7 +81,7 @@ def run(terms: int, bound: int, folder: Path, say: Callable[[str], object]) -> b
             not first_seen.observe(each, offset, offset).new
             for offset, each in enumerate(quiet(after), after)
         )
-        rows = entries.of(_RULE.id)
+        rows = row_counts.of(_RULE.id)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     say(f"terms made up by one host     {terms:,}")
     say(f"judged new                    {new:,}")

@@ -17,12 +17,12 @@ import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.engine.entries import Entries
 from pipeline.engine.first_seen import FirstSeen, FirstSeenVerdict
 from pipeline.engine.identity import summary_id
 from pipeline.engine.learning import LearningPeriods
 from pipeline.engine.quota import Output, Quota, Verdict
 from pipeline.engine.quota_rows import decode_id
+from pipeline.engine.row_counts import RowCounts
 from pipeline.engine.sweep import Sweep, SweepSettings
 from pipeline.engine.tables import MemoryTable
 from pipeline.engine.wire import (
@@ -274,9 +274,9 @@ def test_learning_forgetting_holding_and_sweeping_keep_the_promise(
     told: dict[str, set[int | None]] = {}
 
     def process(offsets: range, committed: int) -> None:
-        first_seen, entries = FirstSeen(table), Entries()
+        first_seen, row_counts = FirstSeen(table), RowCounts()
         sweep = Sweep(
-            table, entries, first_seen.forgotten, first_seen.clock, SweepSettings(None, 0)
+            table, row_counts, first_seen.forgotten, first_seen.clock, SweepSettings(None, 0)
         )
         for offset in offsets:
             seen = apply(first_seen, log[offset], offset, committed)

@@ -3,9 +3,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from pipeline.engine.entries import Entries
 from pipeline.engine.first_seen import FirstSeen, decode_row, rows
 from pipeline.engine.forgotten import MARKS_KEY, Forgotten
+from pipeline.engine.row_counts import RowCounts
 from pipeline.engine.sweep import Sweep, SweepSettings
 from pipeline.engine.tables import MemoryTable
 from pipeline.engine.wire import Forget, Learn
@@ -24,7 +24,9 @@ def row_of(table: MemoryTable, term: str):
 
 def swept(table: MemoryTable, first_seen: FirstSeen, committed: int, passes: int = 1) -> int:
     """Return how many rows leave in so many passes."""
-    sweep = Sweep(table, Entries(), first_seen.forgotten, first_seen.clock, SweepSettings(None, 0))
+    sweep = Sweep(
+        table, RowCounts(), first_seen.forgotten, first_seen.clock, SweepSettings(None, 0)
+    )
     left = 0
     while sweep.passes < passes:
         left += len(sweep.step(0, committed, rows=3, removals=2))
@@ -63,10 +65,10 @@ def test_learning_widens_what_is_known_and_twice_is_as_once() -> None:
 
 
 def test_a_full_rule_learns_nothing_new() -> None:
-    entries = Entries(1)
-    entries.counted()
+    row_counts = RowCounts(1)
+    row_counts.all_reached()
     table = MemoryTable()
-    first_seen = FirstSeen(table, entries)
+    first_seen = FirstSeen(table, row_counts)
 
     assert [True, False, True] == [
         first_seen.learn(learned(term, 0, 0), offset, 0) for offset, term in enumerate("aba")
@@ -166,7 +168,9 @@ def test_a_mark_leaves_however_many_terms_were_seen_since() -> None:
     first_seen.forget(Forget("rule", HISTORY), 1, 0)
     for number in range(20):
         first_seen.observe(observation(str(number)), 2 + number, 0)
-    sweep = Sweep(table, Entries(), first_seen.forgotten, first_seen.clock, SweepSettings(None, 0))
+    sweep = Sweep(
+        table, RowCounts(), first_seen.forgotten, first_seen.clock, SweepSettings(None, 0)
+    )
 
     for _ in range(10):
         sweep.step(0, 22, rows=3, removals=2)

@@ -4,10 +4,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.entries import Entries
 from pipeline.engine.event_clock import EventClock
 from pipeline.engine.first_seen import FirstSeen, encode_row, rows
 from pipeline.engine.forgotten import Forgotten
+from pipeline.engine.row_counts import RowCounts
 from pipeline.engine.sweep import Reason, Sweep, SweepSettings
 from pipeline.engine.tables import MemoryTable
 from pipeline.engine.wire import Forget, Observation
@@ -28,11 +28,11 @@ class State:
 
     def __init__(self, limit: int | None = None, settings: SweepSettings | None = None) -> None:
         self.table = MemoryTable()
-        self.entries = Entries(limit)
-        self.first_seen = FirstSeen(self.table, self.entries)
+        self.row_counts = RowCounts(limit)
+        self.first_seen = FirstSeen(self.table, self.row_counts)
         self.sweep = Sweep(
             self.table,
-            self.entries,
+            self.row_counts,
             self.first_seen.forgotten,
             self.first_seen.clock,
             settings or SweepSettings(DAY, 0),
@@ -80,7 +80,7 @@ def test_the_first_pass_after_a_start_only_looks() -> None:
     state.see("fresh", NOW)
 
     assert [] == state.passes(1)
-    assert 2 == state.entries.of("rule")
+    assert 2 == state.row_counts.of("rule")
 
 
 def test_a_term_that_was_seen_since_the_pass_before_began_stays_whatever_its_date() -> None:
@@ -117,7 +117,7 @@ def test_a_quiet_partition_learns_the_time_from_its_rows() -> None:
     state.see("old", NOW - 2 * WINDOW)
     state.see("fresh", NOW)
     restarted = Sweep(
-        state.table, Entries(), Forgotten(state.table), EventClock(), SweepSettings(DAY, 0)
+        state.table, RowCounts(), Forgotten(state.table), EventClock(), SweepSettings(DAY, 0)
     )
     removed = []
     while restarted.passes < 2:
@@ -234,7 +234,7 @@ def test_rows_that_come_and_go_during_the_first_pass_are_counted_once() -> None:
     state = State()
     for number in range(20):
         state.see(str(number), NOW)
-    restarted = Entries()
+    restarted = RowCounts()
     first_seen = FirstSeen(state.table, restarted)
     sweep = Sweep(
         state.table, restarted, first_seen.forgotten, first_seen.clock, SweepSettings(DAY, 0)
@@ -256,7 +256,7 @@ def test_rows_that_are_forgotten_during_the_first_pass_make_room() -> None:
         state.first_seen.forget(row, state.offset, 0)
         state.offset += 1
     state.committed = state.offset
-    restarted = Entries(2)
+    restarted = RowCounts(2)
     sweep = Sweep(
         state.table, restarted, Forgotten(state.table), EventClock(), SweepSettings(DAY, 0)
     )

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.alert import build_alert
-from pipeline.engine.entries import Entries
 from pipeline.engine.first_seen import FirstSeen, rows
 from pipeline.engine.match import MatchStage, Outcome
+from pipeline.engine.row_counts import RowCounts
 from pipeline.engine.sweep import Sweep, SweepSettings
 from pipeline.engine.tables import MemoryTable
 from pipeline.kql import FieldTable
@@ -70,10 +70,10 @@ class Worker:
 
     def restart(self) -> None:
         """Begin with what the table holds, as after a start or a rebalance."""
-        entries = Entries()
-        self._first_seen = FirstSeen(self._table, entries)
+        row_counts = RowCounts()
+        self._first_seen = FirstSeen(self._table, row_counts)
         forgotten, clock = self._first_seen.forgotten, self._first_seen.clock
-        self._sweep = Sweep(self._table, entries, forgotten, clock, SweepSettings(GRACE, 0))
+        self._sweep = Sweep(self._table, row_counts, forgotten, clock, SweepSettings(GRACE, 0))
 
     def match(
         self,

@@ -11,7 +11,7 @@ from pipeline.engine import verdicts as verdicts_module
 from pipeline.engine.alike import TextClasses, native_reader
 from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.match import Disposition, MatchStage, Outcome, RuleFailure
-from pipeline.engine.verdicts import KnownRun, Limits, Verdicts
+from pipeline.engine.verdicts import CacheSettings, KnownRun, Verdicts
 from pipeline.errors import DecodeError
 from pipeline.kql import FieldTable
 from pipeline.record import Position, Record
@@ -45,10 +45,10 @@ def parts(count: int, clause: str) -> str:
     return " or ".join(f"({clause.replace('{}', str(n))} and b:true)" for n in range(count))
 
 
-def verdicts_of(ruleset: RuleSet, **limits: int) -> Verdicts:
+def verdicts_of(ruleset: RuleSet, **settings: int) -> Verdicts:
     reader = native_reader(ruleset, DecodeLimits(), match_index=True)
     assert reader is not None
-    return Verdicts(ruleset, reader, limits=Limits(**limits))
+    return Verdicts(ruleset, reader, settings=CacheSettings(**settings))
 
 
 def told_apart(ruleset: RuleSet, event: bytes) -> tuple[str | None, ...]:
@@ -258,9 +258,9 @@ class TestTextsThatAreToldApart:
         assert told_apart(ruleset, encoded({"k": long})) == (None,)
         assert digest(encoded({"k": long})) != digest(encoded({"k": other}))
 
-    @pytest.mark.parametrize("limits", [{"texts": 2}, {"text_bytes": 400}])
+    @pytest.mark.parametrize("settings", [{"texts": 2}, {"text_bytes": 400}])
     def test_are_not_asked_about_twice_as_long_as_there_is_room(
-        self, limits: dict[str, int]
+        self, settings: dict[str, int]
     ) -> None:
         asked = []
 
@@ -272,7 +272,7 @@ class TestTextsThatAreToldApart:
         reader = native_reader(ruleset, DecodeLimits(), match_index=True)
         assert reader is not None
         counting = reader._replace(classes=(TextClasses("k", [part], []),))
-        verdicts = Verdicts(ruleset, counting, limits=Limits(**limits))
+        verdicts = Verdicts(ruleset, counting, settings=CacheSettings(**settings))
 
         for text in ("a", "b", "a", "b", "c", "b", "a"):
             verdicts.digest(encoded({"k": text}))

@@ -1,4 +1,4 @@
-"""Entries: how many rows each rule has in one partition of the first-seen state.
+"""How many rows each rule has in one partition of the first-seen state.
 
 A limit for each rule keeps one rule's flood of terms from filling the disk and from displacing what
 other rules remember. The counts are kept in memory only. The first pass of `pipeline.engine.sweep`
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 
 
-class Entries:
+class RowCounts:
     """Counts rows by rule, and says whether there is room for another.
 
     Args:
@@ -24,11 +24,6 @@ class Entries:
         self.limit = limit
         self._counts: Counter[str] = Counter()
         self._counted_to: bytes | None = b""
-
-    @property
-    def complete(self) -> bool:
-        """Whether every row has been counted."""
-        return self._counted_to is None
 
     def of(self, rule_id: str) -> int:
         """Return how many rows of a rule have been counted."""
@@ -52,12 +47,12 @@ class Entries:
         if self._counted_to is None or key <= self._counted_to:
             self._counts[rule_id] -= 1
 
-    def passed(self, key: bytes, rule_id: str) -> None:
+    def reached(self, key: bytes, rule_id: str) -> None:
         """Count a row that the first pass has reached; rows come in order of their keys."""
         if self._counted_to is not None:
             self._counted_to = key
             self._counts[rule_id] += 1
 
-    def counted(self) -> None:
+    def all_reached(self) -> None:
         """Record that the first pass is complete."""
         self._counted_to = None
