@@ -39,9 +39,9 @@ class Scan:
     ) -> tuple[int, int, int, int, int, list[Row] | None]:
         """Skip batches up to one that contains a text, without the interpreter's lock.
 
-        It stops before a batch that is not a simple case: one of a format other than 2, with a codec
-        other than none, lz4 and zstd, of a transaction, cut off, damaged, larger than `room`, with
-        offsets below `searched_to`, or with malformed records.
+        It stops before a batch that is not a simple case: one of a format other than 2, with a
+        codec other than none, lz4 and zstd, of a transaction, cut off, damaged, larger than `room`,
+        with offsets below `searched_to`, or with malformed records.
 
         Args:
             data: batches, one after another; nobody writes to it during the call.
@@ -189,8 +189,8 @@ class TextClasses:
             written: the text as JSON spells it, without its quotes.
 
         Returns:
-            The result of `pipeline.engine.alike.TextClasses.of`; None for a text that is not printable
-            ASCII.
+            The result of `pipeline.engine.alike.TextClasses.of`; None for a text that is not
+            printable ASCII.
         """
 
 class Rule(Protocol):

@@ -98,11 +98,11 @@ class Prefilter:
         if not self.enabled:
             return True
         self._watch(data)
-        return any(search.finds(data) for search in self._anchored) and self.answers(data)
+        return any(search.finds(data) for search in self._anchored) and self.satisfies_a_rule(data)
 
-    def answers(self, data: Data) -> bool:
+    def satisfies_a_rule(self, data: Data) -> bool:
         """Return the same as `may_match`, but faster if one of the `positions` is in `data`."""
-        return not self.enabled or self._clauses.answered(data)
+        return not self.enabled or self._clauses.satisfies_a_rule(data)
 
     def positions(self, data: Data) -> list[int]:
         """Return the positions in `data` that may make `may_match` true.
@@ -207,20 +207,20 @@ class _Clauses:
         texts = [(spelling(needle), needle.caseless) for needle in bits]
         self.marks = tuple(_marks(bits))
         self._database = literal_database(chain(texts, self.marks))
-        self._answers = 0
+        self._satisfied = 0
         self._marked = False
 
-    def answered(self, data: Data) -> bool:
+    def satisfies_a_rule(self, data: Data) -> bool:
         """Whether `data` satisfies all clauses of some rule."""
-        answers = self._search(data)
+        satisfied = self._search(data)
         if self._marked:
-            answers = self._search(plain(data))
-        verdict = self._verdicts.get(answers)
+            satisfied = self._search(plain(data))
+        verdict = self._verdicts.get(satisfied)
         if verdict is None:
-            verdict = any(need & answers == need for need in self._needs)
+            verdict = any(need & satisfied == need for need in self._needs)
             if len(self._verdicts) >= _REMEMBERED:
                 self._verdicts.clear()
-            self._verdicts[answers] = verdict
+            self._verdicts[satisfied] = verdict
         return verdict
 
     def count(self, data: Data, counts: NeedleCounts) -> None:
@@ -236,15 +236,15 @@ class _Clauses:
         counts.bytes += len(data)
 
     def _search(self, data: Data) -> int:
-        self._answers, self._marked = 0, False
+        self._satisfied, self._marked = 0, False
         self._database.scan(data, match_event_handler=self._found, context=data)
-        return self._answers
+        return self._satisfied
 
     def _found(self, number: int, _start: int, end: int, _flags: int, data: Any) -> None:
         if number >= len(self._bits):
             self._marked = True
         elif not self._ends[number] or is_value(data, end):
-            self._answers |= self._bits[number]
+            self._satisfied |= self._bits[number]
 
 
 def _anchor_texts(anchors: Iterable[Needle], counts: NeedleCounts) -> Iterator[tuple[bytes, bool]]:

@@ -38,17 +38,17 @@ class RuleIndex(Generic[T]):
         rules = tuple(rules)
         bit_of: dict[ExactClause, int] = {}
         self._rules: list[tuple[T, CompiledRule, int]] = []
-        for answer, rule in rules:
+        for item, rule in rules:
             need = 0
             for clause in exact_clauses(rule.node, rule.fields) if len(rules) > _FEW else ():
                 need |= bit_of.setdefault(clause, 1 << len(bit_of))
-            self._rules.append((answer, rule, need))
+            self._rules.append((item, rule, need))
         by_field: dict[FieldType, dict[str, int]] = {}
         for clause, bit in bit_of.items():
             for exact in clause:
-                answers = by_field.setdefault(exact.field, {})
-                answers[exact.value] = answers.get(exact.value, 0) | bit
-        self._fields = tuple(_answers(field, answers) for field, answers in by_field.items())
+                bits = by_field.setdefault(exact.field, {})
+                bits[exact.value] = bits.get(exact.value, 0) | bit
+        self._fields = tuple(_satisfied_by(field, bits) for field, bits in by_field.items())
         self._remembered: dict[tuple[str | None, int], tuple[T, ...]] = {}
 
     def candidates(self, event: dict[str, Any], index: str | None, memo: Memo) -> Sequence[T]:
@@ -59,16 +59,16 @@ class RuleIndex(Generic[T]):
             index: the name of its index; None to include the rules of every index.
             memo: what has been indexed of the event.
         """
-        answers = 0
-        for answered_by in self._fields:
-            answers |= answered_by(event, memo)
-        key = index, answers
+        satisfied = 0
+        for satisfied_by in self._fields:
+            satisfied |= satisfied_by(event, memo)
+        key = index, satisfied
         found = self._remembered.get(key)
         if found is None:
             found = tuple(
-                answer
-                for answer, rule, need in self._rules
-                if need & answers == need and rule.accepts_index(index)
+                item
+                for item, rule, need in self._rules
+                if need & satisfied == need and rule.accepts_index(index)
             )
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()
@@ -76,13 +76,15 @@ class RuleIndex(Generic[T]):
         return found
 
 
-def _answers(field: FieldType, answers: Mapping[Any, int]) -> Callable[[dict[str, Any], Memo], int]:
+def _satisfied_by(
+    field: FieldType, bits: Mapping[Any, int]
+) -> Callable[[dict[str, Any], Memo], int]:
     """Return a function that tells which clauses an event satisfies with its values of a field."""
     read, value_type, key = field.reader(), field.value_type, memo_key(field)
     index, caseless = value_type.index, field.caseless
-    longest = max(map(len, answers))
+    longest = max(map(len, bits))
 
-    def answered(event: dict[str, Any], memo: Memo) -> int:
+    def satisfied_by(event: dict[str, Any], memo: Memo) -> int:
         raw = read(event, memo)
         if raw is None:
             return 0
@@ -91,13 +93,13 @@ def _answers(field: FieldType, answers: Mapping[Any, int]) -> Callable[[dict[str
             # ours.
             if len(raw) > longest:
                 return 0
-            return answers.get(lower(raw) if caseless else raw, 0)
+            return bits.get(lower(raw) if caseless else raw, 0)
         if type(raw) is not list:
-            return answers.get(index(raw), 0)
+            return bits.get(index(raw), 0)
         found = memo[key] = Indexed(raw, value_type)
-        answer = 0
-        for value in found.values & answers.keys():
-            answer |= answers[value]
-        return answer
+        satisfied = 0
+        for value in found.values & bits.keys():
+            satisfied |= bits[value]
+        return satisfied
 
-    return answered
+    return satisfied_by

@@ -72,7 +72,7 @@ class Judged(msgspec.Struct, frozen=True):
         return size
 
 
-def nothing(record: Record, disposition: Disposition) -> Judged:
+def without_output(record: Record, disposition: Disposition) -> Judged:
     """Return the result for a record that matches nothing."""
     return Judged(record.position, record.timestamp_ms, disposition)
 
@@ -121,15 +121,15 @@ class Judge:
         self.counts = MatchCounts(metrics)
 
     def judge_all(
-        self, tp: Any, records: list[Any], answers: Callable[[bytes], bool] | None = None
+        self, tp: Any, records: list[Any], passes_search: Callable[[bytes], bool] | None = None
     ) -> Iterator[Judged]:
         """Judge records of a partition, and count what was found in them.
 
         Args:
             tp: the partition.
             records: consecutive records of its batches, without those that need no judging.
-            answers: whether the search on raw bytes lets a value through. It is asked only if
-                nothing matches; if it says no, the record counts as skipped, as if it had been
+            passes_search: whether the search on raw bytes lets a value through. It is asked only
+                if nothing matches; if it says no, the record counts as skipped, as if it had been
                 asked first.
         """
         at = 0
@@ -145,28 +145,26 @@ class Judge:
                 next_matches_nothing = known.next_matches_nothing
             record = record_of_batch(tp, records[at])
             at += 1
-            yield self._judge(record, answers, NO_MATCH if next_matches_nothing else None)
+            yield self._judge(record, passes_search, NO_MATCH if next_matches_nothing else None)
 
     def judge(self, record: Record) -> Judged:
         """Judge a single record without remembered verdicts, and count what was found in it."""
-        return self._counted(record, self._stage.process(record), None)
+        return self._counted(record, self._stage.process(record))
 
     def _judge(
-        self, record: Record, answers: Callable[[bytes], bool] | None, outcome: Outcome | None
+        self, record: Record, passes_search: Callable[[bytes], bool] | None, outcome: Outcome | None
     ) -> Judged:
         """Judge a record, unless its outcome is known already."""
         if outcome is None:
             outcome = self._stage.process(record)
             if self._verdicts is not None:
                 self._verdicts.remember(record.value, outcome)
-        return self._counted(record, outcome, answers)
+        if passes_search is not None and not outcome.matches:
+            outcome = outcome if passes_search(record.value or b"") else SKIPPED
+        return self._counted(record, outcome)
 
-    def _counted(
-        self, record: Record, outcome: Outcome, answers: Callable[[bytes], bool] | None
-    ) -> Judged:
+    def _counted(self, record: Record, outcome: Outcome) -> Judged:
         """Count what was found in a record, and return the result."""
-        if answers is not None and not outcome.matches and not answers(record.value or b""):
-            outcome = SKIPPED
         self.counts.add(record.position.topic, outcome)
         for failure in outcome.failures:
             _log_failure(record.position, failure)
@@ -214,7 +212,7 @@ class Judge:
             if refused is None:
                 new_terms.append(outgoing)
         if not (observations or new_terms or error):
-            return nothing(record, outcome.disposition)
+            return without_output(record, outcome.disposition)
         return Judged(
             position=record.position,
             timestamp_ms=record.timestamp_ms,

@@ -12,7 +12,7 @@ from pipeline.engine.prefilter import Prefilter
 from pipeline.errors import DecodeError
 from pipeline.rules import RuleSet
 from pipeline.stream.counts import RecordCounts
-from pipeline.stream.judging import Judge, Judged, dead_letter, nothing
+from pipeline.stream.judging import Judge, Judged, dead_letter, without_output
 from pipeline.stream.records import record_of_batch
 from pipeline.stream.transport.record_filter import Examined
 from pipeline.telemetry.metrics import Metrics
@@ -39,7 +39,7 @@ class MatchFilter:
         self.may_match = prefilter.may_match
         self.positions = prefilter.positions
         self.searched = prefilter.searched
-        self._answers = prefilter.answers
+        self._passes_search = prefilter.satisfies_a_rule
         self._prefilter = prefilter
         verdicts = verdicts_of(settings, ruleset)
         self._judge = Judge(settings, match_stage(settings, ruleset), metrics, verdicts)
@@ -68,11 +68,13 @@ class MatchFilter:
         at = 0
         while at < len(records):
             if judges_first := self._gain > 0:
-                found = self._judge.judge_all(tp, records[at:], self._answers)
-            elif self._answers(records[at].value or b""):
+                found = self._judge.judge_all(tp, records[at:], self._passes_search)
+            elif self._passes_search(records[at].value or b""):
                 found = self._judge.judge_all(tp, records[at : at + 1])
             else:
-                found = iter([nothing(record_of_batch(tp, records[at]), Disposition.SKIPPED)])
+                found = iter(
+                    [without_output(record_of_batch(tp, records[at]), Disposition.SKIPPED)]
+                )
             for judged in found:
                 first, at = records[at], at + judged.records
                 yield Examined(first, records[at - 1].offset + 1, self._keep(judged))

@@ -315,14 +315,14 @@ def test_a_search_comes_first_where_most_records_do_not_answer_and_last_where_mo
     def asked(values: Sequence[bytes]) -> int:
         match_filter = MatchFilter(Settings(), rule_set(), Metrics())
         calls = 0
-        search = match_filter._answers
+        search = match_filter._passes_search
 
         def counted(value: bytes) -> bool:
             nonlocal calls
             calls += 1
             return search(value)
 
-        match_filter._answers = counted
+        match_filter._passes_search = counted
         for offset, value in enumerate(values):
             list(match_filter.examine(TP, [fetched(value, offset)]))
         return calls
