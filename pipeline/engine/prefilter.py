@@ -137,7 +137,7 @@ class Prefilter:
         """
         return self._until_sample
 
-    def searched(self, size: int) -> None:
+    def note_searched(self, size: int) -> None:
         """Record that this many bytes were searched for `texts` elsewhere."""
         self._until_sample -= size
 

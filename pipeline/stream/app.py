@@ -30,7 +30,7 @@ from pipeline.stream.recovery import SafeTableManager
 from pipeline.stream.store import SharedMemoryOptions, StoreOptions
 from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import BundleBuffer, Depth, Reading, Transport, TransportOptions
-from pipeline.stream.transport.endless import unexpected_end
+from pipeline.stream.transport.liveness import task_failure
 from pipeline.stream.transport.membership import refusal
 from pipeline.telemetry.logging import get_logger
 from pipeline.telemetry.metrics import Metrics
@@ -102,7 +102,7 @@ class App(faust.App):
     def watch(self) -> None:
         """Fail if aiokafka has lost a task, or the group refuses us; called once a second."""
         consumer = self.consumer._thread._consumer  # noqa: SLF001
-        error = unexpected_end(consumer, self.producer._producer) or refusal(consumer)  # noqa: SLF001
+        error = task_failure(consumer, self.producer._producer) or refusal(consumer)  # noqa: SLF001
         if error is not None:
             self.fail(error)
 

@@ -94,7 +94,7 @@ MEMBERS: tuple[Member, ...] = (
     Member("aiokafka.protocol.group:HeartbeatRequest.API_KEY"),
     Member("aiokafka.protocol.group:SyncGroupRequest.API_KEY"),
     Member("aiokafka.errors:for_code", ("error_code",)),
-    # transport.endless
+    # transport.liveness
     Member("aiokafka.client:AIOKafkaClient._md_synchronizer", ("self",)),
     Member("aiokafka.consumer.fetcher:Fetcher._fetch_requests_routine", ("self",)),
     Member("aiokafka.consumer.group_coordinator:GroupCoordinator._coordination_routine", ("self",)),

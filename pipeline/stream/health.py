@@ -92,16 +92,17 @@ class Health:
         answered_at: float = max(consumer.answered_at(), consumer.last_commit_at)
         return self._clock() - answered_at <= ANSWER_SECONDS
 
-    def hang(self) -> StallError | None:
-        """Return why the consumer's thread hangs, or None; call this about once a second."""
-        if self._app.consumer.unanswered() <= GIVE_UP_SECONDS:
+    def hang_error(self) -> StallError | None:
+        """Ping the consumer's thread; return why it hangs, or None. Call this once a second."""
+        unanswered_pings = self._app.consumer.ping_thread()
+        if unanswered_pings <= GIVE_UP_SECONDS:  # one a second
             return None
         return StallError(
             f"the consumer's thread has done nothing else for {GIVE_UP_SECONDS:.0f} s than what it "
             f"is at; a restart repeats the work since the last commit"
         )
 
-    def stall(self) -> StallError | None:
+    def stall_error(self) -> StallError | None:
         """Return why the worker should give up because it makes no progress, or None."""
         silent = self._clock() - self._progress_at
         if silent <= GIVE_UP_SECONDS or not self.answered():

@@ -38,7 +38,7 @@ class MatchFilter:
         self.searches = prefilter.enabled
         self.may_match = prefilter.may_match
         self.positions = prefilter.positions
-        self.searched = prefilter.searched
+        self.note_searched = prefilter.note_searched
         self._passes_search = prefilter.satisfies_a_rule
         self._prefilter = prefilter
         verdicts = verdicts_of(settings, ruleset)

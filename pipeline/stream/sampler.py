@@ -62,7 +62,7 @@ class Sampler:
 
     def _look(self) -> None:
         self._app.watch()
-        if (hang := self._health.hang()) is not None:
+        if (hang := self._health.hang_error()) is not None:
             self._app.fail(hang)
         self._metrics.loop_heartbeat.set_to_current_time()
         state = self._health.state()
@@ -101,7 +101,7 @@ class Sampler:
         consumer = self._app.consumer
         lags: dict[TP, int] = consumer.lags()
         self._health.observe(sum(lags.values()), consumer.last_commit_at)
-        if (stall := self._health.stall()) is not None:
+        if (stall := self._health.stall_error()) is not None:
             self._app.fail(stall)
         self._note_assigned(set(lags))
         for tp, lag in lags.items():

@@ -6,7 +6,7 @@ the whole bundle from the `BundleBuffer`. To the offset tracker, a bundle is one
 nothing past its first offset is committed until the bundle is acknowledged.
 
 Everything that was fetched of a topic is handed over at once: the message of the first bundle
-carries the messages of the `others` (`carried`), and the agent handles them together. Faust waits
+carries the messages of the `others` (`carriers`), and the agent handles them together. Faust waits
 only for the first message, so the agent reports which ones it has begun.
 
 Changelog records are bundled as well, with two differences:
@@ -97,7 +97,7 @@ class Delivered(NamedTuple):
     items: Sequence[Any]
 
 
-def carried(messages: Iterable[Any], is_bundled: Callable[[str], bool]) -> list[Any]:
+def carriers(messages: Iterable[Any], is_bundled: Callable[[str], bool]) -> list[Any]:
     """Return the messages to hand over to Faust, which carry the remaining ones.
 
     Args:

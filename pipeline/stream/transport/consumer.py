@@ -35,9 +35,9 @@ from pipeline.errors import DeliveryError
 from pipeline.stream.offsets import OffsetTracker
 from pipeline.stream.outbox import Outbox
 from pipeline.stream.transport.bundled_records import BundleRecord
-from pipeline.stream.transport.bundles import carried
-from pipeline.stream.transport.endless import Pulse
+from pipeline.stream.transport.bundles import carriers
 from pipeline.stream.transport.fetcher import FilteringFetcher
+from pipeline.stream.transport.liveness import Pulse
 from pipeline.stream.transport.membership import MemberCoordinator
 from pipeline.stream.transport.options import TransportOptions
 
@@ -334,9 +334,9 @@ class Consumer(driver.Consumer):
         """Return the offset from which a restart would read; 0 if nothing was committed."""
         return self._committed_offset[tp] or 0
 
-    def unanswered(self) -> int:
+    def ping_thread(self) -> int:
         """Ping the consumer's thread; return how many pings before this one it has not answered."""
-        return self._thread.pulse.ask(self._thread.thread_loop)
+        return self._thread.pulse.ping(self._thread.thread_loop)
 
     def answered_at(self) -> float:
         """Return when a broker last answered a fetch (`time.monotonic`)."""
@@ -505,7 +505,7 @@ class Consumer(driver.Consumer):
             if read is not None and message.offset < read and self._is_source(tp):
                 self._read_offset[tp] = None
             messages.append(message)
-        for message in carried(messages, self.transport.reading.bundles):
+        for message in carriers(messages, self.transport.reading.bundles):
             if not self.may_begin(message):
                 return
             yield message.tp, message

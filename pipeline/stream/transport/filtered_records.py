@@ -28,10 +28,10 @@ from pipeline.stream.transport.bundles import (
     BundleBuffer,
     FetchedRecord,
 )
+from pipeline.stream.transport.lenient_reader import read_record
 from pipeline.stream.transport.options import Depth
 from pipeline.stream.transport.record_filter import BatchRecord, Examined, Item, RecordFilter
 from pipeline.stream.transport.scanning import LARGE_BYTES, BatchScan, Searched
-from pipeline.stream.transport.unusual import read_record
 
 _FEW: Final = 4
 """Records are parsed one by one if at most one in this many is wanted.
@@ -252,7 +252,7 @@ class FilteredRecords(BundledRecords):
         try:
             return batches.parse_some(self.data, header, payload, spans)
         except Exception:  # noqa: BLE001 - whatever aiokafka raises
-            return _read_unusual(header, payload, spans)
+            return _read_leniently(header, payload, spans)
 
     def _read_all(self, header: BatchHeader, payload: bytes | memoryview) -> list[Any]:
         try:
@@ -260,7 +260,7 @@ class FilteredRecords(BundledRecords):
         except Exception:  # noqa: BLE001 - whatever aiokafka raises
             ends = batches.record_ends(payload, header.records)
             spans = [batches.span(ends, number) for number in range(len(ends))]
-            return _read_unusual(header, payload, spans)
+            return _read_leniently(header, payload, spans)
 
     def _refuse(self, header: BatchHeader, reason: str) -> _Found:
         """Pass on the whole batch, as it was fetched, in place of its records."""
@@ -305,7 +305,7 @@ def _check_offsets(header: BatchHeader, records: Sequence[Any]) -> None:
         before = record.offset
 
 
-def _read_unusual(
+def _read_leniently(
     header: BatchHeader, payload: bytes | memoryview, spans: Iterable[tuple[int, int]]
 ) -> list[Any]:
     try:

@@ -21,7 +21,7 @@ class Item(Protocol):
 
 
 class BatchRecord(Protocol):
-    """A record as it was read from its batch, by aiokafka or by `unusual.read_record`."""
+    """A record as it was read from its batch, by aiokafka or by `lenient_reader.read_record`."""
 
     @property
     def offset(self) -> int: ...
@@ -83,7 +83,7 @@ class RecordFilter(Protocol):
         from it.
         """
 
-    def searched(self, size: int) -> None:
+    def note_searched(self, size: int) -> None:
         """Note that this many bytes were searched for `texts` elsewhere."""
 
     def judge(self, tp: TopicPartition, records: list[BatchRecord]) -> Iterator[Examined]:

@@ -73,7 +73,7 @@ class Search(Protocol):
     @property
     def unwatched_bytes(self) -> int: ...
     def positions(self, data: bytes | memoryview) -> Sequence[int]: ...
-    def searched(self, size: int) -> None: ...
+    def note_searched(self, size: int) -> None: ...
 
 
 class BatchScan(Protocol):
@@ -185,7 +185,7 @@ class NativeScan:
         )
         if end == at:
             return self._python.skip_batches(tp, data, at, searched_to, deadline)
-        self._search.searched(size)
+        self._search.note_searched(size)
         records = [FetchedRecord(tp.topic, tp.partition, *row) for row in found] if found else ()
         return ScanResult(end, searched_to, unread, latest_ms, records=records)
 

@@ -11,7 +11,7 @@ from pipeline.stream.transport.bundles import (
     MAX_BUNDLE_RECORDS,
     Bundle,
     BundleBuffer,
-    carried,
+    carriers,
 )
 
 OURS = "observations"
@@ -25,7 +25,7 @@ def test_the_first_message_of_a_topic_carries_the_others_of_all_its_partitions()
     first, second, third = message(5), message(9), message(2, partition=1)
     other = message(0, topic="new_terms")
 
-    handed_over = carried([first, other, second, third], lambda _topic: True)
+    handed_over = carriers([first, other, second, third], lambda _topic: True)
 
     assert [first, other] == handed_over
     assert [second, third] == first.others
@@ -35,7 +35,7 @@ def test_the_first_message_of_a_topic_carries_the_others_of_all_its_partitions()
 def test_messages_of_topics_without_bundles_are_handed_over_one_by_one() -> None:
     messages = [message(offset, topic="changelog") for offset in range(3)]
 
-    assert messages == carried(messages, lambda topic: topic == OURS)
+    assert messages == carriers(messages, lambda topic: topic == OURS)
 
 
 def put(bundle_buffer: BundleBuffer, each: Any, records: int, size: int = 1) -> None:

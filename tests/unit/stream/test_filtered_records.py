@@ -77,7 +77,7 @@ class NeedleFilter:
         found = [match.end() - 1 for match in re.finditer(NEEDLE, bytes(data))]
         return found[::-1]  # in any order
 
-    def searched(self, size) -> None:
+    def note_searched(self, size) -> None:
         pass
 
     def judge(self, tp, records):

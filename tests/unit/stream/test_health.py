@@ -26,7 +26,7 @@ class Worker:
         self.unanswered = 0
         self.waiting = 0.0
         consumer = SimpleNamespace(
-            answered_at=lambda: self.answered, unanswered=lambda: self.unanswered
+            answered_at=lambda: self.answered, ping_thread=lambda: self.unanswered
         )
         self.app = SimpleNamespace(
             failure=None,
@@ -60,14 +60,14 @@ def test_an_idle_worker_whose_brokers_answer_stays_ready(worker: Worker):
     worker.pass_time(10 * GIVE_UP_SECONDS)
 
     assert worker.health.ready().ok
-    assert worker.health.stall() is None
+    assert worker.health.stall_error() is None
 
 
 def test_a_worker_that_commits_while_records_wait_is_ready(worker: Worker):
     worker.pass_time(2 * GIVE_UP_SECONDS, lag=1_000, commits=True)
 
     assert worker.health.ready().ok
-    assert worker.health.stall() is None
+    assert worker.health.stall_error() is None
 
 
 def test_outputs_that_nobody_acknowledges_are_told_but_no_reason_to_end(worker: Worker):
@@ -76,7 +76,7 @@ def test_outputs_that_nobody_acknowledges_are_told_but_no_reason_to_end(worker: 
     worker.pass_time(2 * GIVE_UP_SECONDS)
 
     assert worker.health.ready().reason == "outputs have waited 31 s for an acknowledgement"
-    assert worker.health.stall() is None
+    assert worker.health.stall_error() is None
     assert worker.health.alive().ok
 
 
@@ -86,10 +86,10 @@ def test_waiting_records_without_a_commit_are_told_and_later_end_the_worker(work
 
     worker.pass_time(3, lag=1)
     assert "no commit for 120 s" in worker.health.ready().reason
-    assert worker.health.stall() is None
+    assert worker.health.stall_error() is None
 
     worker.pass_time(GIVE_UP_SECONDS - STALL_SECONDS, lag=1)
-    stall = worker.health.stall()
+    stall = worker.health.stall_error()
     assert stall is not None
     assert stall.exit_code == 5
 
@@ -100,7 +100,7 @@ def test_brokers_that_do_not_answer_are_told_but_no_reason_to_end(worker: Worker
     assert worker.health.alive().ok
 
     worker.pass_time(2 * GIVE_UP_SECONDS, lag=1, answers=False)
-    assert worker.health.stall() is None
+    assert worker.health.stall_error() is None
 
     worker.pass_time(1, commits=True)
     assert worker.health.ready().ok
@@ -108,10 +108,10 @@ def test_brokers_that_do_not_answer_are_told_but_no_reason_to_end(worker: Worker
 
 def test_a_thread_that_does_not_answer_ends_the_worker(worker: Worker):
     worker.unanswered = int(GIVE_UP_SECONDS)
-    assert worker.health.hang() is None
+    assert worker.health.hang_error() is None
 
     worker.unanswered += 1
-    hang = worker.health.hang()
+    hang = worker.health.hang_error()
     assert hang is not None
     assert hang.exit_code == 5
 
@@ -132,4 +132,4 @@ def test_a_long_recovery_is_no_stall(worker: Worker):
     worker.pass_time(1, lag=100_000)
 
     assert worker.health.ready().ok
-    assert worker.health.stall() is None
+    assert worker.health.stall_error() is None

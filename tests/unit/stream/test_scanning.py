@@ -26,7 +26,7 @@ class WatchedFilter(NeedleFilter):
     elsewhere: list[int] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
 
-    def searched(self, size: int) -> None:
+    def note_searched(self, size: int) -> None:
         self.elsewhere.append(size)
         self.unwatched_bytes -= size
 

@@ -15,7 +15,7 @@ _LOG_APPEND_TIME = 0x08
 _INT64 = 2**63
 
 
-class UnusualRecord(NamedTuple):
+class PlainRecord(NamedTuple):
     """A record, with the attributes of aiokafka's records that are used here."""
 
     offset: int
@@ -28,7 +28,7 @@ class UnusualRecord(NamedTuple):
 
 def read_record(
     header: BatchHeader, payload: bytes | memoryview, span: tuple[int, int]
-) -> UnusualRecord:
+) -> PlainRecord:
     r"""Return the record of this span.
 
     A byte in a header's name that is not valid UTF-8 becomes four characters, as in ``\xff``.
@@ -50,7 +50,7 @@ def read_record(
     )
     if fields.left:
         raise ValueError(f"{fields.left} bytes follow the last header of a record")
-    return UnusualRecord(
+    return PlainRecord(
         offset,
         min(max(timestamp, -_INT64), _INT64 - 1),
         int(bool(header.attributes & _LOG_APPEND_TIME)),

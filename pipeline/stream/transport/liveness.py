@@ -1,4 +1,4 @@
-"""Tasks and threads that run as long as the worker does: aiokafka's, and the consumer's thread.
+"""Whether what has to run as long as the worker does still runs: aiokafka's tasks, a thread.
 
 When one of aiokafka's tasks ends with an error, aiokafka raises that error in those of its own
 methods that wait for the task. Faust calls other methods, so nobody would notice: the worker would
@@ -14,7 +14,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 
-def unexpected_end(
+def task_failure(
     consumer: AIOKafkaConsumer | None, producer: AIOKafkaProducer | None
 ) -> BaseException | None:
     """Return the error with which one of their tasks has ended; None if all of them still run.
@@ -52,7 +52,7 @@ class Pulse:
     def __init__(self) -> None:
         self._unanswered = 0
 
-    def ask(self, loop: asyncio.AbstractEventLoop) -> int:
+    def ping(self, loop: asyncio.AbstractEventLoop) -> int:
         """Send one more ping; return how many earlier ones are still unanswered."""
         unanswered, self._unanswered = self._unanswered, self._unanswered + 1
         if loop.is_closed():  # it has ended, which is not the same as hanging

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.stream.transport.endless import Pulse, unexpected_end
+from pipeline.stream.transport.liveness import Pulse, task_failure
 
 TASKS = ("metadata", "fetching", "coordination", "metadata of the producer", "sending")
 
@@ -43,7 +43,7 @@ async def found(**others: Any) -> BaseException | None:
     tasks = {name: asyncio.ensure_future(others.get(name, forever)()) for name in TASKS}
     await asyncio.sleep(0.01)
     try:
-        return unexpected_end(*clients(tasks))
+        return task_failure(*clients(tasks))
     finally:
         for task in tasks.values():
             task.cancel()
@@ -68,15 +68,15 @@ def test_clients_that_have_not_started_are_no_error() -> None:
         client=SimpleNamespace(_sync_task=None), _sender=SimpleNamespace(sender_task=None)
     )
 
-    assert unexpected_end(None, None) is None
-    assert unexpected_end(consumer, producer) is None
+    assert task_failure(None, None) is None
+    assert task_failure(consumer, producer) is None
 
 
 def test_a_loop_that_answers_was_never_asked_in_vain() -> None:
     async def ask() -> list[int]:
         pulse, asked = Pulse(), []
         for _ in range(3):
-            asked.append(pulse.ask(asyncio.get_running_loop()))
+            asked.append(pulse.ping(asyncio.get_running_loop()))
             await asyncio.sleep(0)
         return asked
 
@@ -85,10 +85,10 @@ def test_a_loop_that_answers_was_never_asked_in_vain() -> None:
 
 def test_a_loop_that_does_not_answer_is_counted_until_it_does() -> None:
     loop, pulse = asyncio.new_event_loop(), Pulse()
-    assert [pulse.ask(loop) for _ in range(3)] == [0, 1, 2]
+    assert [pulse.ping(loop) for _ in range(3)] == [0, 1, 2]
 
     loop.run_until_complete(asyncio.sleep(0))
 
-    assert pulse.ask(loop) == 0
+    assert pulse.ping(loop) == 0
     loop.close()
-    assert [pulse.ask(loop) for _ in range(3)] == [0, 0, 0]
+    assert [pulse.ping(loop) for _ in range(3)] == [0, 0, 0]
