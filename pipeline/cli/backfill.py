@@ -170,7 +170,7 @@ def _report(result: BackfillResult, *, as_json: bool) -> None:
         ("Learned since", summary["since"]),
         ("Records read", f"{result.read:,}"),
         ("Terms taught", f"{result.learned:,}"),
-        ("Sightings sent again", f"{result.told:,}"),
+        ("Sightings sent again", f"{result.resent:,}"),
         *((f"Skipped: {reason}", f"{count:,}") for reason, count in result.skipped.most_common()),
     ]
     table(("BACKFILL GONE ON WITH" if result.resumed else "BACKFILL", ""), rows, right=[1])

@@ -157,13 +157,13 @@ def import_history(
     """
     if kind == "aggregation" and rule_id is None:
         raise click.UsageError("--format aggregation needs --rule: an aggregation names no rule")
-    from pipeline.history import HistoryReader  # noqa: PLC0415  (confluent-kafka is slow to import)
+    from pipeline.history import ImportReader  # noqa: PLC0415  (confluent-kafka is slow to import)
     from pipeline.replay import read_events  # noqa: PLC0415
 
     settings = settings_flags.load(
         rules__paths=rule_paths or None, rules__match_index=False if ignore_index else None
     )
-    reader = HistoryReader(
+    reader = ImportReader(
         _ruleset(settings),
         settings,
         now_ms=now_ms(),

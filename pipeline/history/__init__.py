@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from pipeline.history.backfill import Backfill, BackfillResult, Progress, begin_backfills
 from pipeline.history.changelog import read_history
+from pipeline.history.import_files import ImportCounts, ImportReader
 from pipeline.history.records import HistoryRow, decode_history_row
 from pipeline.history.sender import Sender
-from pipeline.history.sources import HistoryReader, ImportCounts
 
 __all__ = [
     "Backfill",
     "BackfillResult",
-    "HistoryReader",
     "HistoryRow",
     "ImportCounts",
+    "ImportReader",
     "Progress",
     "Sender",
     "begin_backfills",

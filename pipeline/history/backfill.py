@@ -58,11 +58,11 @@ from pipeline.history.checkpoint import (
     Part,
     Phase,
     backfill_group,
-    groups_that_hold,
+    begun_groups,
 )
 from pipeline.history.input_log import InputLog, LogBegin
 from pipeline.history.log_judge import LogJudge
-from pipeline.history.log_outputs import Learning, Output, Telling
+from pipeline.history.log_outputs import LearnOutput, LogOutput, ResendOutput
 from pipeline.history.log_reader import LogReader
 from pipeline.history.sender import Sender
 from pipeline.kafka.clients import consumer
@@ -87,7 +87,7 @@ class BackfillResult:
         read: records read.
         learned: `Learn` records sent. A term counts once per checkpoint interval in which it was
             seen.
-        told: observations that were sent again, for sightings after the hand-over.
+        resent: observations that were sent again, for sightings after the hand-over.
         behind: records that lay at or after the hand-over when it was noted; they are judged.
         log_begins_ms: timestamp of the oldest record if the log does not reach back to `since_ms`,
             else None.
@@ -104,7 +104,7 @@ class BackfillResult:
     phase: Phase = Phase.HOLD
     read: int = 0
     learned: int = 0
-    told: int = 0
+    resent: int = 0
     behind: int = 0
     log_begins_ms: int | None = None
     skipped: Counter[str] = field(default_factory=Counter)
@@ -128,7 +128,7 @@ class BackfillResult:
             "done": self.is_done,
             "read": self.read,
             "learned": self.learned,
-            "told": self.told,
+            "told": self.resent,  # the name that scripts know
             "behind": self.behind,
             "skipped": dict(sorted(self.skipped.items())),
         }
@@ -170,7 +170,7 @@ def begin_backfills(settings: Settings, ruleset: RuleSet) -> Iterator[Begun]:
     }
     with closing(consumer(settings)) as client:
         inputs = InputLog(settings, client).inputs
-    begun = groups_that_hold(settings, by_group, inputs)
+    begun = begun_groups(settings, by_group, inputs)
     new = [compiled for group, compiled in by_group.items() if group not in begun]
     for left, compiled in zip(range(len(new) - 1, -1, -1), new, strict=True):
         Backfill(settings, compiled).begin()
@@ -220,7 +220,7 @@ class Backfill:
 
         From then on none of its sightings counts until `run` releases it. Raises like `run`.
         """
-        self._open_and(until=Phase.CHOOSE)
+        self._continue(until=Phase.CHOOSE)
 
     def run(self, *, known: bool = False, held: bool = False) -> BackfillResult:
         """Do what is left to do; if nothing is, commit the checkpoint again, so that it is kept.
@@ -236,10 +236,10 @@ class Backfill:
             StateError: a newer version of firstseen began the backfill.
         """
         self._known, self._held = known, held
-        self._open_and(until=Phase.DONE)
+        self._continue(until=Phase.DONE)
         return self._result
 
-    def _open_and(self, *, until: Phase) -> None:
+    def _continue(self, *, until: Phase) -> None:
         """Open the clients, and continue from the checkpoint up to a phase."""
         group = backfill_group(self._settings.kafka.group_id, self._result.history)
         client = consumer(
@@ -255,7 +255,7 @@ class Backfill:
             checkpoint = self._checkpoint(log, store)
             begin = LogBegin(log, checkpoint)
             steps = _Steps(checkpoint, client, store, sender, begin)
-            self._go_on(steps, until)
+            self._do_steps(steps, until)
             self._result.log_begins_ms = begin.time_ms
             self._result.sent_to = dict(sender.acknowledged)
 
@@ -270,7 +270,7 @@ class Backfill:
         self._result.was_done = found.phase is Phase.DONE
         self._result.resumed = not self._result.was_done
         if found.phase is Phase.DONE and self._held:
-            found.tell_again()
+            found.go_back_to_release()
         store.save(found)
         self._note(found)
         return found
@@ -289,7 +289,7 @@ class Backfill:
         self._result.since_ms = checkpoint.since_ms
         self._result.phase = checkpoint.phase
 
-    def _go_on(self, steps: _Steps, until: Phase) -> None:
+    def _do_steps(self, steps: _Steps, until: Phase) -> None:
         """Do the steps that are left, and save after each."""
         checkpoint, sender = steps.checkpoint, steps.sender
         rule_id, history = self._result.rule_id, self._result.history
@@ -304,7 +304,7 @@ class Backfill:
                         checkpoint.learn_nothing()
                     checkpoint.phase = Phase.LEARN
                 case Phase.LEARN:
-                    self._result.learned += self._read(steps, Learning(self._judge, sender))
+                    self._result.learned += self._read(steps, LearnOutput(self._judge, sender))
                     if not _is_read(checkpoint):
                         return
                     checkpoint.phase = Phase.RELEASE
@@ -313,10 +313,10 @@ class Backfill:
                     sender.flush()
                     # The topics as they are now: one may have got more partitions in the meantime.
                     InputLog(self._settings, steps.client).note_ends(checkpoint)
-                    checkpoint.phase = Phase.TELL
+                    checkpoint.phase = Phase.RESEND
                 case _:
-                    telling = Telling(self._judge, sender, self._settings)
-                    self._result.told += self._read(steps, telling)
+                    resending = ResendOutput(self._judge, sender, self._settings)
+                    self._result.resent += self._read(steps, resending)
                     if not _is_read(checkpoint):
                         return
                     checkpoint.phase = Phase.DONE
@@ -324,13 +324,13 @@ class Backfill:
             steps.store.save(checkpoint)
             self._result.phase = checkpoint.phase
 
-    def _read(self, steps: _Steps, output: Output) -> int:
+    def _read(self, steps: _Steps, output: LogOutput) -> int:
         """Read what is left of the phase's range; return how many records were sent.
 
         A position is saved only after what was read before it has been acknowledged.
         """
         checkpoint, parts = steps.checkpoint, steps.checkpoint.parts
-        _cut_short(checkpoint, InputLog(self._settings, steps.client).ends())
+        _limit_to_log(checkpoint, InputLog(self._settings, steps.client).ends())
         reader = LogReader(
             self._settings, steps.client, max_rate=self._max_rate, stopped=self._stopped
         )
@@ -372,7 +372,7 @@ class _Steps:
         self.store.save(self.checkpoint)
 
 
-def _cut_short(checkpoint: Checkpoint, ends: Mapping[Input, int]) -> None:
+def _limit_to_log(checkpoint: Checkpoint, ends: Mapping[Input, int]) -> None:
     """Limit offsets to what exists: the log of an input that was recreated is shorter."""
     for place, part in checkpoint.parts.items():
         end = ends.get(place, 0)

@@ -34,7 +34,7 @@ class Phase(StrEnum):
     CHOOSE = "choose"
     LEARN = "learn"
     RELEASE = "release"
-    TELL = "tell"
+    RESEND = "tell"  # the value that is stored
     DONE = "done"
 
 
@@ -91,7 +91,7 @@ class Checkpoint:
         for part in self.parts.values():
             part.start = part.position = part.handover
 
-    def tell_again(self) -> None:
+    def go_back_to_release(self) -> None:
         """Go back to the release, after which everything since the hand-over is sent again."""
         self.phase = Phase.RELEASE
         for part in self.parts.values():
@@ -118,9 +118,7 @@ def backfill_group(group_id: str, history: str) -> str:
     return f"{group_id}-backfill-{history}"
 
 
-def groups_that_hold(
-    settings: Settings, groups: Iterable[str], inputs: Sequence[Input]
-) -> set[str]:
+def begun_groups(settings: Settings, groups: Iterable[str], inputs: Sequence[Input]) -> set[str]:
     """Return the groups whose checkpoint is past `Phase.HOLD`, so that their histories were held.
 
     Each group needs a client of its own, because each has to find its coordinator. Several are
@@ -131,14 +129,14 @@ def groups_that_hold(
         StateError: a checkpoint was saved by a newer version of firstseen.
     """
 
-    def holds(group: str) -> bool:
+    def is_begun(group: str) -> bool:
         found = committed(settings, group, inputs)
         return bool(found) and all(_read(each.metadata).phase is not Phase.HOLD for each in found)
 
     asked = list(groups)
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-        answers = pool.map(holds, asked)
-        return {group for group, held in zip(asked, answers, strict=True) if held}
+        answers = pool.map(is_begun, asked)
+        return {group for group, begun in zip(asked, answers, strict=True) if begun}
 
 
 class CheckpointStore:

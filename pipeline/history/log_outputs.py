@@ -10,12 +10,12 @@ from confluent_kafka import Message
 from pipeline.assembly.match_stage import forwarded_cache
 from pipeline.config import Settings
 from pipeline.engine.wire import Learn, encode
+from pipeline.history.import_files import MAX_GATHERED, merge
 from pipeline.history.log_judge import LogJudge
 from pipeline.history.sender import Sender
-from pipeline.history.sources import MAX_GATHERED, merge
 
 
-class Output(Protocol):
+class LogOutput(Protocol):
     """Takes records of the log; its results are durable once it has settled."""
 
     @property
@@ -33,7 +33,7 @@ class Output(Protocol):
         """
 
 
-class Learning:
+class LearnOutput:
     """Sends `Learn` records: one per term tuple each time it settles, as far as memory allows."""
 
     def __init__(self, judge: LogJudge, sender: Sender) -> None:
@@ -67,7 +67,7 @@ class Learning:
         return sent
 
 
-class Telling:
+class ResendOutput:
     """Sends observations as the match stage does, without repeats within the granularity."""
 
     is_full = False

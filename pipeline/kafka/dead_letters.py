@@ -32,10 +32,10 @@ from pipeline.errors import DecodeError, DeliveryError, TopologyError
 from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, consumer, producer
 from pipeline.kafka.headers import (
     DeadLetter,
+    note_headers,
+    noted_place,
     parse_dead_letter,
     requeue_headers,
-    requeued_headers,
-    requeued_place,
 )
 from pipeline.kafka.reading import topic_metadata, until_end
 from pipeline.record import Headers
@@ -128,7 +128,7 @@ def survey(settings: Settings) -> Survey:
     foreign = 0
     for place, message in _records(settings):
         headers = _headers(message)
-        noted = requeued_place(headers)
+        noted = noted_place(headers)
         if noted is not None:
             notes[noted] += 1
             continue
@@ -273,7 +273,7 @@ class _Writer:
                 None,
                 self._settings.topics.dead_letters,
                 value=None,
-                headers=list(requeued_headers(str(stored.place), now)),
+                headers=list(note_headers(str(stored.place), now)),
                 partition=stored.place.partition,
             )
         self._done.written += written
@@ -315,7 +315,7 @@ def _letters_at(
             continue
         left.discard(place)
         headers = _headers(message)
-        if requeued_place(headers) is None:
+        if noted_place(headers) is None:
             try:
                 yield place, parse_dead_letter(message.key(), message.value(), headers)
             except DecodeError:

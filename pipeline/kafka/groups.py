@@ -28,7 +28,7 @@ from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, consumer
 PATIENCE_SECONDS: Final = 300.0
 """How long to wait for a coordinator while its cluster answers."""
 
-SILENCE_SECONDS: Final = 60.0
+CLUSTER_SILENCE_SECONDS: Final = 60.0
 """How long a cluster that has answered before may say nothing at all."""
 
 _PAUSE_SECONDS: Final = 0.2
@@ -105,7 +105,7 @@ class GroupOffsets:
                     if cause.code() in _LATER or self._anybody_answers():
                         heard = time.monotonic()
                     now = time.monotonic()
-                    if now - heard > SILENCE_SECONDS:
+                    if now - heard > CLUSTER_SILENCE_SECONDS:
                         raise
                     waited = now - begun
                     if waited > PATIENCE_SECONDS:

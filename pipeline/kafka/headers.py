@@ -169,13 +169,13 @@ def requeue_headers(letter: DeadLetter) -> Headers:
     return (*_original(letter.headers), (_ATTEMPT, str(letter.attempt).encode()))
 
 
-def requeued_headers(place: str, at: datetime) -> Headers:
+def note_headers(place: str, at: datetime) -> Headers:
     """Return the headers of a note that the letter at a position was written back to its topic."""
     moment = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return ((_REQUEUED_PLACE, place.encode()), (_REQUEUED_AT, moment.encode()))
 
 
-def requeued_place(headers: Headers) -> str | None:
+def noted_place(headers: Headers) -> str | None:
     """Return the position that a note is about, or None if the record is not a note."""
     raw = next((raw for name, raw in headers if name == _REQUEUED_PLACE), None)
     return None if raw is None else raw.decode("utf-8", "replace")

@@ -28,7 +28,7 @@ from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES
 from pipeline.engine.partition import partition_of
 from pipeline.errors import BrokerUnreachableError, FirstseenError
 from pipeline.history import Backfill, BackfillResult, Progress, begin_backfills
-from pipeline.kafka.groups import SILENCE_SECONDS
+from pipeline.kafka.groups import CLUSTER_SILENCE_SECONDS
 from pipeline.rules import CompiledRule, RuleSet
 from pipeline.stream.context import Context
 from pipeline.stream.sweeper import Sweeper
@@ -70,7 +70,7 @@ def begin_with_retries(settings: Settings, ruleset: RuleSet) -> None:
                     )
                     rules, told = [], heard
         except BrokerUnreachableError as error:
-            if monotonic() - heard > SILENCE_SECONDS:
+            if monotonic() - heard > CLUSTER_SILENCE_SECONDS:
                 raise
             log.warning(
                 "the brokers are slow; beginning the backfills goes on",

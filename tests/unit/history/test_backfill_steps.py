@@ -170,8 +170,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(backfill, "CheckpointStore", lambda *_: Store(ours))
     monkeypatch.setattr(backfill, "LogBegin", lambda *_: _LogBegin())
     monkeypatch.setattr(backfill, "LogReader", Reader)
-    monkeypatch.setattr(backfill, "Learning", _output(ours, "learn"))
-    monkeypatch.setattr(backfill, "Telling", _output(ours, "tell"))
+    monkeypatch.setattr(backfill, "LearnOutput", _output(ours, "learn"))
+    monkeypatch.setattr(backfill, "ResendOutput", _output(ours, "tell"))
     return ours
 
 

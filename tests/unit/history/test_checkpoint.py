@@ -58,7 +58,7 @@ def checkpoint(phase: Phase, **parts: Part) -> Checkpoint:
 def test_a_backfill_that_replaces_an_unfinished_one_tells_what_that_one_had_not_told() -> None:
     """Also where it had just been released: its own hand-over comes first."""
     new = checkpoint(Phase.HOLD, a=Part(40, 90, 40), b=Part(0, 90, 0), added=Part(0, 7, 0))
-    new.keep_handover(checkpoint(Phase.TELL, a=Part(0, 30, 60, 80), b=Part(0, 50, 60, 80)))
+    new.keep_handover(checkpoint(Phase.RESEND, a=Part(0, 30, 60, 80), b=Part(0, 50, 60, 80)))
 
     assert checkpoint(Phase.HOLD, a=Part(30, 30, 30), b=Part(0, 50, 0), added=Part(0, 7, 0)) == new
 
@@ -72,6 +72,6 @@ def test_one_that_replaces_a_finished_one_learns_up_to_now() -> None:
 
 def test_one_that_was_held_again_tells_once_more_all_since_the_hand_over() -> None:
     done = checkpoint(Phase.DONE, a=Part(10, 30, 80, 80))
-    done.tell_again()
+    done.go_back_to_release()
 
     assert checkpoint(Phase.RELEASE, a=Part(10, 30, 30, 80)) == done

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from pipeline.config import Settings
 from pipeline.errors import BrokerError, BrokerUnreachableError
 from pipeline.kafka import groups
-from pipeline.kafka.groups import PATIENCE_SECONDS, SILENCE_SECONDS, GroupOffsets
+from pipeline.kafka.groups import CLUSTER_SILENCE_SECONDS, PATIENCE_SECONDS, GroupOffsets
 
 PLACES = [("events", 0), ("events", 1)]
 LATER = [
@@ -151,7 +151,7 @@ def test_brokers_that_say_nothing_at_all_are_unreachable_before_that(clock: Cloc
     with pytest.raises(BrokerUnreachableError, match="check kafka.bootstrap_servers"):
         GroupOffsets(Settings(), client, "group").read(PLACES)
 
-    assert SILENCE_SECONDS < clock.now - 1_000 < SILENCE_SECONDS + 20
+    assert CLUSTER_SILENCE_SECONDS < clock.now - 1_000 < CLUSTER_SILENCE_SECONDS + 20
 
 
 def test_a_refusal_is_not_asked_twice(clock: Clock):

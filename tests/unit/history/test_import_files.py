@@ -10,8 +10,8 @@ from pipeline.cli.history import FORMATS as OFFERED
 from pipeline.config import Settings
 from pipeline.engine.wire import Learn
 from pipeline.errors import EventsFileError
-from pipeline.history import HistoryReader
-from pipeline.history.sources import FORMATS
+from pipeline.history import ImportReader
+from pipeline.history.import_files import FORMATS
 from pipeline.kql import FieldTable
 from pipeline.replay import EventLine
 from pipeline.rules import RuleSet, RuleType, load_rules
@@ -35,7 +35,7 @@ def lines(*values: Any) -> list[EventLine]:
 
 def read(ruleset: RuleSet, kind: str, *values: Any, **options: Any) -> tuple[list[Learn], Any]:
     settings = Settings.load(overrides=options.pop("overrides", None), environ={})
-    reader = HistoryReader(ruleset, settings, now_ms=NOW_MS, **options)
+    reader = ImportReader(ruleset, settings, now_ms=NOW_MS, **options)
     return list(reader.read(kind, lines(*values))), reader.counts
 
 

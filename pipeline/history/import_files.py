@@ -76,7 +76,7 @@ class ImportCounts:
         }
 
 
-class HistoryReader:
+class ImportReader:
     """Turns the lines of a file into `Learn` records.
 
     Args:
@@ -216,8 +216,8 @@ class HistoryReader:
         compiled = self._new_terms_rule(self._rule_id or "")
         if compiled is None:
             raise EventsFileError(f"there is no new_terms rule {self._rule_id!r} among the rules")
-        for answer in _answers(lines):
-            for bucket in _bucket_lists(answer):
+        for response in _responses(lines):
+            for bucket in _buckets(response):
                 self.counts.read += 1
                 learned = _bucket(compiled, bucket)
                 if isinstance(learned, str):
@@ -279,7 +279,7 @@ def _documents(value: Any) -> Iterator[dict[str, Any]]:
         yield value
 
 
-def _answers(lines: Iterable[EventLine]) -> Iterator[dict[str, Any]]:
+def _responses(lines: Iterable[EventLine]) -> Iterator[dict[str, Any]]:
     """Yield responses: one per line, or one over all the lines of a file, as people save them."""
     files: dict[str, list[EventLine]] = {}
     for line in _filled(lines):
@@ -295,7 +295,7 @@ def _answers(lines: Iterable[EventLine]) -> Iterator[dict[str, Any]]:
             yield answer
 
 
-def _bucket_lists(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _buckets(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for aggregation in answer["aggregations"].values():
         buckets = aggregation.get("buckets") if isinstance(aggregation, dict) else None
         for bucket in buckets if isinstance(buckets, list) else ():
