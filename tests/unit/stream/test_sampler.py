@@ -41,7 +41,7 @@ class App:
 def health(**others: Any) -> Any:
     ready = Condition(ok=True, reason="ready")
     said = {
-        "hang": None, "state": "running", "ready": ready, "stall": None, "observe": None, **others
+        "hang_error": None, "state": "running", "ready": ready, "stall_error": None, "observe": None, **others
     }  # fmt: skip
     return SimpleNamespace(
         reset_progress=lambda: None,
@@ -69,7 +69,7 @@ def looked(
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("name", ["hang", "stall"])
+@pytest.mark.parametrize("name", ["hang_error", "stall_error"])
 def test_a_worker_that_hangs_or_is_stalled_fails(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
