@@ -93,7 +93,7 @@ def load_rules_to_judge(paths: Sequence[Path], fields: FieldTable) -> RuleSet:
     """
     loaded = read_rules(paths, fields)
     report_issues(loaded.issues)
-    if not loaded.ruleset.judged:
+    if not loaded.ruleset.rules:
         raise RuleError("no rule can be judged: `firstseen rules list` says why")
     return loaded.ruleset
 

@@ -52,7 +52,7 @@ def _matches(line: Line, ruleset: RuleSet, respect_index: bool) -> list[str]:
         {
             compiled.rule.rule_id
             for event in line.events
-            for compiled in ruleset.judged
+            for compiled in ruleset.rules
             if not respect_index or compiled.accepts_index(index_of(event))
             if compiled.matcher(event)
         }

@@ -93,7 +93,7 @@ import msgspec
 from pipeline.engine.alert import build_summary
 from pipeline.engine.identity import summary_id
 from pipeline.engine.learning import START, Learning, LearningPeriods, mark_learning, start_key
-from pipeline.engine.quota_ids import ID, MAX_IDS, NOTHING, AlertIds, id_key
+from pipeline.engine.quota_ids import BEFORE_ALL, ID, MAX_IDS, AlertIds, id_key
 from pipeline.engine.quota_rows import (
     ROW_FORMAT,
     IdRow,
@@ -187,7 +187,7 @@ class Quota:
         # Set by `recover` until the first record is read: the rows that are not id rows.
         self._recovered: list[tuple[bytes, WindowRow | StartRow]] | None = None
         # The highest offset that had an id row when the first record was read.
-        self._decided_before = NOTHING
+        self._decided_before = BEFORE_ALL
 
     def admit(self, new_term: NewTerm, offset: int, now_ms: int, committed: int) -> Decision:
         """Decide on one candidate.
@@ -308,7 +308,7 @@ class Quota:
         for key, row in others:
             if isinstance(row, WindowRow) and row.offset >= offset:
                 self._table.put(key, encode_row(row))
-        self._decided_before = ids[-1][0] if ids else NOTHING
+        self._decided_before = ids[-1][0] if ids else BEFORE_ALL
 
     def _learn(self, new_term: NewTerm, offset: int, now_ms: int, until_ms: int) -> Decision:
         """Decide on a candidate of a learning history; its id row keeps the end of the period."""
@@ -361,7 +361,7 @@ class Quota:
             else:
                 window = _dated_as(window, decided)
             self._windows.count(window, new_term, offset, over=verdict is Verdict.OVERFLOW)
-        outputs = (*self._raised(decided, new_term.rule.id), _output(new_term, verdict))
+        outputs = (*self._summary_raised_by(decided, new_term.rule.id), _output(new_term, verdict))
         return Decision(verdict, repeated=True, outputs=outputs)
 
     def _repeat_close(
@@ -398,7 +398,7 @@ class Quota:
         self._ids.put(alert_id, row)
         return _summary_output(alert_id, value, window.rule.id)
 
-    def _raised(self, decided: IdRow, rule_id: str) -> tuple[Output, ...]:
+    def _summary_raised_by(self, decided: IdRow, rule_id: str) -> tuple[Output, ...]:
         """Return the summary that a candidate raised when it was decided, if any."""
         if decided.summary is None:
             return ()

@@ -18,7 +18,7 @@ MAX_IDS: Final = 250_000
 DELETIONS: Final = 2
 """The maximum number of expired id rows deleted with each candidate. A candidate usually adds one,
 so the table shrinks faster than it grows."""
-NOTHING: Final = -1
+BEFORE_ALL: Final = -1
 """An offset before all others."""
 
 _AGE: Final = Struct("qq")

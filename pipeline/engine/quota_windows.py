@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from pipeline.engine.identity import summary_id
-from pipeline.engine.quota_ids import NOTHING, AlertIds
+from pipeline.engine.quota_ids import BEFORE_ALL, AlertIds
 from pipeline.engine.quota_rows import ROW_FORMAT, WindowRow, decode_window, encode_row
 from pipeline.engine.tables import Table
 from pipeline.engine.wire import NewTerm, RuleRef
@@ -123,7 +123,7 @@ class Windows:
         It starts at a multiple of the interval, but never before the end of the last window. That
         matters when the rule's interval has changed, or the clock is behind.
         """
-        start_ms, offset = _multiple_before(now_ms, rule), NOTHING
+        start_ms, offset = _multiple_before(now_ms, rule), BEFORE_ALL
         if window is not None:
             offset = window.offset
             if not self.is_too_far_ahead(window.end_ms, now_ms):

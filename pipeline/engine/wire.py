@@ -36,7 +36,7 @@ Moment: TypeAlias = Annotated[int, msgspec.Meta(ge=MIN_MS, le=MAX_MS)]
 Length: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 """Milliseconds."""
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
-Stamp: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+RecordTimestamp: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """A record's timestamp: whatever its producer wrote there."""
 
 
@@ -54,7 +54,7 @@ class Source(msgspec.Struct, frozen=True):
     topic: str
     partition: Count
     offset: Count
-    timestamp_ms: Stamp
+    timestamp_ms: RecordTimestamp
     index: Count = 0
 
 
@@ -207,7 +207,7 @@ class NewTerm(msgspec.Struct, frozen=True, tag="new_term"):
     rule: RuleRef
     terms: tuple[Term, ...]
     time_ms: Moment
-    source_timestamp_ms: Stamp
+    source_timestamp_ms: RecordTimestamp
     alert: msgspec.Raw
     history: str = ""
     clock_ms: Moment = 0
@@ -253,7 +253,7 @@ def encode_term(term: Term) -> bytes:
     return _encoder.encode(term)
 
 
-def decode_sighting(value: bytes) -> Observation | Change:
+def decode_observation_or_change(value: bytes) -> Observation | Change:
     """Read a value of the observations topic.
 
     Raises:

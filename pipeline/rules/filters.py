@@ -185,7 +185,7 @@ def _compile_clause(clause: Any, place: Place, context: _Context) -> MemoMatcher
 
 
 def _compile_bool(body: Any, place: Place, context: _Context) -> MemoMatcher:
-    body = _only(body, {"must", "filter", "must_not", "should", "minimum_should_match"}, place)
+    body = _checked(body, {"must", "filter", "must_not", "should", "minimum_should_match"}, place)
     required: list[MemoMatcher] = []
     for name in ("must", "filter"):
         required += _compile_list(body, name, place, context)
@@ -221,22 +221,22 @@ def _compile_list(
 
 
 def _compile_match_all(body: Any, place: Place, _context: _Context) -> MemoMatcher:
-    _only(body, set(), place)
+    _checked(body, set(), place)
     return lambda _event, _memo=None: True
 
 
 def _compile_match_none(body: Any, place: Place, _context: _Context) -> MemoMatcher:
-    _only(body, set(), place)
+    _checked(body, set(), place)
     return _never
 
 
 def _compile_exists(body: Any, place: Place, context: _Context) -> MemoMatcher:
-    name = _only(body, {"field"}, place).get("field")
+    name = _checked(body, {"field"}, place).get("field")
     if not isinstance(name, str):
         raise UnsupportedFilterError(place, f"{shown(name)} is no field name")
     if "*" in name:
         raise UnsupportedFilterError((*place, "field"), f"{shown(name)} names several fields")
-    _look_up(name, (*place, "field"), context)
+    _note_if_unmapped(name, (*place, "field"), context)
     return _compile_node(Is(name, LONE_STAR), place, context)
 
 
@@ -261,7 +261,7 @@ def _compile_term(body: Any, place: Place, context: _Context) -> MemoMatcher:
         return _is(name, value, place, context)
     if not isinstance(value, str):
         raise UnsupportedFilterError(place, f"{shown(value)} has no case")
-    return _pattern(name, _literal(value), caseless=True, place=place, context=context)
+    return _pattern(name, _escaped(value), caseless=True, place=place, context=context)
 
 
 def _compile_terms(body: Any, place: Place, context: _Context) -> MemoMatcher:
@@ -284,8 +284,8 @@ def _compile_range(body: Any, place: Place, context: _Context) -> MemoMatcher:
         raise UnsupportedFilterError(
             (*place, "format"), f"the format {shown(spec['format'])}; dates are read as ISO 8601"
         )
-    limits = {name: value for name, value in spec.items() if name in _RANGE_OPERATORS}
-    if not limits:
+    bounds = {name: value for name, value in spec.items() if name in _RANGE_OPERATORS}
+    if not bounds:
         raise UnsupportedFilterError(place, "a range without a bound")
     if field.nested is not None:
         raise UnsupportedFilterError(
@@ -293,25 +293,25 @@ def _compile_range(body: Any, place: Place, context: _Context) -> MemoMatcher:
         )
     try:
         context.table.values(name)  # refuses objects
-        bounds = [
+        comparisons = [
             field.value_type.compares(_RANGE_OPERATORS[bound], Operand(_text(value, place).value))
-            for bound, value in limits.items()
+            for bound, value in bounds.items()
         ]
     except (UnmappedFieldError, ValueRefused) as error:
         raise UnsupportedFilterError(place, str(error)) from error
-    return _leaf(field, _between_all(bounds), context)
+    return _leaf(field, _meets_all(comparisons), context)
 
 
-def _between_all(bounds: Sequence[Predicate]) -> Predicate:
-    """Return a test that one value is within all bounds; two ranges in KQL may be met by two."""
-    intervals = [bound for bound in bounds if isinstance(bound, Interval)]
-    if len(intervals) == len(bounds):
+def _meets_all(comparisons: Sequence[Predicate]) -> Predicate:
+    """Return a test that one value meets all comparisons; in KQL, each may be met by another."""
+    intervals = [each for each in comparisons if isinstance(each, Interval)]
+    if len(intervals) == len(comparisons):
         return reduce(Interval.within, intervals)
-    if len(bounds) == 1:
-        return bounds[0]
+    if len(comparisons) == 1:
+        return comparisons[0]
     # In a text, each bound may be met by a different word.
     return Other(
-        lambda value: all(bound.fits(value) for bound in bounds), cost_of_character=_WORD_NS
+        lambda value: all(each.fits(value) for each in comparisons), cost_of_character=_WORD_NS
     )
 
 
@@ -335,7 +335,7 @@ def _compile_prefix(body: Any, place: Place, context: _Context) -> MemoMatcher:
     if not isinstance(prefix, str):
         raise UnsupportedFilterError(place, f"{shown(prefix)} is no prefix")
     caseless = spec.get("case_insensitive") is True
-    return _pattern(name, _literal(prefix) + "*", caseless=caseless, place=place, context=context)
+    return _pattern(name, _escaped(prefix) + "*", caseless=caseless, place=place, context=context)
 
 
 _Compiler = Callable[[Any, Place, _Context], MemoMatcher]
@@ -354,7 +354,7 @@ CLAUSES: dict[str, _Compiler] = {
 }
 
 
-def _only(body: Any, known: set[str], place: Place) -> Mapping[str, Any]:
+def _checked(body: Any, known: set[str], place: Place) -> Mapping[str, Any]:
     if not isinstance(body, Mapping):
         raise UnsupportedFilterError(place, f"{shown(body)} is no table")
     for name in body:
@@ -386,12 +386,12 @@ def _field_of(
     if not parts:
         raise UnsupportedFilterError(place, f"{shown(body)} is no table")
     name = ".".join(parts)
-    _look_up(name, place, context)
+    _note_if_unmapped(name, place, context)
     spec = body if isinstance(body, Mapping) else {"value": body, "query": body}
     return name, spec
 
 
-def _look_up(name: str, place: Place, context: _Context) -> None:
+def _note_if_unmapped(name: str, place: Place, context: _Context) -> None:
     """Record the field if it has no type."""
     if context.table.get(name) is None:
         context.unmapped.setdefault(name, place)
@@ -422,7 +422,7 @@ def _text(value: Any, place: Place) -> Text:
     raise UnsupportedFilterError(place, f"{shown(value)} is no single value")
 
 
-def _literal(text: str) -> str:
+def _escaped(text: str) -> str:
     """Return a pattern that matches only this text, with all special characters escaped."""
     return text.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?")
 

@@ -14,8 +14,8 @@ from pipeline.kql import Memo, ReadTerms
 from pipeline.types import Event, Term
 
 
-def is_new(last_seen_ms: int | None, t_ms: int, window_ms: int) -> bool:
-    """Whether a tuple seen at ``t_ms`` is new.
+def is_new(last_seen_ms: int | None, time_ms: int, window_ms: int) -> bool:
+    """Whether a tuple seen at ``time_ms`` is new.
 
     A tuple that was last seen exactly one window ago is still known: the lower end of Kibana's
     history range is inclusive.
@@ -23,10 +23,10 @@ def is_new(last_seen_ms: int | None, t_ms: int, window_ms: int) -> bool:
     Args:
         last_seen_ms: the latest effective time at which it was seen before (epoch ms), None if
             never.
-        t_ms: the effective time of this sighting (epoch ms).
+        time_ms: the effective time of this sighting (epoch ms).
         window_ms: the length of the rule's history.
     """
-    return last_seen_ms is None or last_seen_ms < t_ms - window_ms
+    return last_seen_ms is None or last_seen_ms < time_ms - window_ms
 
 
 def term_values(

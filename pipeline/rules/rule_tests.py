@@ -55,7 +55,7 @@ def run_tests(compiled: CompiledRule) -> list[TestResult]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ending:
+class _Result:
     """The result of an event: the word, and the explanation."""
 
     word: str
@@ -68,10 +68,10 @@ def _run(compiled: CompiledRule, test: RuleTest) -> TestResult:
     for number, (event, expected, time_ms) in enumerate(
         zip(test.events, test.expect, _times(compiled, test), strict=True), 1
     ):
-        ending = _judge(compiled, event, time_ms, history)
-        if ending.word != expected:
+        result = _judge(compiled, event, time_ms, history)
+        if result.word != expected:
             failures.append(
-                f"event {number}: expected {expected}, got {ending.word}: {ending.because}"
+                f"event {number}: expected {expected}, got {result.word}: {result.because}"
             )
     rule = compiled.rule
     return TestResult(rule.rule_id, test.name, rule.path, test.line, tuple(failures))
@@ -90,21 +90,21 @@ def _times(compiled: CompiledRule, test: RuleTest) -> Iterator[int]:
 
 def _judge(
     compiled: CompiledRule, event: Event, time_ms: int, history: dict[tuple[Term, ...], int]
-) -> _Ending:
+) -> _Result:
     if not compiled.matcher(event):
-        return _Ending("no_match", _why_not(compiled, event))
+        return _Result("no_match", _why_not(compiled, event))
     if compiled.rule.new_terms is None:
-        return _Ending("alert", "the query matches")
+        return _Result("alert", "the query matches")
     tuples = list(compiled.tuples(event))
     if not tuples:
-        return _Ending("no_match", f"the query matches, but {_without_terms(compiled, event)}")
+        return _Result("no_match", f"the query matches, but {_without_terms(compiled, event)}")
     window_ms = compiled.rule.new_terms.history_ms
     new = [terms for terms in tuples if is_new(history.get(terms), time_ms, window_ms)]
     for terms in tuples:
         history[terms] = max(time_ms, history.get(terms, time_ms))
     if new:
-        return _Ending("alert", f"the query matches and {_listed(new)} is new")
-    return _Ending("known", f"the query matches and {_listed(tuples)} is known")
+        return _Result("alert", f"the query matches and {_listed(new)} is new")
+    return _Result("known", f"the query matches and {_listed(tuples)} is known")
 
 
 def _listed(tuples: list[tuple[Term, ...]]) -> str:

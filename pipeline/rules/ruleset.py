@@ -20,24 +20,22 @@ class RuleSet:
     """An immutable set of compiled rules.
 
     Attributes:
-        rules: every rule that compiled, in the order given.
+        rules: the rules whose query and filters can be evaluated (``firstseen match``), in the
+            order given. Besides the runnable rules, these are threshold, indicator match and
+            disabled rules, and `new_terms` rules with an unmapped field.
         runnable: the rules that a worker or a replay runs: enabled rules of type `new_terms` or
             `query` that can raise alerts.
-        judged: the rules whose query and filters can be evaluated (``firstseen match``). Besides
-            the runnable rules, these are threshold, indicator match and disabled rules, and
-            `new_terms` rules with an unmapped field.
         skipped: the rules that are not run, each with the reason, in the order given.
         digest: the SHA-256 (hex) of everything that affects which alerts are raised: equal digests
             give equal verdicts. The order of the rules and their prose do not count.
     """
 
-    __slots__ = ("_by_id", "digest", "judged", "rules", "runnable", "skipped")
+    __slots__ = ("_by_id", "digest", "rules", "runnable", "skipped")
 
     def __init__(
         self, rules: Iterable[CompiledRule], skipped: Iterable[tuple[Rule, str]] = ()
     ) -> None:
         self.rules: tuple[CompiledRule, ...] = tuple(rules)
-        self.judged: tuple[CompiledRule, ...] = self.rules
         self.skipped: tuple[tuple[Rule, str], ...] = tuple(skipped)
         not_run = {rule.rule_id for rule, _ in self.skipped}
         self.runnable: tuple[CompiledRule, ...] = tuple(

@@ -101,20 +101,22 @@ def effective_time(
         TimestampError: ``missing_timestamp`` if the event has none of the fields;
             ``invalid_timestamp`` if what it has is not a time, or is before `EARLIEST_MS`.
     """
-    name = override or TIMESTAMP
-    raw = _values(event, name, memo)
-    found = None if raw is None else _earliest(raw, name, memo)
-    if found is None and fallback and name != TIMESTAMP:
-        name, first = TIMESTAMP, raw
+    names = [override or TIMESTAMP]
+    if fallback and names[0] != TIMESTAMP:
+        names.append(TIMESTAMP)
+    unusable = None
+    for name in names:
         raw = _values(event, name, memo)
-        found = None if raw is None else _earliest(raw, name, memo)
-        raw = first if raw is None else raw
-    if found is not None:
-        return EffectiveTime(found, name)
-    if raw is not None:
-        shown = str(as_list(raw)[0])[:200]
-        raise TimestampError("invalid_timestamp", f"not the time of an event: {shown!r}")
-    raise TimestampError("missing_timestamp", f"the event has no {name}")
+        if raw is None:
+            continue
+        time_ms = _earliest(raw, name, memo)
+        if time_ms is not None:
+            return EffectiveTime(time_ms, name)
+        unusable = raw
+    if unusable is None:
+        raise TimestampError("missing_timestamp", f"the event has no {names[-1]}")
+    shown = str(as_list(unusable)[0])[:200]
+    raise TimestampError("invalid_timestamp", f"not the time of an event: {shown!r}")
 
 
 def _earliest(raw: Any, name: str, memo: Memo | None) -> int | None:

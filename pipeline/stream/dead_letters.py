@@ -79,7 +79,7 @@ class DeadLetters:
         self._metrics.errors.labels(stage, code).inc()
 
     def count_good(self, records: int) -> None:
-        """Count records as good that needed no judging of their own."""
+        """Count several good records at once."""
         if records > 0:
             self._consecutive = 0
             length = self._limits.ratio_records
@@ -88,7 +88,7 @@ class DeadLetters:
             self._bad_among_latest -= sum(islice(self._latest, pushed_out))
             self._latest.extend(repeat(False, records))
 
-    def judge(self, *, bad: bool) -> None:
+    def count(self, *, bad: bool) -> None:
         """Count one input record as good or bad.
 
         Raises:

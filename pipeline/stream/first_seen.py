@@ -18,7 +18,7 @@ from pipeline.engine.wire import (
     Hold,
     Learn,
     Observation,
-    decode_sighting,
+    decode_observation_or_change,
     encode,
 )
 from pipeline.errors import DecodeError
@@ -37,7 +37,7 @@ class _New(NamedTuple):
 
     Attributes:
         record: its record, as it was fetched.
-        observation: the verdict.
+        observation: the sighting.
         verdict: the verdict on it.
         clock_ms: the event clock at that moment.
     """
@@ -122,7 +122,7 @@ class FirstSeenAgent:
     ) -> _New | None:
         """Judge one record; return the new term, if it is one."""
         try:
-            envelope = decode_sighting(record.value or b"")
+            envelope = decode_observation_or_change(record.value or b"")
         except DecodeError as exc:
             await self._dead_letters.write(
                 record_of_fetched(record), code=exc.reason, stage=STAGE, text=str(exc)

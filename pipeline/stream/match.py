@@ -65,4 +65,4 @@ class MatchAgent:
         others = judged.records - 1 if judged.dead is None else 0
         self._dead_letters.count_good(dropped - self._dropped + others)
         self._dropped = dropped
-        self._dead_letters.judge(bad=judged.dead is not None)
+        self._dead_letters.count(bad=judged.dead is not None)

@@ -60,7 +60,7 @@ class QuotaAgent:
         self._dead_letters = context.dead_letters
         self._table = table
         self._open: dict[int, tuple[PartitionTable, Quota]] = {}
-        self._closing: set[tuple[int, str, int]] = set()
+        self._ticks_sent: set[tuple[int, str, int]] = set()
         self._pending = PendingQueue(settings.stream.max_waiting_bytes)
         table.on_recover(self._recovered)
 
@@ -68,7 +68,7 @@ class QuotaAgent:
         """Open every partition that we own now, because windows may be waiting to be closed."""
         try:
             self._open.clear()
-            self._closing.clear()
+            self._ticks_sent.clear()
             for number in self._table.active_partitions():
                 table = self._table.partition(number)
                 quota = Quota(table, dedupe_ms=self._dedupe_ms, learning=self._learning)
@@ -90,13 +90,12 @@ class QuotaAgent:
         table.read_ahead(quota.rows_of(candidate for _, candidate in candidates))
         outputs: list[Output] = []
         for offset, candidate in candidates:
-            place = (offset, now_ms(), committed)
             if isinstance(candidate, CloseWindow):
-                decision = quota.close(candidate, *place)
+                decision = quota.close(candidate, offset, now_ms(), committed)
                 # If the tick came too early, because a clock was set back, it may be sent again.
-                self._closing.discard(_mark(message.partition, candidate))
+                self._ticks_sent.discard(_window_of(message.partition, candidate))
             else:
-                decision = quota.admit(candidate, *place)
+                decision = quota.admit(candidate, offset, now_ms(), committed)
                 if decision.verdict is Verdict.DUPLICATE:
                     self._metrics.alerts_duplicate.inc()
             outputs += decision.outputs
@@ -190,8 +189,8 @@ class QuotaAgent:
         try:
             for number, (_, quota) in list(self._open.items()):
                 for tick in quota.ended(now_ms()):
-                    if _mark(number, tick) not in self._closing:
-                        self._closing.add(_mark(number, tick))
+                    if _window_of(number, tick) not in self._ticks_sent:
+                        self._ticks_sent.add(_window_of(number, tick))
                         await self._send_tick(number, tick)
         except Exception as exc:  # noqa: BLE001 - a lost tick would be a lost summary
             self._app.fail(exc)
@@ -201,7 +200,7 @@ class QuotaAgent:
         await self._app.outbox.send_to(self._topics.new_terms, partition, [record])
 
 
-def _mark(partition: int, tick: CloseWindow) -> tuple[int, str, int]:
+def _window_of(partition: int, tick: CloseWindow) -> tuple[int, str, int]:
     return partition, tick.rule.id, tick.window_start_ms
 
 

@@ -25,7 +25,7 @@ from pipeline.engine.wire import (
     NewTerm,
     Observation,
     decode_candidate,
-    decode_sighting,
+    decode_observation_or_change,
     encode,
 )
 from pipeline.kql import FieldTable
@@ -220,7 +220,7 @@ class Fuzzed:
         figures.observations += 1
         self._sightings += 1
         begin = time.process_time_ns()
-        read = decode_sighting(encode(observation))
+        read = decode_observation_or_change(encode(observation))
         if not isinstance(read, Observation):
             raise TypeError("an observation was read as a control")
         sighting = self._first_seen.observe(read, self._sightings, self._sightings - 100)

@@ -28,7 +28,7 @@ from pipeline.engine.wire import (
     RuleRef,
     Source,
     decode_candidate,
-    decode_sighting,
+    decode_observation_or_change,
     encode,
 )
 from pipeline.errors import DecodeError
@@ -110,7 +110,7 @@ class Stages:
 
     def sighting(self, value: bytes) -> None:
         self.offset += 1
-        read = decode_sighting(value)
+        read = decode_observation_or_change(value)
         if isinstance(read, Learn):
             self.first_seen.learn(read, self.offset, 0)
         elif isinstance(read, Forget):

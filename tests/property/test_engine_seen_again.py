@@ -25,7 +25,7 @@ from pipeline.engine.wire import (
     Release,
     RuleRef,
     Source,
-    decode_sighting,
+    decode_observation_or_change,
     encode,
 )
 from pipeline.errors import DecodeError, StateError
@@ -129,7 +129,7 @@ class Worker:
 
     def _judge(self, one: Rec, committed: int) -> object:
         try:
-            envelope = decode_sighting(one.value or b"")
+            envelope = decode_observation_or_change(one.value or b"")
         except DecodeError as error:
             return str(error)
         if isinstance(envelope, Observation):

@@ -18,7 +18,7 @@ from pipeline.engine.match import (
     MatchStage,
 )
 from pipeline.engine.prefilter import Prefilter
-from pipeline.engine.wire import Observation, decode_candidate, decode_sighting, encode
+from pipeline.engine.wire import Observation, decode_candidate, decode_observation_or_change, encode
 from pipeline.kql import FieldTable
 from pipeline.record import NO_TIMESTAMP, Position, Record
 from pipeline.rules.model import NewTerms, Rule, RuleType, Severity
@@ -94,7 +94,7 @@ def test_a_match_becomes_one_observation_per_tuple() -> None:
 def test_an_observation_survives_the_wire() -> None:
     (observation,) = MatchStage(ruleset(rule())).process(record(event())).observations
 
-    received = decode_sighting(encode(observation))
+    received = decode_observation_or_change(encode(observation))
 
     assert observation == received
     assert observation.key() == received.key()
@@ -282,7 +282,7 @@ def test_values_with_lone_surrogates_reach_the_next_stage() -> None:
 
     (found,) = MatchStage(ruleset(rule())).process(record(value=value)).observations
 
-    assert found == decode_sighting(encode(found))
+    assert found == decode_observation_or_change(encode(found))
     assert ("h\ufffd", "C:\\a.exe") == found.terms
 
 

@@ -10,7 +10,7 @@ from pipeline.engine.wire import (
     NewTerm,
     Release,
     decode_candidate,
-    decode_sighting,
+    decode_observation_or_change,
     encode,
 )
 from pipeline.errors import DecodeError
@@ -30,7 +30,7 @@ from tests.sightings import HISTORY, RULE, observation
     ],
 )
 def test_what_the_observations_topic_holds_is_read_as_it_was_written(envelope) -> None:
-    assert envelope == decode_sighting(encode(envelope))
+    assert envelope == decode_observation_or_change(encode(envelope))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_the_observations_topic_holds_is_read_as_it_was_written(envelope) -
 )
 def test_anything_else_is_no_envelope(value: bytes) -> None:
     with pytest.raises(DecodeError) as caught:
-        decode_sighting(value)
+        decode_observation_or_change(value)
 
     assert "invalid_envelope" == caught.value.reason
 

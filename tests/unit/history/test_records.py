@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.engine.first_seen import TERM_CHARACTERS, FirstSeen, rows
 from pipeline.engine.tables import MemoryTable
-from pipeline.engine.wire import Learn, decode_sighting, encode
+from pipeline.engine.wire import Learn, decode_observation_or_change, encode
 from pipeline.history import HistoryRow, decode_history_row
 
 terms = st.one_of(
@@ -37,7 +37,7 @@ def test_an_export_that_is_imported_again_gives_the_same_rows(record: Learn) -> 
     for key, row in rows(table):
         line = HistoryRow.of(key, row).to_json()
         sent = encode(decode_history_row(line).to_learn())
-        received = decode_sighting(sent)
+        received = decode_observation_or_change(sent)
         assert isinstance(received, Learn)
         FirstSeen(again).learn(received, 5, 0)
 

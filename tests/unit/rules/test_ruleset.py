@@ -37,7 +37,7 @@ def test_new_terms_and_query_rules_run():
     ruleset, issues = compile_all(RULE, replace(QUERY, rule_id="q"))
 
     assert issues == ()
-    assert ids(ruleset.runnable) == ids(ruleset.judged) == ids(ruleset.rules) == ["r", "q"]
+    assert ids(ruleset.runnable) == ids(ruleset.rules) == ["r", "q"]
     assert ruleset.skipped == ()
 
 
@@ -46,7 +46,7 @@ def test_a_rule_judged_on_its_query_alone_is_not_run(kind):
     ruleset, issues = compile_all(replace(QUERY, type=kind))
 
     assert issues == ()
-    assert (ids(ruleset.judged), ids(ruleset.runnable)) == (["r"], [])
+    assert (ids(ruleset.rules), ids(ruleset.runnable)) == (["r"], [])
     ((_, reason),) = ruleset.skipped
     assert "judges the query alone" in reason
 
@@ -71,7 +71,7 @@ def test_a_data_view_takes_the_place_of_the_index_patterns():
 def test_a_disabled_rule_is_judged_and_not_run():
     ruleset, _ = compile_all(replace(RULE, enabled=False))
 
-    assert (ids(ruleset.judged), ids(ruleset.runnable)) == (["r"], [])
+    assert (ids(ruleset.rules), ids(ruleset.runnable)) == (["r"], [])
     assert [reason for _, reason in ruleset.skipped] == ["is not enabled (enabled = false)"]
 
 
@@ -122,7 +122,7 @@ def test_an_unmapped_new_terms_field_leaves_the_rule_to_match_alone():
         "field host.idd is not mapped: this rule can never alert; add its type with rules.fields"
     )
     assert issue.hint == "did you mean host.id?"
-    assert (ids(ruleset.judged), ids(ruleset.runnable)) == (["r"], [])
+    assert (ids(ruleset.rules), ids(ruleset.runnable)) == (["r"], [])
     assert ruleset.skipped == ((rule, issue.message),)
     assert list(ruleset.rules[0].tuples({"host": {"idd": "x"}})) == []
 

@@ -15,7 +15,7 @@ from pipeline.config import Settings
 from pipeline.config.kafka import KafkaSettings
 from pipeline.engine import verdicts as verdicts_module
 from pipeline.engine.match import Disposition
-from pipeline.engine.wire import decode_sighting
+from pipeline.engine.wire import decode_observation_or_change
 from pipeline.kql import FieldTable
 from pipeline.record import Position
 from pipeline.rules.model import NewTerms, Rule, RuleType
@@ -112,7 +112,7 @@ def test_what_goes_on_is_what_the_engine_saw_under_its_key(judge_of: JudgeOf) ->
     end = judged(judge_of(), event(), 7)
 
     (outgoing,) = end.observations
-    observation = decode_sighting(outgoing.value or b"")
+    observation = decode_observation_or_change(outgoing.value or b"")
     assert observation.key() == outgoing.key
     assert ("a.exe",) == observation.terms
     assert 7 == observation.source.offset
