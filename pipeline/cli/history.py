@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -348,31 +348,25 @@ def _forget_tuple(
     rows = [
         row for row in _read(settings, rule_id) if tuple(_text(term) for term in row.terms) == terms
     ]
-    _asking(
-        settings,
-        lambda sender: [sender.forget_row(rule_id, row.history, row.key()) for row in rows],
-        needed=bool(rows) and not dry_run,
-    )
+    if rows and not dry_run:
+        from pipeline.history import Sender  # noqa: PLC0415  (as above)
+
+        with Sender(settings) as sender:
+            for row in rows:
+                sender.forget_row(rule_id, row.history, row.key())
     return Counter(row.history for row in rows)
 
 
 def _forget_histories(
     settings: Settings, rule_id: str, found: Counter[str], *, dry_run: bool
 ) -> Counter[str]:
-    _asking(
-        settings,
-        lambda sender: [sender.forget_history(rule_id, each) for each in found],
-        needed=bool(found) and not dry_run,
-    )
-    return found
-
-
-def _asking(settings: Settings, ask: Callable[[Any], object], *, needed: bool) -> None:
-    if needed:
+    if found and not dry_run:
         from pipeline.history import Sender  # noqa: PLC0415  (as above)
 
         with Sender(settings) as sender:
-            ask(sender)
+            for history_id in found:
+                sender.forget_history(rule_id, history_id)
+    return found
 
 
 def _report_forget(

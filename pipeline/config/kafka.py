@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
 from pipeline.config.section import Section
-from pipeline.config.values import Duration, Size
+from pipeline.config.values import Duration, Size, lower_case
 
 _SERVER = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:,\[\]]+):(\d{1,5})")
 _GROUP_ID = re.compile(r"[a-zA-Z0-9._-]{1,200}")
@@ -25,10 +25,6 @@ _RECORD_OVERHEAD_BYTES = 1024
 def _upper(value: object) -> object:
     # librdkafka writes sasl_ssl, Java writes SASL_SSL; people paste both.
     return value.upper() if isinstance(value, str) else value
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
 
 
 class KafkaSettings(Section):
@@ -68,7 +64,7 @@ class KafkaSettings(Section):
         default=None, description="File with the password of the client's private key."
     )
     ssl_endpoint_identification_algorithm: Annotated[
-        Literal["https", "none"], BeforeValidator(_lower)
+        Literal["https", "none"], BeforeValidator(lower_case)
     ] = Field(
         default="https",
         description="`https`: the broker's certificate must name its host. `none`: any "
@@ -87,7 +83,7 @@ class KafkaSettings(Section):
         default="firstseen", min_length=1, description="Client id in the brokers' logs and quotas."
     )
     isolation_level: Annotated[
-        Literal["read_committed", "read_uncommitted"], BeforeValidator(_lower)
+        Literal["read_committed", "read_uncommitted"], BeforeValidator(lower_case)
     ] = Field(
         default="read_committed",
         description="Whether to read records of aborted transactions. "
@@ -97,7 +93,7 @@ class KafkaSettings(Section):
         default=True, description="Producer retries write each record once, in order."
     )
     compression_type: Annotated[
-        Literal["none", "gzip", "snappy", "lz4", "zstd"], BeforeValidator(_lower)
+        Literal["none", "gzip", "snappy", "lz4", "zstd"], BeforeValidator(lower_case)
     ] = Field(
         default="zstd",
         description="Compression of the output; lz4 uses its slowest level.",

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from pipeline.config.section import Section
-from pipeline.config.values import Duration, Size, parse_duration
+from pipeline.config.values import Duration, Size, lower_case, parse_duration
 
 _MOST_MEMORY = 1 << 40
 
@@ -26,13 +26,9 @@ def _check_topic(name: str) -> str:
     return name
 
 
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
 def _off(value: object) -> object:
     # YAML reads a bare `off` as false.
-    return "off" if value is False else _lower(value)
+    return "off" if value is False else lower_case(value)
 
 
 def _on_or_off(value: object) -> object:
@@ -168,7 +164,7 @@ class StateSettings(Section):
         description="How many terms a rule may remember, spread evenly over the partitions of the "
         "observations topic; null: no limit.",
     )
-    when_full: Annotated[Literal["alert", "forget_oldest"], BeforeValidator(_lower)] = Field(
+    when_full: Annotated[Literal["alert", "forget_oldest"], BeforeValidator(lower_case)] = Field(
         default="alert",
         description="What happens when a rule has as many terms as it may: `alert` raises an "
         "alert for each new one without remembering it, `forget_oldest` also removes those that "
@@ -242,7 +238,7 @@ class StreamSettings(Section):
         "pauses.",
     )
     filter_depth: Annotated[
-        Literal["batch", "record", "event", "agent"], BeforeValidator(_lower)
+        Literal["batch", "record", "event", "agent"], BeforeValidator(lower_case)
     ] = Field(
         default="batch",
         description="Where records that match nothing are dropped: by searching the whole record "
@@ -319,9 +315,9 @@ class WebSettings(Section):
 class LogSettings(Section):
     """Logs, which go to standard error."""
 
-    level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
-        default="info", description="Lowest level that is written."
+    level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower_case)] = (
+        Field(default="info", description="Lowest level that is written.")
     )
-    format: Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)] = Field(
+    format: Annotated[Literal["auto", "json", "console"], BeforeValidator(lower_case)] = Field(
         default="auto", description="`auto`: `console` on a terminal, otherwise `json` (ECS)."
     )

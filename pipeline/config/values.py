@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: ``90s``, ``5m``, ``64MiB``."""
+"""Values as people write them: durations, sizes and words (``90s``, ``64MiB``, ``Off``)."""
 
 from __future__ import annotations
 
@@ -66,6 +66,11 @@ def format_size(size: int) -> str:
         if size % factor == 0 and size and factor > 1:
             return f"{size // factor}{unit}"
     return str(size)
+
+
+def lower_case(value: object) -> object:
+    """Return a text in lower case, and anything else as it is."""
+    return value.lower() if isinstance(value, str) else value
 
 
 class SizeUnit:

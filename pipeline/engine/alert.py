@@ -139,18 +139,16 @@ def build_alert(
 def build_match_alert(
     observation: Observation,
     rule: Rule | None,
+    context: EventContext,
     *,
     created_ms: int,
     ruleset_digest: str,
     include_event: bool = True,
-    context: EventContext | None = None,
 ) -> NewTerm:
     """Return the alert for a match of a `query` rule: an observation without terms or history.
 
-    The arguments are those of `build_alert`. `context` is what an earlier alert of the same event
-    has already computed, if there was one.
+    The arguments are those of `build_alert`, and `context`, which the alerts of an event share.
     """
-    context = context or EventContext(bytes(observation.event))
     document = _document(
         observation,
         rule,

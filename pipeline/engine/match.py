@@ -414,8 +414,8 @@ class MatchStage:
         return build_match_alert(
             observation,
             rule,
+            context,
             created_ms=recorded_ms if is_usable(recorded_ms) else observation.time_ms,
             ruleset_digest=self._digest,
             include_event=self._include_event,
-            context=context,
         )

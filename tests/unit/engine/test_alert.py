@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.engine.alert import build_alert, build_match_alert, build_summary
+from pipeline.engine.alert import EventContext, build_alert, build_match_alert, build_summary
 from pipeline.engine.decode import MAX_DEPTH
 from pipeline.engine.durations import duration_text
 from pipeline.engine.entities import MAX_CHARACTERS
@@ -145,7 +145,13 @@ def query_match() -> bytes:
     observation = observe(DOTTED_EVENT, fields=())
     rule = dataclasses.replace(RULE, type=RuleType.QUERY, new_terms=None, threat=(), tags=())
     return text(
-        build_match_alert(observation, rule, created_ms=NOON_MS + 500, ruleset_digest=DIGEST)
+        build_match_alert(
+            observation,
+            rule,
+            EventContext(bytes(observation.event)),
+            created_ms=NOON_MS + 500,
+            ruleset_digest=DIGEST,
+        )
     )
 
 
