@@ -271,9 +271,8 @@ class MatchStage:
         self._include_event = include_event
         self._digest = ruleset.digest
         self._rules = RuleIndex((_Runnable.of(each), each) for each in ruleset.runnable)
-        for patterns in {
-            each.shared_patterns for each in ruleset.runnable
-        }:  # usually one for all rules
+        # All rules that were compiled together share one.
+        for patterns in {each.shared_patterns for each in ruleset.runnable}:
             patterns.prepare()
 
     def process(self, record: Record) -> Outcome:
