@@ -51,8 +51,8 @@ def verdicts_of(ruleset: RuleSet, **settings: int) -> Verdicts:
     return Verdicts(ruleset, reader, settings=CacheSettings(**settings))
 
 
-def told_apart(ruleset: RuleSet, event: bytes) -> tuple[str | None, ...]:
-    """Return the texts of an event that are told apart."""
+def texts_set_apart(ruleset: RuleSet, event: bytes) -> tuple[str | None, ...]:
+    """Return the texts of an event that are set apart."""
     reader = native_reader(ruleset, DecodeLimits(), match_index=True)
     assert reader is not None
     taken = reader.projection.take(event)
@@ -196,7 +196,7 @@ class TestTextsThatAreToldApart:
 
         assert digest(first) is not None
         assert digest(first) == digest(second)
-        assert told_apart(ruleset, first) != told_apart(ruleset, second)
+        assert texts_set_apart(ruleset, first) != texts_set_apart(ruleset, second)
 
     @pytest.mark.parametrize(
         "ruleset",
@@ -216,18 +216,18 @@ class TestTextsThatAreToldApart:
     def test_are_those_of_fields_that_are_asked_for_by_themselves(self, ruleset: RuleSet) -> None:
         event = b'{"o":{"k":"a"},"nest":[{"k":"a"}],"ip":"::1","flat":"a"}'
 
-        assert not any(told_apart(ruleset, event))
+        assert not any(texts_set_apart(ruleset, event))
 
     def test_are_also_those_of_which_many_rules_ask_for_texts(self) -> None:
         ruleset = rule_set(parts(256, "o.k:{}"), ("o.k",))
 
-        assert told_apart(ruleset, b'{"o":{"k":"a"}}') == ("a",)
+        assert texts_set_apart(ruleset, b'{"o":{"k":"a"}}') == ("a",)
 
     def test_are_none_of_fields_with_few_values(self) -> None:
         table = FieldTable.from_mapping({"event.category": "keyword", "k": "keyword"})
         ruleset = rule_set("event.category:library", table=table)
 
-        assert told_apart(ruleset, b'{"event.category":"library","k":"a"}') == ("a",)
+        assert texts_set_apart(ruleset, b'{"event.category":"library","k":"a"}') == ("a",)
 
     @pytest.mark.parametrize("query", ["k:x", "k:x and event.id.x:a"])
     def test_nothing_is_remembered_of_what_stands_below_the_id(self, query: str) -> None:
@@ -254,8 +254,8 @@ class TestTextsThatAreToldApart:
         digest = verdicts_of(ruleset).digest
         short, long, other = ("x" * 256, "x" * 257, "y" * 257)
 
-        assert told_apart(ruleset, encoded({"k": short})) == (short,)
-        assert told_apart(ruleset, encoded({"k": long})) == (None,)
+        assert texts_set_apart(ruleset, encoded({"k": short})) == (short,)
+        assert texts_set_apart(ruleset, encoded({"k": long})) == (None,)
         assert digest(encoded({"k": long})) != digest(encoded({"k": other}))
 
     @pytest.mark.parametrize("settings", [{"texts": 2}, {"text_bytes": 400}])
