@@ -19,8 +19,8 @@ def time_of_an_event_of_2099(kind: int, stamp: int) -> int:
     (compiled,) = RuleSet.compile(load_rules().rules, FieldTable.builtin())[0].runnable
     value = encode(library_event() | {"@timestamp": "2099-01-01T00:00:00Z"})
     message = Message(topic="t", partition=0, offset=7, value=value, timestamp=(kind, stamp))
-    (seen,) = LogJudge(Settings(), compiled).seen([message])
-    return seen.observation().time_ms
+    (sighting,) = LogJudge(Settings(), compiled).sightings([message])
+    return sighting.observation().time_ms
 
 
 def test_the_guard_measures_from_what_the_broker_stamped() -> None:

@@ -61,7 +61,11 @@ def test_a_data_view_takes_the_place_of_the_index_patterns():
     )
 
     name = "logs-system.security-default"
-    assert (by_index.includes_index(name), by_view.includes_index(name), by_no_view.includes_index(name)) == (
+    assert (
+        by_index.includes_index(name),
+        by_view.includes_index(name),
+        by_no_view.includes_index(name),
+    ) == (
         False,
         True,
         False,

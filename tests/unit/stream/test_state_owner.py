@@ -23,7 +23,9 @@ def test_whoever_comes_first_may_come_again(tmp_path: Path):
 def test_others_are_refused_and_change_nothing(tmp_path: Path, other: Owner):
     claim(tmp_path, OURS)
 
-    with pytest.raises(StateOwnerError, match="group soc on the cluster c1, .* set state.directory"):
+    with pytest.raises(
+        StateOwnerError, match="group soc on the cluster c1, .* set state.directory"
+    ):
         claim(tmp_path, other)
 
     claim(tmp_path, OURS)
