@@ -13,7 +13,7 @@ import pytest
 from pipeline.cli import topic_reader
 from pipeline.cli.topic_reader import TopicReader
 from pipeline.config import Settings
-from tests.cli.conftest import Start
+from tests.conftest import Start
 
 
 @pytest.mark.parametrize("command", [("alerts", "tail"), ("topics", "plan")])

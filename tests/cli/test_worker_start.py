@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Start
+from tests.conftest import Start
 
 CANARY = "canary-9Zq4"
 

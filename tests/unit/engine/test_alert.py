@@ -259,7 +259,13 @@ def test_the_alert_of_a_building_block_says_so() -> None:
     rule = dataclasses.replace(RULE, building_block_type="default")
 
     new_term = build_alert(LIBRARY, FIRST, rule, created_ms=NOON_MS, ruleset_digest=DIGEST)
-    match = build_match_alert(LIBRARY, rule, created_ms=NOON_MS, ruleset_digest=DIGEST)
+    match = build_match_alert(
+        LIBRARY,
+        rule,
+        EventContext(bytes(LIBRARY.event)),
+        created_ms=NOON_MS,
+        ruleset_digest=DIGEST,
+    )
 
     for alert in (new_term, match):
         assert json.loads(text(alert))["detection"]["building_block_type"] == "default"

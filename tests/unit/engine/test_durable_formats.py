@@ -31,7 +31,7 @@ from pipeline.engine.wire import (
     RuleRef,
     Source,
     decode_candidate,
-    decode_sighting,
+    decode_observation_or_change,
     encode,
 )
 
@@ -109,7 +109,7 @@ OBSERVATION = {
 }
 ENVELOPES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "a sighting": (
-        decode_sighting,
+        decode_observation_or_change,
         Observation(
             rule=RULE,
             history=HISTORY,
@@ -126,7 +126,7 @@ ENVELOPES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         OBSERVATION,
     ),
     "learn": (
-        decode_sighting,
+        decode_observation_or_change,
         Learn("r", HISTORY, 1000, ("h", 4), 10, 20, 2, HISTORY + "00" * 16),
         {
             "type": "learn",
@@ -141,17 +141,17 @@ ENVELOPES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         },
     ),
     "forget": (
-        decode_sighting,
+        decode_observation_or_change,
         Forget("r", HISTORY, ""),
         {"type": "forget", "rule_id": "r", "history": HISTORY, "row": ""},
     ),
     "hold": (
-        decode_sighting,
+        decode_observation_or_change,
         Hold("r", HISTORY),
         {"type": "hold", "rule_id": "r", "history": HISTORY},
     ),
     "release": (
-        decode_sighting,
+        decode_observation_or_change,
         Release("r", HISTORY),
         {"type": "release", "rule_id": "r", "history": HISTORY},
     ),

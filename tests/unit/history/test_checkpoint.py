@@ -28,7 +28,7 @@ def test_what_was_saved_is_read() -> None:
 
 def test_a_checkpoint_holds_these_values_under_these_names() -> None:
     """Else an upgrade could not go on with a backfill that the version before began."""
-    meta = _Metadata(1, Phase.TELL, 1, 2, 5, 3, 4, 6)
+    meta = _Metadata(1, Phase.RESEND, 1, 2, 5, 3, 4, 6)
     text = (
         '{"format":1,"phase":"tell","since_ms":1,"begun_ms":2,"ended_ms":5,"start":3,'
         '"handover":4,"until":6}'
