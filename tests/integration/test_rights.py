@@ -57,10 +57,20 @@ class Limited:
         self.grant_group()
 
     def says(self, *arguments: str) -> tuple[int, str]:
-        """Run a command; return its exit code and what it says on standard error, logs left out."""
+        """Run a command; return its exit code and what it says on standard error.
+
+        Of the log, that is why a worker does not start.
+        """
         done = self.stack.command(*arguments, check=False)
-        said = [line for line in done.stderr.splitlines() if not line.startswith("{")]
-        return done.returncode, "\n".join(said)
+        return done.returncode, "\n".join(_told(done.stderr))
+
+
+def _told(stderr: str) -> Iterator[str]:
+    for line in stderr.splitlines():
+        if not line.startswith("{"):
+            yield line
+        elif (event := json.loads(line))["event.action"] == "worker_not_started":
+            yield event["error.message"]
 
 
 @pytest.fixture
