@@ -20,7 +20,6 @@ def test_the_folder_of_another_group_is_refused_and_both_are_named(
 ):
     ours, others = kafka_deployment(input_partitions=1), kafka_deployment(input_partitions=1)
     work_off(others, 0, 5)
-    work_off(ours, 100, 160)
 
     folder = others.directory / "a" / "state"
     worker = ours.start_worker("b", FIRSTSEEN_STATE__DIRECTORY=str(folder))
