@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pipeline.cli.exits import say_error, say_warning
 from pipeline.errors import FieldTypesError, RuleError
 from pipeline.kql import FieldTable
-from pipeline.rules import Issue, RuleSet, load_rules
+from pipeline.rules import Issue, Rule, RuleSet, load_rules
 
 _NAMED_RULES = 5
 
@@ -39,16 +39,21 @@ def load_fields(path: Path | None) -> FieldTable:
 
 
 class LoadedRules(NamedTuple):
-    """The rules that can be used, and what there is to report about all of them."""
+    """All rules that were read, those that can be used, and what there is to report about them."""
 
+    rules: tuple[Rule, ...]
     ruleset: RuleSet
     issues: tuple[Issue, ...]
 
     @property
+    def errors(self) -> tuple[Issue, ...]:
+        """The issues because of which a rule is not used."""
+        return tuple(issue for issue in self.issues if issue.severity == "error")
+
+    @property
     def invalid(self) -> int:
         """How many rules (or files that should hold one) have an error."""
-        errors = {(i.path, i.rule_id) for i in self.issues if i.severity == "error"}
-        return len(errors)
+        return len({(issue.path, issue.rule_id) for issue in self.errors})
 
     @property
     def skipped(self) -> dict[str, list[str]]:
@@ -68,7 +73,7 @@ def read_rules(paths: Sequence[Path], fields: FieldTable) -> LoadedRules:
     """
     loaded = load_rules(list(paths) or None)
     ruleset, issues = RuleSet.compile(loaded.rules, fields, loaded.drafts)
-    return LoadedRules(ruleset, (*loaded.issues, *issues))
+    return LoadedRules(loaded.rules, ruleset, (*loaded.issues, *issues))
 
 
 def load_rules_to_run(paths: Sequence[Path], fields: FieldTable) -> RuleSet:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from pipeline.cli.exits import say_error
 from pipeline.cli.lazy import SuggestingGroup
-from pipeline.cli.loading import load_fields, report_issues
+from pipeline.cli.loading import LoadedRules, load_fields, read_rules, report_issues
 from pipeline.cli.options import EXISTING_PATH, fields_option, json_option
 from pipeline.cli.output import table, write_json
 from pipeline.cli.rule_text import rule_document, rule_text
 from pipeline.errors import EXIT_FINDINGS, EXIT_OK, RuleError
-from pipeline.rules import Issue, Rule, RuleSet, TestResult, load_rules, run_tests
+from pipeline.rules import Issue, TestResult, load_rules, run_tests
 from pipeline.terminal import printable, printable_lines
 
 paths_argument = click.argument("paths", metavar="[PATH]...", nargs=-1, type=EXISTING_PATH)
@@ -37,22 +37,6 @@ def rules() -> None:
     """
 
 
-class _Loaded(NamedTuple):
-    rules: tuple[Rule, ...]
-    ruleset: RuleSet
-    issues: tuple[Issue, ...]
-
-    @property
-    def errors(self) -> int:
-        return sum(issue.severity == "error" for issue in self.issues)
-
-
-def _load(paths: Sequence[Path], fields_file: Path | None) -> _Loaded:
-    loaded = load_rules(list(paths) or None)
-    ruleset, issues = RuleSet.compile(loaded.rules, load_fields(fields_file), loaded.drafts)
-    return _Loaded(loaded.rules, ruleset, (*loaded.issues, *issues))
-
-
 @rules.command("list")
 @paths_argument
 @fields_option
@@ -62,8 +46,8 @@ def list_rules(paths: tuple[Path, ...], fields_file: Path | None, as_json: bool)
 
     STATUS is `runs`, or why a rule does not. Files without a usable rule are named on stderr.
     """
-    loaded = _load(paths, fields_file)
-    report_issues([issue for issue in loaded.issues if issue.severity == "error"])
+    loaded = read_rules(paths, load_fields(fields_file))
+    report_issues(loaded.errors)
     status = _status(loaded)
     if as_json:
         write_json(
@@ -101,7 +85,7 @@ def list_rules(paths: tuple[Path, ...], fields_file: Path | None, as_json: bool)
     )
 
 
-def _status(loaded: _Loaded) -> dict[str, str]:
+def _status(loaded: LoadedRules) -> dict[str, str]:
     status = {rule.rule_id: "error: see `firstseen rules check`" for rule in loaded.rules}
     status |= {compiled.rule.rule_id: "runs" for compiled in loaded.ruleset.runnable}
     return status | {rule.rule_id: f"skipped: {why}" for rule, why in loaded.ruleset.skipped}
@@ -118,7 +102,7 @@ def check(paths: tuple[Path, ...], fields_file: Path | None, as_json: bool) -> i
     not used; with a `warning`, it will not do what it seems to say; with an `info`, it works, at a
     cost.
     """
-    loaded = _load(paths, fields_file)
+    loaded = read_rules(paths, load_fields(fields_file))
     if as_json:
         write_json(
             {
@@ -170,9 +154,9 @@ def test(paths: tuple[Path, ...], fields_file: Path | None, as_json: bool) -> in
 
     Exit 1 if one fails or cannot be run, or a rule has an error.
     """
-    loaded = _load(paths, fields_file)
+    loaded = read_rules(paths, load_fields(fields_file))
     if not as_json:
-        report_issues([issue for issue in loaded.issues if issue.severity == "error"])
+        report_issues(loaded.errors)
     results = [result for compiled in loaded.ruleset.rules for result in run_tests(compiled)]
     untested = [c.rule for c in loaded.ruleset.runnable if not c.rule.tests]
     failed = [result for result in results if not result.passed]
@@ -187,7 +171,7 @@ def test(paths: tuple[Path, ...], fields_file: Path | None, as_json: bool) -> in
             {
                 "passed": len(results) - len(failed),
                 "failed": len(failed),
-                "errors": loaded.errors,
+                "errors": len(loaded.errors),
                 "without_tests": [rule.rule_id for rule in untested],
                 "not_run": {rule_id: why for rule_id, (_, why) in not_run.items()},
                 "tests": [_result_document(result) for result in results],
