@@ -14,7 +14,7 @@ from pipeline.kql.nodes import And, Is, Nested, Node, Or
 
 T = TypeVar("T")
 
-MAX_CLAUSES = 8
+MAX_KEPT = 8
 """The maximum number of clauses kept of a query: each costs time, and the first few are the most
 selective."""
 
@@ -38,7 +38,9 @@ def clauses_of(
             found = [clauses_of(child, leaf, rank, nested) for child in node.children]
             return best((clause for clauses in found for clause in clauses), rank)
         case Or():
-            return any_of([clauses_of(child, leaf, rank, nested) for child in node.children], rank)
+            return clauses_of_or(
+                [clauses_of(child, leaf, rank, nested) for child in node.children], rank
+            )
         case Nested():
             path = node.path if nested is None else f"{nested}.{node.path}"
             return clauses_of(node.child, leaf, rank, path)
@@ -48,7 +50,7 @@ def clauses_of(
             return ()
 
 
-def any_of(
+def clauses_of_or(
     found: Iterable[tuple[frozenset[T], ...]], rank: Callable[[frozenset[T]], tuple[int, ...]]
 ) -> tuple[frozenset[T], ...]:
     """Return the clauses of an *or*: each combines one clause of every alternative."""
@@ -57,7 +59,7 @@ def any_of(
     for clauses in found:
         if not clauses:
             return ()
-        if 1 < len(clauses) <= MAX_CLAUSES // len(combinations):
+        if 1 < len(clauses) <= MAX_KEPT // len(combinations):
             combinations = [(*before, one) for before in combinations for one in clauses]
         else:
             shared.append(clauses[0])
@@ -70,4 +72,4 @@ def best(
     clauses: Iterable[frozenset[T]], rank: Callable[[frozenset[T]], tuple[int, ...]]
 ) -> tuple[frozenset[T], ...]:
     """Return the first few of these clauses by rank, without repeats."""
-    return tuple(sorted(dict.fromkeys(clauses), key=rank)[:MAX_CLAUSES])
+    return tuple(sorted(dict.fromkeys(clauses), key=rank)[:MAX_KEPT])

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from pipeline.kql.clauses import any_of, best, clauses_of
+from pipeline.kql.clauses import best, clauses_of, clauses_of_or
 from pipeline.kql.field_table import FieldTable
 from pipeline.kql.field_type import FieldType
 from pipeline.kql.free_text import pattern_parts
@@ -103,7 +103,9 @@ def _of_value(node: Is, found: FieldType) -> tuple[Clause, ...]:
     if isinstance(value_type, KeywordType) and isinstance(value, Wildcard):
         if found.type == "keyword":
             return _of_pattern(value.parts, value_type)
-        return any_of((_of_pattern(part, value_type) for part in pattern_parts(value)), _rank)
+        return clauses_of_or(
+            (_of_pattern(part, value_type) for part in pattern_parts(value)), _rank
+        )
     if isinstance(value_type, TextType) and isinstance(value, Text):
         return _of_words(words(value.value), phrase=value.quoted)
     return ()
