@@ -31,7 +31,7 @@ from pipeline.engine.spelling import (
     plain,
     spelling,
 )
-from pipeline.engine.text_search import Data, Place, TextSearch, text_searches
+from pipeline.engine.text_search import Data, Hit, TextSearch, text_searches
 from pipeline.kql import Clause, Needle
 from pipeline.kql.literal_search import literal_database
 from pipeline.rules.ruleset import RuleSet
@@ -83,7 +83,7 @@ class Prefilter:
         self._requirements = tuple(dict.fromkeys(requirements.values()))
         self._clauses = _Clauses(self._requirements)
         self._anchored: tuple[TextSearch, ...] = ()
-        self._places: tuple[Callable[[Data], list[Place]], ...] = ()
+        self._find: tuple[Callable[[Data], list[Hit]], ...] = ()
         self._counts = NeedleCounts()
         self._sampled = 0
         self._pause = _FIRST_PAUSE_BYTES
@@ -116,10 +116,10 @@ class Prefilter:
         self._watch(data)
         if len(data) > _WINDOW_BYTES:
             return self._positions_by_window(data)
-        found: list[Place] = []
-        for places in self._places:
-            found += places(data)
-        return [end - 1 for _, _, end in found] if found else []
+        hits: list[Hit] = []
+        for find in self._find:
+            hits += find(data)
+        return [end - 1 for _, _, end in hits] if hits else []
 
     @property
     def texts(self) -> tuple[bytes, ...]:
@@ -148,8 +148,8 @@ class Prefilter:
         return [
             start + end - 1
             for start in range(0, len(data), size)
-            for places in self._places
-            for _, _, end in places(view[start : start + size + overlap])
+            for find in self._find
+            for _, _, end in find(view[start : start + size + overlap])
         ]
 
     def _watch(self, data: Data) -> None:
@@ -178,7 +178,7 @@ class Prefilter:
             self._anchored = text_searches(texts)
             caseless = any(folded for _, folded in texts)
             self._texts = () if caseless else tuple(text for text, _ in texts)
-            self._places = tuple(search.places for search in self._anchored)
+            self._find = tuple(search.hits for search in self._anchored)
 
 
 class _Clauses:

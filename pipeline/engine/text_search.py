@@ -23,8 +23,8 @@ FEW: Final = 8
 single pass is cheaper."""
 
 
-Place: TypeAlias = tuple[int, int, int]
-"""A number without meaning here, the start of the place, and its end."""
+Hit: TypeAlias = tuple[int, int, int]
+"""Where a text was found: a number without meaning here, the start, and the end."""
 
 
 class TextSearch(Protocol):
@@ -40,10 +40,10 @@ class TextSearch(Protocol):
         """Whether one of the texts is in `data`."""
 
     @property
-    def places(self) -> Callable[[Data], list[Place]]:
-        """Returns the places where one of the texts ends, in any order; their starts may be wrong.
+    def hits(self) -> Callable[[Data], list[Hit]]:
+        """Returns where the texts end, in any order; the starts may be wrong.
 
-        One place may represent several that overlap: its last byte is in each of them.
+        One hit may represent several that overlap: its last byte is in each of them.
         """
 
 
@@ -65,10 +65,10 @@ def text_searches(texts: Iterable[tuple[bytes, bool]], *, few: int = FEW) -> tup
 class _Alone:
     def __init__(self, text: bytes) -> None:
         self._text, self.longest = text, len(text)
-        self.places = BytesAhoCorasick([text]).find_matches_as_indexes
+        self.hits = BytesAhoCorasick([text]).find_matches_as_indexes
 
     def finds(self, data: Data) -> bool:
-        # Finding all places would take long in a record that consists of them.
+        # Finding all hits would take long in a record that consists of them.
         whole = bytes(data) if isinstance(data, memoryview) else data
         return self._text in whole
 
@@ -85,13 +85,13 @@ class _Together:
             return True
         return False
 
-    def places(self, data: Data) -> list[Place]:
-        found: list[Place] = []
+    def hits(self, data: Data) -> list[Hit]:
+        found: list[Hit] = []
         self._database.scan(data, match_event_handler=_note, context=found)
         return found
 
 
-def _note(number: int, start: int, end: int, _flags: int, found: list[Place]) -> None:
+def _note(number: int, start: int, end: int, _flags: int, found: list[Hit]) -> None:
     found.append((number, start, end))
 
 
