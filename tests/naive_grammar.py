@@ -118,7 +118,8 @@ def _field_value(text, position):
     colon = _ws(text, field[1])
     if not text.startswith(":", colon):
         return None
-    return _value_list(text, _ws(text, colon + 1), field[0])
+    unnamed = _literal(text, position)[0] == Null()
+    return _value_list(text, _ws(text, colon + 1), None if unnamed else field[0])
 
 
 def _free_value(text, position):

@@ -11,12 +11,13 @@ Some of the grammar is surprising, but correct:
 * A literal includes the spaces inside it.
 * There can be only one `not` in a row.
 * `not` followed by a space ends a literal, even inside a word.
+* Before the colon of a value, an unquoted `null` is no name: the value is free text.
 """
 
 from __future__ import annotations
 
 import re
-from typing import cast
+from typing import NamedTuple, cast
 
 from pipeline.errors import QuerySyntaxError, Span
 from pipeline.kql.limits import (
@@ -67,6 +68,16 @@ def parse(text: str) -> Node:
     return node
 
 
+class _ValueList(NamedTuple):
+    """A list of values in brackets.
+
+    Attributes:
+        field: the field before the colon; None if the values are free text.
+    """
+
+    field: FieldName | None
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
         self._text = text
@@ -84,12 +95,12 @@ class _Parser:
             raise self._unexpected()
         return node
 
-    def _group(self, field: FieldName | None) -> Node:
-        """Parse an ``or`` of ``and`` of operands; inside a value list, ``field`` is its field."""
+    def _group(self, within: _ValueList | None) -> Node:
+        """Parse an ``or`` of ``and`` of operands, which are values within a list of values."""
         alternatives: list[Node] = []
         terms: list[Node] = []
         while True:
-            terms.append(self._negatable(field))
+            terms.append(self._negatable(within))
             if self._took(_OPERATORS["and"]):
                 continue
             alternatives.append(_joined(And, terms))
@@ -97,32 +108,32 @@ class _Parser:
             if not self._took(_OPERATORS["or"]):
                 return _joined(Or, alternatives)
 
-    def _negatable(self, field: FieldName | None) -> Node:
+    def _negatable(self, within: _ValueList | None) -> Node:
         start = self._position
         if not self._took(_NOT):
-            return self._operand(field)
-        child = self._operand(field)
+            return self._operand(within)
+        child = self._operand(within)
         return Not(child, span=Span(start, self._position))
 
-    def _operand(self, field: FieldName | None) -> Node:
+    def _operand(self, within: _ValueList | None) -> Node:
         if self._next_is("("):
-            return self._bracketed(field, ")")
-        scan = self._literal(field)
-        if field is not None:
-            return self._clause(Is(field, _value(scan), span=scan.span))
+            return self._bracketed(within, ")")
+        scan = self._literal(value=within is not None)
+        if within is not None:
+            return self._clause(Is(within.field, _value(scan), span=scan.span))
         return self._after_literal(scan)
 
-    def _bracketed(self, field: FieldName | None, closing: str) -> Node:
+    def _bracketed(self, within: _ValueList | None, closing: str) -> Node:
         opened = Span(self._position, self._position + 1)
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise too_deep(self._text, opened)
         self._position += 1
         self._skip()
-        node = self._group(field)
+        node = self._group(within)
         self._skip()
         if not self._next_is(closing):
-            raise self._unclosed(opened, closing, field)
+            raise self._unclosed(opened, closing, within)
         self._position += 1
         self._depth -= 1
         return node
@@ -132,7 +143,7 @@ class _Parser:
         here = skip_whitespace(self._text, scan.end)
         if comparison := _COMPARISON.match(self._text, here):
             self._position = skip_whitespace(self._text, comparison.end())
-            value = self._literal(None)
+            value = self._literal()
             operator = cast("Operator", comparison.group())
             span = Span(scan.start, self._position)
             return self._clause(Range(_name(scan), operator, _value(value), span=span))
@@ -153,10 +164,10 @@ class _Parser:
             child = self._bracketed(None, "}")
             return Nested(path, child, span=Span(scan.start, self._position))
         if self._next_is("("):
-            return self._bracketed(_name(scan), ")")
-        value = self._literal(None, after_colon=True)
+            return self._bracketed(_ValueList(_field(scan)), ")")
+        value = self._literal(value=True, after_colon=True)
         span = Span(scan.start, self._position)
-        return self._clause(Is(_name(scan), _value(value), span=span))
+        return self._clause(Is(_field(scan), _value(value), span=span))
 
     def _clause(self, node: Is | Range) -> Node:
         self._clauses += 1
@@ -164,10 +175,10 @@ class _Parser:
             raise too_many_clauses(self._text, node.span)
         return node
 
-    def _literal(self, field: FieldName | None, *, after_colon: bool = False) -> Scan:
+    def _literal(self, *, value: bool = False, after_colon: bool = False) -> Scan:
         scan = scan_literal(self._text, self._position)
         if scan is None:
-            raise self._no_literal(value=after_colon or field is not None, after_colon=after_colon)
+            raise self._no_literal(value=value, after_colon=after_colon)
         self._position = scan.end
         return scan
 
@@ -194,12 +205,12 @@ class _Parser:
             hint = "a range has no colon: write `field > value`"
         return self._error(f"expected {expected}, found {self._found()}", hint)
 
-    def _unclosed(self, opened: Span, closing: str, field: FieldName | None) -> QuerySyntaxError:
+    def _unclosed(self, opened: Span, closing: str, within: _ValueList | None) -> QuerySyntaxError:
         if self._position >= len(self._text):
             bracket = self._text[opened.start]
             return QuerySyntaxError(f"this `{bracket}` never closes", text=self._text, span=opened)
         error = self._unexpected(f" before the closing `{closing}`")
-        if field is not None and self._next_is(":"):
+        if within is not None and self._next_is(":"):
             error.hint = "quote a value with a colon, or close the list first"
         return error
 
@@ -237,6 +248,12 @@ def _joined(kind: type[And | Or], nodes: list[Node]) -> Node:
 
 def _name(scan: Scan) -> FieldName:
     return scan.parts[0] if len(scan.parts) == 1 else Wildcard(scan.parts, span=scan.span)
+
+
+def _field(scan: Scan) -> FieldName | None:
+    """Return the field before a colon: an unquoted ``null`` is none, as in Kibana."""
+    name = _name(scan)
+    return None if name == "null" and not scan.quoted else name
 
 
 def _value(scan: Scan) -> Literal:

@@ -118,7 +118,8 @@ def _common_field(node: Node) -> FieldName | None:
 def _name(field: FieldName) -> str:
     if isinstance(field, Wildcard):
         return _stars(field)
-    return _unquoted(field) if _is_trimmed(field) else _quoted(field)
+    # Unquoted, `null` would be no field.
+    return _unquoted(field) if _is_trimmed(field) and field != "null" else _quoted(field)
 
 
 def _literal(literal: Literal) -> str:

@@ -27,6 +27,12 @@ def _parsed(text: str):
 @example("f:(or or or)")
 @example("a \u00a0or\u3000 b")
 @example("\\t")
+@example("null:a")
+@example("null:(a or not b)")
+@example("null:(a:b)")
+@example('"null":a')
+@example("null > 1")
+@example("null:{ a:b }")
 def test_the_parser_agrees_with_the_grammar(text: str) -> None:
     assert naive_grammar.parse(text) == _parsed(text)
 
