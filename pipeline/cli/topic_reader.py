@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition
 from pipeline.config import Settings
 from pipeline.errors import BrokerError, TopologyError
 from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, consumer, interruptibly
-from pipeline.kafka.reading import is_passing, topic_metadata
+from pipeline.kafka.reading import interrupts_kept, is_passing, topic_metadata
 
 
 class TopicReader:
@@ -62,12 +62,8 @@ class TopicReader:
         Raises:
             BrokerError: the broker refuses.
         """
-        try:
+        with interrupts_kept():
             message = self._consumer.poll(seconds)
-        except SystemError as lost:
-            # Ctrl-C came while confluent-kafka reported a lost connection: it swallows the
-            # exception of its callback, and then returns NULL without one.
-            raise KeyboardInterrupt from lost
         if message is None:
             return None
         error = message.error()

@@ -12,7 +12,7 @@ from pipeline.config import Settings
 from pipeline.errors import BrokerError
 from pipeline.history.checkpoint import Input
 from pipeline.kafka.clients import broker_errors
-from pipeline.kafka.reading import SILENCE_SECONDS, is_passing
+from pipeline.kafka.reading import SILENCE_SECONDS, interrupts_kept, is_passing
 
 _BATCH_RECORDS: Final = 500
 _POLL_SECONDS: Final = 1.0
@@ -72,7 +72,7 @@ class LogReader:
             # for.
             seconds = _STEP_SECONDS if self._unreadable else _POLL_SECONDS
             self._unreadable.clear()
-            with broker_errors(self._settings, "reading the inputs"):
+            with broker_errors(self._settings, "reading the inputs"), interrupts_kept():
                 answers = self._client.consume(self._batch(), seconds)
             if answers:
                 heard = time.monotonic()

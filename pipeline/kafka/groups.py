@@ -24,6 +24,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from pipeline.config import Settings
 from pipeline.errors import BrokerError
 from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, consumer
+from pipeline.kafka.reading import interrupts_kept
 
 PATIENCE_SECONDS: Final = 300.0
 """How long to wait for a coordinator while its cluster answers."""
@@ -133,7 +134,8 @@ class GroupOffsets:
         """
         if self._client.assignment():
             return
-        message = self._client.poll(0)
+        with interrupts_kept():
+            message = self._client.poll(0)
         error = None if message is None else message.error()
         if error is not None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             raise KafkaException(error)

@@ -1,8 +1,9 @@
-"""Reads a topic without a consumer group: where it ends, and which errors stop reading."""
+"""Reads a topic without a consumer group: where it ends, which errors stop reading, and Ctrl-C."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer
@@ -48,7 +49,8 @@ def until_end(client: Consumer, topic: str, partitions: Iterable[int]) -> Iterat
     """
     unfinished = set(partitions)
     while unfinished:
-        message = client.poll(SILENCE_SECONDS)
+        with interrupts_kept():
+            message = client.poll(SILENCE_SECONDS)
         if message is None:
             raise BrokerError(f"reading {topic}: no answer for {SILENCE_SECONDS:.0f} s")
         error = message.error()
@@ -58,6 +60,19 @@ def until_end(client: Consumer, topic: str, partitions: Iterable[int]) -> Iterat
             unfinished.discard(message.partition())
         elif not is_passing(error):
             raise BrokerError(f"reading {topic}: {error.str()}")
+
+
+@contextmanager
+def interrupts_kept() -> Iterator[None]:
+    """Raise KeyboardInterrupt where a consumer's `poll` or `consume` loses it.
+
+    confluent-kafka swallows an exception of its callbacks, such as that of Ctrl-C while a lost
+    connection is reported, and then returns NULL without one.
+    """
+    try:
+        yield
+    except SystemError as lost:
+        raise KeyboardInterrupt from lost
 
 
 def is_passing(error: KafkaError) -> bool:
