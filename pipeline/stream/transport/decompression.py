@@ -161,13 +161,20 @@ def _bounded(
     """
     if len(section) * greatest_ratio <= MAX_BATCH_BYTES:
         return bytes(decompress_all(section))
-    for room in (min(32 * len(section), MAX_BATCH_BYTES), MAX_BATCH_BYTES):
-        output = bytearray(room)
-        try:
-            return memoryview(output)[: decompress_into(section, output)]
-        except cramjam.DecompressionError as error:
-            refused = error
-    raise ValueError(f"not to {MAX_BATCH_BYTES} bytes or less: {refused}")
+    usual_bytes = min(32 * len(section), MAX_BATCH_BYTES)
+    with suppress(cramjam.DecompressionError):
+        return _into_buffer(section, usual_bytes, decompress_into)
+    try:
+        return _into_buffer(section, MAX_BATCH_BYTES, decompress_into)
+    except cramjam.DecompressionError as error:
+        raise ValueError(f"not to {MAX_BATCH_BYTES} bytes or less: {error}") from error
+
+
+def _into_buffer(
+    section: memoryview, size: int, decompress_into: Callable[[memoryview, bytearray], int]
+) -> memoryview:
+    output = bytearray(size)
+    return memoryview(output)[: decompress_into(section, output)]
 
 
 _XERIAL_HEADER: Final = b"\x82SNAPPY\x00"
