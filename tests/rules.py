@@ -26,6 +26,12 @@ def new_terms_rule(**changes: Any) -> Rule:
     return Rule(**(attributes | changes))
 
 
+def as_threshold_rule(text: str) -> str:
+    """Return the text of a file with a rule of type query as one of type threshold, untested."""
+    kind = 'type = "threshold"\nthreshold = { field = ["user.id"], value = 9 }'
+    return text.replace('type = "query"', kind).partition("[[tests]]")[0]
+
+
 def rule_text(
     rule_id: str,
     query: str,

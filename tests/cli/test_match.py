@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.events import encode, library_event
-from tests.rules import BUILTIN_RULE
+from tests.rules import BUILTIN_RULE, as_threshold_rule
 
 
 def test_each_line_has_a_verdict_by_number(run, events):
@@ -43,13 +43,7 @@ def test_rule_ids_are_sorted_and_rules_of_all_files_are_asked(run, events, rule_
 
 def test_a_rule_that_is_not_run_is_judged_on_its_query(run, events, tmp_path, rule_file):
     threshold = tmp_path / "threshold.toml"
-    threshold.write_text(
-        rule_file.read_text()
-        .replace(
-            'type = "query"', 'type = "threshold"\nthreshold = { field = ["user.id"], value = 9 }'
-        )
-        .partition("[[tests]]")[0]
-    )
+    threshold.write_text(as_threshold_rule(rule_file.read_text()))
     result = run("match", "--rules", threshold, events)
 
     assert json.loads(result.stdout.splitlines()[0]) == {"line": 1, "matches": ["ann-1"]}

@@ -6,12 +6,15 @@ import gzip
 import json
 import os
 import pty
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
 import zstandard
 
 from tests.events import NO_JSON, encode, library_event
+from tests.rules import as_threshold_rule
 from tests.terminals import written_to
 
 
@@ -119,16 +122,11 @@ def test_without_a_usable_rule_there_is_nothing_to_replay(run, events, tmp_path)
     assert run("replay", "--rules", bad, events).exit_code == 4
 
 
-def threshold(rule: str) -> str:
-    kind = 'type = "threshold"\nthreshold = { field = ["user.id"], value = 9 }'
-    return rule.replace('type = "query"', kind).replace("ann-1", "ann-2").partition("[[tests]]")[0]
-
-
 def test_rules_of_a_type_that_is_not_run_are_named_with_the_reason(
     run, events, rule_file, tmp_path
 ):
     other = tmp_path / "threshold.toml"
-    other.write_text(threshold(rule_file.read_text()))
+    other.write_text(as_threshold_rule(rule_file.read_text()).replace("ann-1", "ann-2"))
     result = run("replay", "--rules", rule_file, "--rules", other, events)
 
     assert result.exit_code == 0
@@ -136,7 +134,7 @@ def test_rules_of_a_type_that_is_not_run_are_named_with_the_reason(
 
 
 def test_with_nothing_to_run_a_replay_cannot_start(run, events, rule_file):
-    rule_file.write_text(threshold(rule_file.read_text()))
+    rule_file.write_text(as_threshold_rule(rule_file.read_text()))
     result = run("replay", "--rules", rule_file, events)
 
     assert result.exit_code == 4
@@ -187,14 +185,20 @@ def test_on_a_terminal_alerts_are_harmless_and_still_json(start, tmp_path):
     assert json.loads(shown)["process"]["executable"] == "C:\\\x9b2J\u202e\x1b[2J.exe"
 
 
-def test_on_a_terminal_there_is_a_progress_bar(start, events, tmp_path):
-    many = tmp_path / "many.ndjson"
-    many.write_bytes(events.read_bytes() + b'{"a":1}\n' * 100_000)
+SHOWS_EVERY_LINE = """
+from pipeline.cli import progress, root
+progress._REFRESH_SECONDS = -1.0
+root.firstseen()
+"""
+
+
+def test_on_a_terminal_there_is_a_progress_bar(events):
     ours, theirs = pty.openpty()
-    process = start("replay", many, stderr=theirs)
-    os.close(theirs)
-    shown = written_to(ours)
-    out, _ = process.communicate()
+    command = [sys.executable, "-c", SHOWS_EVERY_LINE, "replay", events]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        shown = written_to(ours)
+        out, _ = process.communicate()
 
     assert process.returncode == 0
     assert len(out.splitlines()) == 2

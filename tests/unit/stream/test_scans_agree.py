@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import struct
+from collections.abc import Iterator
 from itertools import accumulate
 
 import cramjam
@@ -15,6 +16,7 @@ from aiokafka.errors import CorruptRecordException
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.stream.transport import filtered_records
 from pipeline.stream.transport.options import Depth
 from pipeline.stream.transport.scanning import LARGE_BYTES, batch_scan
 from tests.record_batches import CODECS, RawRecord, batch, compress, section, varint
@@ -33,6 +35,14 @@ TEXTS += [
     (b"needle", b"edle", b"eedl", b"lene", b"needlen"),
     (b"needle", b"ed", b"a", b"b", b"lene"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def time_enough() -> Iterator[None]:
+    """Let no scan of a busy machine stop early, which shows in what it hands on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filtered_records, "MAX_BUNDLE_SECONDS", 3600.0)
+        yield
 
 
 def changed(data: bytes, **header: int) -> bytes:
