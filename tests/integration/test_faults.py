@@ -42,7 +42,7 @@ from tests.failing_worker import FAILING, KILLS, MAY_REPEAT, RAISES, RAISES_BELO
 from tests.group_offsets import all_committed, committed, ends
 from tests.programs import executables, program, told
 from tests.running_app import HoldingProducer, app_of, running, until
-from tests.small_topics import small_topics
+from tests.small_topics import small_deployment, small_topics
 
 NO_TIMED_COMMIT = {
     "FIRSTSEEN_STREAM__COMMIT_INTERVAL": "10m",
@@ -171,7 +171,7 @@ def test_a_commit_stops_at_an_unacknowledged_bundle_and_goes_on_past_it_later(
 ):
     for module in (bundled_records, filtered_records):
         monkeypatch.setattr(module, "MAX_BUNDLE_RECORDS", 2)
-    stack = kafka_deployment(settings=small_topics(tmp_path / "topics", 1), input_partitions=1)
+    stack = small_deployment(kafka_deployment, tmp_path, 1)
     stack.produce(program(n, f"{n}.exe") for n in range(20))
 
     async def check() -> None:
@@ -232,7 +232,7 @@ def test_records_behind_a_transaction_that_nobody_ends_are_told(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):
     """They are no lag: nothing can be read behind the transaction's first record."""
-    stack = kafka_deployment(settings=small_topics(tmp_path / "topics", 1), input_partitions=1)
+    stack = small_deployment(kafka_deployment, tmp_path, 1)
     producer = transactional_producer(stack)
     producer.begin_transaction()
     producer.produce(stack.input, value=program(0, "hidden.exe"))
@@ -310,7 +310,7 @@ def compacts(stack: Deployment) -> bool:
 def test_a_record_on_which_a_stage_raised_is_handled_after_the_restart(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):
-    stack = kafka_deployment(settings=small_topics(tmp_path / "topics", 1), input_partitions=1)
+    stack = small_deployment(kafka_deployment, tmp_path, 1)
     topics = [stack.input, stack.topic("observations"), stack.topic("new_terms")]
     stack.produce(program(n, f"{n}.exe") for n in range(10))
     armed = tmp_path / "armed"
@@ -334,7 +334,7 @@ def test_a_record_on_which_a_stage_raised_is_handled_after_the_restart(
 def test_a_worker_in_which_anything_else_raised_ends_and_the_next_one_goes_on(
     kafka_deployment: NewDeployment, tmp_path: Path, failpoint: str
 ):
-    stack = kafka_deployment(settings=small_topics(tmp_path / "topics", 1), input_partitions=1)
+    stack = small_deployment(kafka_deployment, tmp_path, 1)
     armed = tmp_path / "armed"
     worker = stack.start_worker(
         module=FAILING, TEST_FAILPOINT=failpoint, TEST_FAILPOINT_ARM=str(armed)
@@ -358,7 +358,7 @@ def test_a_worker_in_which_anything_else_raised_ends_and_the_next_one_goes_on(
 def test_a_commit_waits_for_the_acknowledgement_of_what_was_produced(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):
-    stack = kafka_deployment(settings=small_topics(tmp_path / "topics", 1), input_partitions=1)
+    stack = small_deployment(kafka_deployment, tmp_path, 1)
     stack.produce(program(n, f"{n}.exe") for n in range(5))
 
     async def check() -> None:
@@ -381,7 +381,7 @@ def test_a_commit_waits_for_the_acknowledgement_of_what_was_produced(
 def test_a_commit_takes_up_what_was_acknowledged_while_another_one_was_under_way(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):
-    stack = kafka_deployment(settings=small_topics(tmp_path / "topics", 1), input_partitions=1)
+    stack = small_deployment(kafka_deployment, tmp_path, 1)
     stack.produce(program(n, f"{n}.exe") for n in range(5))
 
     async def check() -> None:
@@ -405,7 +405,7 @@ def test_a_commit_takes_up_what_was_acknowledged_while_another_one_was_under_way
 def test_what_was_done_is_committed_though_the_flow_is_closed_during_a_fetch(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):
-    stack = kafka_deployment(settings=small_topics(tmp_path / "topics", 1), input_partitions=1)
+    stack = small_deployment(kafka_deployment, tmp_path, 1)
 
     async def check() -> None:
         app = app_of(stack, **NO_TIMED_COMMIT)
@@ -438,7 +438,7 @@ def test_what_was_done_is_committed_though_the_flow_is_closed_during_a_fetch(
 
 
 def test_a_failed_delivery_shuts_the_gate_for_good(kafka_deployment: NewDeployment, tmp_path: Path):
-    stack = kafka_deployment(settings=small_topics(tmp_path / "topics", 1), input_partitions=1)
+    stack = small_deployment(kafka_deployment, tmp_path, 1)
     stack.produce(program(n, f"{n}.exe") for n in range(5))
 
     async def check() -> None:
@@ -458,7 +458,7 @@ def test_a_failed_delivery_shuts_the_gate_for_good(kafka_deployment: NewDeployme
 def test_a_record_that_the_broker_refuses_stops_the_worker_and_is_sent_after_the_restart(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):
-    stack = kafka_deployment(settings=small_topics(tmp_path / "topics", 1), input_partitions=1)
+    stack = small_deployment(kafka_deployment, tmp_path, 1)
     worker = stack.start_worker()
     worker.wait_ready()
     observations = stack.topic("observations")
@@ -484,7 +484,7 @@ def set_topic(stack: Deployment, topic: str, name: str, value: str) -> None:
 def test_a_decision_of_the_quota_is_in_the_changelog_before_its_alert_is_sent(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):
-    stack = kafka_deployment(settings=small_topics(tmp_path / "topics", 1), input_partitions=1)
+    stack = small_deployment(kafka_deployment, tmp_path, 1)
     stack.produce(program(n, f"{n}.exe") for n in range(5))
 
     async def check() -> None:

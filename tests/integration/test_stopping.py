@@ -20,7 +20,7 @@ from tests.deployment import Deployment, NewDeployment, WorkerProcess, wait_for
 from tests.events import encode, library_event
 from tests.failing_worker import FAILING
 from tests.group_offsets import all_committed, committed
-from tests.small_topics import small_topics
+from tests.small_topics import small_deployment
 
 STOP_SECONDS = 10.0
 
@@ -68,10 +68,6 @@ def stop(worker: WorkerProcess) -> int:
     return code
 
 
-def small(kafka: NewDeployment, tmp_path: Path, **settings: str) -> Deployment:
-    return kafka(settings={**small_topics(tmp_path / "topics", 2), **settings}, input_partitions=2)
-
-
 def stopped_in_a_backlog(stack: Deployment, journal: Path) -> tuple[Counter[str], Counter[str]]:
     """Stop a worker at its work; return with how many records it began, and how many it committed.
 
@@ -99,7 +95,9 @@ def finish(stack: Deployment) -> None:
 def test_a_stop_in_the_middle_of_a_backlog_commits_what_was_done(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):
-    stack = small(kafka_deployment, tmp_path, TEST_BUNDLE_RECORDS="50", TEST_BUNDLE_DELAY="0.05")
+    stack = small_deployment(
+        kafka_deployment, tmp_path, 2, TEST_BUNDLE_RECORDS="50", TEST_BUNDLE_DELAY="0.05"
+    )
     stack.produce(programs(0, 6_000))
 
     begun, done = stopped_in_a_backlog(stack, tmp_path / "journal")
@@ -114,7 +112,9 @@ def test_a_stop_waits_for_all_bundles_that_are_begun_and_begins_no_others(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):
     """Many bundles wait for each stage, so they are handed over together."""
-    stack = small(kafka_deployment, tmp_path, TEST_BUNDLE_RECORDS="20", TEST_BUNDLE_DELAY="0.2")
+    stack = small_deployment(
+        kafka_deployment, tmp_path, 2, TEST_BUNDLE_RECORDS="20", TEST_BUNDLE_DELAY="0.2"
+    )
     stack.produce(programs(0, 2_000))
 
     begun, done = stopped_in_a_backlog(stack, tmp_path / "journal")
@@ -129,7 +129,7 @@ def test_a_stop_waits_for_all_bundles_that_are_begun_and_begins_no_others(
 def test_a_stop_before_the_worker_has_joined_its_group_is_a_stop(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):
-    worker = small(kafka_deployment, tmp_path).start_worker()
+    worker = small_deployment(kafka_deployment, tmp_path, 2).start_worker()
     wait_for(lambda: worker.get("/healthz")[0] == 200)
     assert worker.get("/readyz")[0] == 503
 
@@ -139,7 +139,7 @@ def test_a_stop_before_the_worker_has_joined_its_group_is_a_stop(
 def test_a_stop_while_the_broker_has_never_answered_is_a_stop_in_time(
     own_kafka: ApacheKafka, own_deployment: NewDeployment, tmp_path: Path
 ):
-    stack = small(own_deployment, tmp_path)
+    stack = small_deployment(own_deployment, tmp_path, 2)
     own_kafka.pause()
     try:
         worker = stack.start_worker()
@@ -155,7 +155,7 @@ def test_a_stop_while_the_broker_has_never_answered_is_a_stop_in_time(
 def test_a_stop_while_rules_cannot_be_held_is_a_stop_in_time(
     own_kafka: ApacheKafka, own_deployment: NewDeployment, tmp_path: Path
 ):
-    stack = small(own_deployment, tmp_path, FIRSTSEEN_STATE__BACKFILL="auto")
+    stack = small_deployment(own_deployment, tmp_path, 2, FIRSTSEEN_STATE__BACKFILL="auto")
     reached = tmp_path / "reached"
     worker = stack.start_worker(module=FAILING, TEST_HOLD=str(reached))
     wait_for(reached.exists)
@@ -174,7 +174,7 @@ def test_a_stop_while_rules_cannot_be_held_is_a_stop_in_time(
 def test_a_stop_while_the_alerts_cannot_be_written_leaves_them_to_the_next_worker(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):
-    stack = small(kafka_deployment, tmp_path)
+    stack = small_deployment(kafka_deployment, tmp_path, 2)
     worker = stack.start_worker()
     worker.wait_ready()
     stack.produce(programs(0, 10))
@@ -197,7 +197,9 @@ def test_a_stop_while_the_alerts_cannot_be_written_leaves_them_to_the_next_worke
 def test_a_stop_while_the_broker_hangs_ends_in_time_and_loses_nothing(
     own_kafka: ApacheKafka, own_deployment: NewDeployment, tmp_path: Path
 ):
-    stack = small(own_deployment, tmp_path, TEST_BUNDLE_RECORDS="50", TEST_BUNDLE_DELAY="0.05")
+    stack = small_deployment(
+        own_deployment, tmp_path, 2, TEST_BUNDLE_RECORDS="50", TEST_BUNDLE_DELAY="0.05"
+    )
     stack.produce(programs(0, 3_000))
     worker = stack.start_worker(module=FAILING)
     worker.wait_ready()
@@ -216,7 +218,7 @@ def test_a_stop_while_the_broker_hangs_ends_in_time_and_loses_nothing(
 def test_a_worker_without_a_broker_is_not_ready_until_it_is_back_and_stops_when_told(
     own_kafka: ApacheKafka, own_deployment: NewDeployment, tmp_path: Path
 ):
-    stack = small(own_deployment, tmp_path, TEST_STALL_SECONDS="3")
+    stack = small_deployment(own_deployment, tmp_path, 2, TEST_STALL_SECONDS="3")
     worker = stack.start_worker(module=FAILING)
     worker.wait_ready()
     stack.produce(programs(0, 10))
@@ -240,7 +242,7 @@ def test_a_worker_without_a_broker_is_not_ready_until_it_is_back_and_stops_when_
 def test_a_worker_that_makes_no_progress_says_so_and_ends_with_its_own_code(
     kafka_deployment: NewDeployment, tmp_path: Path
 ):
-    stack = small(kafka_deployment, tmp_path)
+    stack = small_deployment(kafka_deployment, tmp_path, 2)
     worker = stack.start_worker(module=FAILING, TEST_STALL_SECONDS="6", TEST_ACKNOWLEDGE="nothing")
     worker.wait_ready()
     stack.produce(programs(0, 10))
@@ -256,7 +258,7 @@ def test_a_worker_that_makes_no_progress_says_so_and_ends_with_its_own_code(
 
 
 def test_a_worker_whose_consumer_hangs_ends(kafka_deployment: NewDeployment, tmp_path: Path):
-    stack = small(kafka_deployment, tmp_path)
+    stack = small_deployment(kafka_deployment, tmp_path, 2)
     worker = stack.start_worker(module=FAILING, TEST_STALL_SECONDS="4", TEST_TAKE_OVER="never ends")
     worker.wait_ready()
     stack.produce(programs(0, 10))
