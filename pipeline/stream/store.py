@@ -95,6 +95,16 @@ def is_damaged(error: Exception) -> bool:
     return "corruption" in text or not any(cause in text for cause in _NO_DAMAGE)
 
 
+def _check_link(path: Path) -> None:
+    """Raise StateError if a link to nothing stands in place of a folder."""
+    if path.is_symlink() and not path.exists():
+        raise StateError(
+            f"cannot open the state at {path}: it is a link to {path.readlink()}, which is not "
+            f"there. Mount the volume that holds it; if it is gone for good, remove the link, and "
+            f"the partition is rebuilt from the changelog"
+        )
+
+
 class Store(rocksdb.Store):
     """Faust's RocksDB store with our options, which sets a damaged folder aside."""
 
@@ -104,6 +114,7 @@ class Store(rocksdb.Store):
 
     def _open_for_partition(self, partition: int) -> Rdict:
         path = self.partition_path(partition)
+        _check_link(path)
         note = self._note_of_damage(partition)
         try:
             return self._open_unless_noted(path, note)

@@ -54,6 +54,16 @@ def test_state_that_cannot_be_opened_now_stays_where_it_is(tmp_path: Path) -> No
     assert (damaged, [path.name for path in tmp_path.iterdir()]) == ([], ["0.db"])
 
 
+def test_a_link_to_nowhere_in_place_of_a_folder_is_said_with_its_target(tmp_path: Path) -> None:
+    store, damaged = store_of(tmp_path)
+    (tmp_path / "0.db").symlink_to(tmp_path / "unmounted")
+
+    with pytest.raises(StateError, match=r"0\.db.*link to .*unmounted, which is not there.*Mount"):
+        store._open_for_partition(0)
+
+    assert (damaged, (tmp_path / "0.db").is_symlink()) == ([], True)
+
+
 def test_one_damaged_folder_of_a_partition_is_kept(tmp_path: Path) -> None:
     store, damaged = store_of(tmp_path)
     for n in range(2):
