@@ -211,8 +211,18 @@ class TopologyError(BrokerError):
 
 
 class DeliveryError(FirstseenError):
+    """An output was not acknowledged.
+
+    Attributes:
+        topic: the topic it was for, if the worker wrote it.
+    """
+
     code = "delivery"
     exit_code = EXIT_STOPPED
+
+    def __init__(self, message: str, *, topic: str | None = None) -> None:
+        self.topic = topic
+        super().__init__(message)
 
 
 class DeadLetterLimitError(FirstseenError):

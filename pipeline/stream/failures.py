@@ -6,7 +6,13 @@ from aiokafka import errors
 from faust.exceptions import ConsistencyError
 
 from pipeline.config import Settings
-from pipeline.errors import BrokerError, FirstseenError, StateError
+from pipeline.errors import (
+    BrokerError,
+    DeliveryError,
+    FirstseenError,
+    StateError,
+    TopologyError,
+)
 
 
 def explained(error: BaseException, settings: Settings) -> BaseException:
@@ -31,6 +37,13 @@ def _explanation(error: BaseException, settings: Settings) -> FirstseenError | N
             f"the brokers do not let {who} write: it needs the right Write on our own topics; see "
             f"SECURITY.md"
         )
+    if isinstance(error, DeliveryError) and _lacks_partition(error.__cause__):
+        return TopologyError(
+            f"topic {error.topic} does not have the partition that a record is for: somebody added "
+            f"partitions to {_source(error.topic, settings)}, or created {error.topic} anew with "
+            f"fewer, while workers ran. Nothing past that record is committed. Stop the workers: "
+            f"`firstseen topics plan` names the counts that differ; see docs/reference/topics.md"
+        )
     if isinstance(error, ConsistencyError):
         reason = " ".join(str(error).split("\n\n")[0].split())
         return StateError(
@@ -40,6 +53,20 @@ def _explanation(error: BaseException, settings: Settings) -> FirstseenError | N
             f"away and start again, and the table is rebuilt from what the changelog holds"
         )
     return None
+
+
+def _lacks_partition(cause: BaseException | None) -> bool:
+    """Whether aiokafka's producer does not know the partition that it was to write to."""
+    return isinstance(cause, AssertionError) and cause.args == ("Unrecognized partition",)
+
+
+def _source(topic: str | None, settings: Settings) -> str:
+    """Return the topic whose partitions those of a changelog belong to."""
+    sources = {
+        settings.first_seen_changelog: settings.topics.observations,
+        settings.quota_changelog: settings.topics.new_terms,
+    }
+    return sources.get(topic or "", "the topic that it belongs to")
 
 
 def _topics(error: errors.TopicAuthorizationFailedError) -> str:

@@ -343,7 +343,8 @@ class Outbox:
         if self.failure is None:
             self.failure = DeliveryError(
                 f"a record for topic {topic} was not acknowledged: {cause!r}; nothing past it is "
-                f"committed, so a restart repeats the work. Check the brokers and the topic"
+                f"committed, so a restart repeats the work. Check the brokers and the topic",
+                topic=topic,
             )
             self.failure.__cause__ = cause
             self._room.set()

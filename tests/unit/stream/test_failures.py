@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
-from aiokafka import errors
+from aiokafka import AIOKafkaProducer, errors
 from faust.exceptions import ConsistencyError
 
 from pipeline.config import Settings
-from pipeline.errors import BrokerError, StateError
+from pipeline.errors import BrokerError, DeliveryError, StateError, TopologyError
 from pipeline.stream.failures import explained
 
 SETTINGS = Settings.load(
@@ -51,6 +53,42 @@ def test_a_state_that_is_ahead_of_its_changelog_is_told_in_one_line_with_the_fol
     assert "/var/lib/firstseen" in str(found)
     assert "The offset for partition 1 is higher (25 > -1)." in str(found)
     assert "\n" not in str(found)
+
+
+def lost_record(topic: str) -> DeliveryError:
+    """Return the outbox's error for a partition that aiokafka's producer does not know."""
+    producer = AIOKafkaProducer.__new__(AIOKafkaProducer)
+    producer._closed = True  # nothing to clean up
+    producer._metadata = SimpleNamespace(partitions_for_topic=lambda _: {0, 1})
+    error = DeliveryError("not acknowledged", topic=topic)
+    with pytest.raises(AssertionError) as raised:
+        producer._partition(topic, 2, None, None, None, None)
+    error.__cause__ = raised.value
+    return error
+
+
+@pytest.mark.parametrize(
+    ("topic", "named"),
+    [
+        (SETTINGS.first_seen_changelog, "added partitions to firstseen-observations,"),
+        (SETTINGS.quota_changelog, "added partitions to firstseen-new-terms,"),
+        ("other", "added partitions to the topic that it belongs to,"),
+    ],
+)
+def test_partitions_that_were_added_while_workers_ran_are_said(topic: str, named: str):
+    found = explained(lost_record(topic), SETTINGS)
+
+    assert isinstance(found, TopologyError)
+    assert f"topic {topic} does not have the partition" in str(found)
+    assert named in str(found)
+    assert "topics plan" in str(found)
+
+
+def test_another_record_that_is_lost_stays_a_delivery():
+    error = DeliveryError("not acknowledged", topic=SETTINGS.first_seen_changelog)
+    error.__cause__ = AssertionError("something else")
+
+    assert explained(error, SETTINGS) is error
 
 
 def test_any_other_error_stays_what_it_is():
