@@ -74,16 +74,10 @@ class ReportingGroup(LazyGroup):
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                # The system refuses something, for example because of a full disk. That is not a
-                # bug.
-                say_error(str(error))
-                _trace(ctx)
+            if not _log(ctx, error):
+                _say_unexpected(ctx, error)
+            if _is_refusal(error):
                 _discard_output()
-                raise click.exceptions.Exit(EXIT_FINDINGS) from error
-            say_error(f"sorry, this is a bug in firstseen: {type(error).__name__}: {error}")
-            if not _trace(ctx):
-                click.echo("Please report it with the output of `firstseen --debug ...`.", err=True)
             raise click.exceptions.Exit(EXIT_FINDINGS) from error
         return code
 
@@ -96,7 +90,23 @@ def log_start_errors() -> None:
     click.get_current_context().meta[_LOGS_ERRORS] = True
 
 
-def _log(ctx: click.Context, error: FirstseenError) -> bool:
+def _say_unexpected(ctx: click.Context, error: Exception) -> None:
+    """Write an error that is none of ours to stderr."""
+    if _is_refusal(error):
+        say_error(str(error))
+        _trace(ctx)
+        return
+    say_error(f"sorry, this is a bug in firstseen: {type(error).__name__}: {error}")
+    if not _trace(ctx):
+        click.echo("Please report it with the output of `firstseen --debug ...`.", err=True)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the system refuses something, as with a full disk: no bug, and none of our errors."""
+    return isinstance(error, OSError) and error.errno is not None
+
+
+def _log(ctx: click.Context, error: Exception) -> bool:
     """Log an error of a command that asked for it; return whether it did, and logs are JSON."""
     if not ctx.meta.get(_LOGS_ERRORS):
         return False
@@ -104,8 +114,9 @@ def _log(ctx: click.Context, error: FirstseenError) -> bool:
 
     if not writes_json():
         return False
+    expected = isinstance(error, FirstseenError) or _is_refusal(error)
     get_logger(__name__).error(
-        "could not start",
+        "could not start" if expected else "could not start because of a bug: please report it",
         action="worker_not_started",
         error=error,
         exc_info=error if _wants_trace(ctx) else None,

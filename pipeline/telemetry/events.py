@@ -23,7 +23,8 @@ LOG_EVENTS: tuple[LogEvent, ...] = (
         "worker_not_started",
         "error",
         "The worker cannot start; it ends with exit code 3 or 4. `error.code` says why, and "
-        "`error.message` what to do.",
+        "`error.message` what to do. Without a code, the system has refused something or there is "
+        "a bug; then it ends with 1, and `error.stack_trace` says where.",
     ),
     LogEvent(
         "rule_not_used",

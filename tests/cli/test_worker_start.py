@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,47 @@ def test_the_event_has_a_traceback_only_if_it_is_asked_for_and_never_a_secret(
 
     assert (code, "RuleError" in event(error)["error.stack_trace"]) == (4, True)
     assert CANARY not in error
+
+
+FAILS = """
+from pipeline.cli import root, worker
+def fail(*_, **__):
+    raise {error}
+worker._run = fail
+root.firstseen()
+"""
+
+
+def failed(error: str, *arguments: str, **variables: str) -> tuple[int, str]:
+    """Return exit code and standard error of a worker whose start raises an error."""
+    command = [sys.executable, "-c", FAILS.format(error=error), *arguments]
+    ended = subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        ("OSError(28, 'No space left on device')", "could not start"),
+        ("ZeroDivisionError('x')", "could not start because of a bug: please report it"),
+    ],
+)
+def test_what_nobody_expects_is_a_log_event_with_a_traceback(raised: str, message: str) -> None:
+    code, error = failed(raised, "worker")
+
+    assert (code, len(error.splitlines())) == (1, 1)
+    assert event(error)["message"] == message
+    assert raised.partition("(")[0] in event(error)["error.stack_trace"]
+    assert "error.code" not in event(error)
+
+
+def test_where_logs_are_for_people_a_bug_is_a_line() -> None:
+    code, error = failed("ZeroDivisionError('x')", "worker", FIRSTSEEN_LOG__FORMAT="console")
+
+    assert code == 1
+    assert error.startswith("Error: sorry, this is a bug in firstseen: ZeroDivisionError: x")
 
 
 def test_other_commands_say_their_errors_in_a_line(start: Start) -> None:
