@@ -74,11 +74,11 @@ def compile_rule(
     if result.reason is not None:
         return result
     # All three are looked at in any case, so that a mistake in one hides none in another.
-    query = _query(rule, fields, patterns, result)
-    filters = _filters(rule, fields, patterns, result)
-    terms = _terms(rule, fields, result)
+    query = _query(rule, fields, patterns, result.issues)
+    filters = _filters(rule, fields, patterns, result.issues)
+    terms, findings = _terms(rule, fields)
+    result.issues.extend(findings)
     if query is None or any(issue.severity == "error" for issue in result.issues):
-        result.reason = None
         return result
     node, matcher = query
     clauses = required_clauses(node, fields)
@@ -95,8 +95,8 @@ def compile_rule(
         includes_index=compile_index_patterns(_searched(rule)),
         shared_patterns=patterns,
     )
-    if result.reason is None:
-        result.reason = _not_run(rule)
+    # What is wrong with a new-terms field, if there is no error, is that it has no type.
+    result.reason = findings[0].message if findings else _not_run(rule)
     if result.reason is None:
         if not clauses:
             result.issues.append(_no_literal(rule))
@@ -111,33 +111,39 @@ def _searched(rule: Rule) -> tuple[str, ...]:
 
 
 def _query(
-    rule: Rule, fields: FieldTable, patterns: SharedPatterns, result: CompileResult
+    rule: Rule, fields: FieldTable, patterns: SharedPatterns, issues: list[Issue]
 ) -> tuple[Node, MemoMatcher] | None:
-    """Return the query, parsed and compiled; None if there is none, or it is wrong."""
+    """Return the query, parsed and compiled; None if there is none, or it is wrong.
+
+    What there is to report is added to `issues`.
+    """
     if rule.query is None:
         return None
     try:
         node = parse(rule.query)
         matcher = compile_node(node, fields, text=rule.query, patterns=patterns)
     except QueryError as error:
-        result.issues.append(_query_issue(rule, error))
+        issues.append(_query_issue(rule, error))
         return None
-    result.issues.extend(_unmapped(rule, node, fields))
+    issues.extend(_unmapped(rule, node, fields))
     return node, matcher
 
 
 def _filters(
-    rule: Rule, fields: FieldTable, patterns: SharedPatterns, result: CompileResult
+    rule: Rule, fields: FieldTable, patterns: SharedPatterns, issues: list[Issue]
 ) -> MemoMatcher | None:
-    """Return the filters as one matcher; None if there are none, or one is wrong."""
+    """Return the filters as one matcher; None if there are none, or one is wrong.
+
+    What there is to report is added to `issues`.
+    """
     unmapped: dict[str, Place] = {}
     try:
         filters = compile_filters(rule.filters, fields, patterns, unmapped)
     except UnsupportedFilterError as error:
         place: Place = ("rule", "filters", *error.place)
-        result.issues.append(_issue(rule, error.code, "error", _line(rule, place), error.message))
+        issues.append(_issue(rule, error.code, "error", _line(rule, place), error.message))
         return None
-    result.issues.extend(_unmapped_in_filters(rule, unmapped, fields))
+    issues.extend(_unmapped_in_filters(rule, unmapped, fields))
     return filters
 
 
@@ -157,41 +163,36 @@ def _both(matcher: MemoMatcher, filters: MemoMatcher) -> MemoMatcher:
     return lambda event, memo=None: matcher(event, memo) and filters(event, memo)
 
 
-def _terms(rule: Rule, fields: FieldTable, result: CompileResult) -> tuple[ReadTerms, ...]:
-    """Return the readers of the new-terms fields; none if one of the fields is of no use.
+def _terms(rule: Rule, fields: FieldTable) -> tuple[tuple[ReadTerms, ...], list[Issue]]:
+    """Return the readers of the new-terms fields, and what is wrong with the fields.
 
-    If a field has no type, `firstseen match` can still evaluate the query; a type without terms is
-    an error.
+    There are no readers if one of the fields is of no use. If it has no type, `firstseen match` can
+    still evaluate the query; a type without terms is an error.
     """
-    if rule.new_terms is None:
-        return ()
-    readers = []
-    for index, name in enumerate(rule.new_terms.fields):
+    readers: list[ReadTerms] = []
+    issues: list[Issue] = []
+    for index, name in enumerate(rule.new_terms.fields if rule.new_terms is not None else ()):
         if fields.get(name) is None:
-            message = (
-                f"field {name} is not mapped: this rule can never alert;"
-                " add its type with rules.fields"
-            )
-            result.reason = result.reason or message
-            result.issues.append(
-                _issue(
-                    rule,
-                    "new_terms_unmapped",
-                    "warning",
-                    _line_of_field(rule, index),
-                    message,
-                    hint=_near(name, fields),
-                )
-            )
+            issues.append(_unmapped_terms(rule, index, name, fields))
             continue
         try:
             readers.append(fields.terms(name))
         except UnmappedFieldError as error:
             message = f"{error}: such a rule can never alert"
-            result.issues.append(
-                _issue(rule, "new_terms_type", "error", _line_of_field(rule, index), message)
-            )
-    return tuple(readers) if len(readers) == len(rule.new_terms.fields) else ()
+            line = _line_of_field(rule, index)
+            issues.append(_issue(rule, "new_terms_type", "error", line, message))
+    return (() if issues else tuple(readers)), issues
+
+
+def _unmapped_terms(rule: Rule, index: int, name: str, fields: FieldTable) -> Issue:
+    return _issue(
+        rule,
+        "new_terms_unmapped",
+        "warning",
+        _line_of_field(rule, index),
+        f"field {name} is not mapped: this rule can never alert; add its type with rules.fields",
+        hint=_near(name, fields),
+    )
 
 
 def _line_of_field(rule: Rule, index: int) -> int | None:
