@@ -45,7 +45,7 @@ class Agents:
         self.first_seen = FirstSeenAgent(context, first_seen)
         self.quota = QuotaAgent(context, quota)
         self._backfills = (
-            Backfills(context, first_seen, self.first_seen.sweeper)
+            Backfills(context, first_seen, self.first_seen.partitions)
             if context.settings.state.backfill == "auto"
             else None
         )

@@ -31,7 +31,7 @@ from pipeline.history import Backfill, BackfillResult, Progress, begin_backfills
 from pipeline.kafka.groups import CLUSTER_SILENCE_SECONDS
 from pipeline.rules import CompiledRule, RuleSet
 from pipeline.stream.context import Context
-from pipeline.stream.sweeper import Sweeper
+from pipeline.stream.partitions import Partitions
 from pipeline.stream.tables import StateTable
 from pipeline.telemetry.logging import get_logger
 
@@ -95,16 +95,16 @@ class Backfills:
     Args:
         context: the app, settings and rules.
         table: the first seen table.
-        sweeper: opens the table's partitions.
+        partitions: those of the table that are ours.
     """
 
-    def __init__(self, context: Context, table: StateTable, sweeper: Sweeper) -> None:
+    def __init__(self, context: Context, table: StateTable, partitions: Partitions) -> None:
         self._app = context.app
         self._settings = context.settings
         self._metrics = context.metrics
         self._rules = [each for each in context.ruleset.runnable if each.terms]
         self._table = table
-        self._sweeper = sweeper
+        self._partitions = partitions
         self._done: dict[str, _Done] = {}
         self._ours: frozenset[int] = frozenset()
         self._wake = asyncio.Event()
@@ -161,11 +161,11 @@ class Backfills:
         return not self._is_held(home, bytes.fromhex(compiled.history_id))
 
     def _is_held(self, home: int, history: bytes) -> bool:
-        return history[:HISTORY_BYTES] in self._sweeper.partition(home).first_seen.held.open()
+        return history[:HISTORY_BYTES] in self._partitions.partition(home).first_seen.held.open()
 
     def _is_known(self, home: int, history: bytes) -> bool:
         """Whether the history was taught, or had seen something, before it was held."""
-        partition = self._sweeper.partition(home)
+        partition = self._partitions.partition(home)
         if partition.first_seen.held.taught(history[:HISTORY_BYTES]):
             return True
         found = next(partition.table.items_from(history), None)

@@ -24,8 +24,9 @@ from pipeline.engine.wire import (
 from pipeline.errors import DecodeError
 from pipeline.stream.context import Context
 from pipeline.stream.outbox import Outgoing
+from pipeline.stream.partitions import Partition, Partitions
 from pipeline.stream.records import record_of_fetched, timestamp_of
-from pipeline.stream.sweeper import Partition, Sweeper
+from pipeline.stream.sweeper import Sweeper
 from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import Delivered
 
@@ -67,7 +68,8 @@ class FirstSeenAgent:
         self._metrics = context.metrics
         self._dead_letters = context.dead_letters
         self._seen_again = SeenAgain() if uses_native(settings) else None
-        self.sweeper = Sweeper(context, table)
+        self.partitions = Partitions(context, table)
+        self.sweeper = Sweeper(context, self.partitions)
 
     async def handle(self, delivered: Sequence[Delivered]) -> None:
         """Handle bundles of sightings and changes; send all their new terms together."""
@@ -85,7 +87,7 @@ class FirstSeenAgent:
         self, message: Any, records: list[Any], results: Counter[str]
     ) -> list[Outgoing]:
         """Judge a bundle, then write its rows in one go; return the new terms to send."""
-        partition = self.sweeper.partition(message.partition)
+        partition = self.partitions.partition(message.partition)
         committed = self._app.consumer.committed(TP(message.topic, message.partition))
         new_terms: list[_New] = []
         # The key of a record is that of its row. If it is not, the row is read when it is asked

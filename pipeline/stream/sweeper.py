@@ -1,27 +1,22 @@
-"""The assigned partitions of the first seen table, and the sweep that goes over them.
+"""The sweep over the assigned partitions of the first seen table.
 
-The sweep runs on the worker's own event loop, between records, in slices of a few milliseconds per
+It runs on the worker's own event loop, between records, in slices of a few milliseconds per
 tick, so that the stream never waits for it. `pipeline.engine.sweep` decides what it does.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from time import perf_counter
 
 from faust.types import TP
 
 from pipeline.clock import now_ms
-from pipeline.config.values import milliseconds
-from pipeline.engine.first_seen import FirstSeen
-from pipeline.engine.row_counts import RowCounts
-from pipeline.engine.sweep import Removal, Sweep, SweepSettings
+from pipeline.engine.sweep import Removal
 from pipeline.stream.context import Context
-from pipeline.stream.tables import PartitionTable, StateTable
+from pipeline.stream.partitions import Partition, Partitions
 from pipeline.telemetry.logging import get_logger
 
 TICK_SECONDS = 0.25
@@ -33,29 +28,13 @@ _OTHER_RULES = "other"
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Partition:
-    """One assigned partition: its rows, and what counts them, judges by them and removes them."""
-
-    table: PartitionTable
-    row_counts: RowCounts
-    first_seen: FirstSeen
-    sweep: Sweep
-
-
 class Sweeper:
-    """Opens the partitions of the first seen table that this worker owns, and sweeps them."""
+    """Sweeps the partitions of the first seen table that this worker owns, in turns."""
 
-    def __init__(self, context: Context, table: StateTable) -> None:
-        state = context.settings.state
+    def __init__(self, context: Context, partitions: Partitions) -> None:
         self._app = context.app
         self._topic = context.settings.topics.observations
-        self._limit = state.max_entries_per_rule
-        self._settings = SweepSettings(
-            grace_ms=(None if state.expiry_grace is None else milliseconds(state.expiry_grace)),
-            pause_ms=milliseconds(state.sweep_interval),
-            forget_oldest=state.when_full == "forget_oldest",
-        )
+        self._limit = context.settings.state.max_entries_per_rule
         self._metrics = context.metrics
         self._rules = frozenset(each.rule.rule_id for each in context.ruleset.runnable)
         self._histories = {
@@ -63,45 +42,10 @@ class Sweeper:
             for each in context.ruleset.runnable
             if each.terms
         }
-        self._table = table
-        self._open: dict[int, Partition] = {}
+        self._open = partitions.by_number
         self._leaving: dict[bytes, asyncio.Future[None]] = {}
         self._reported_full: set[str] = set()
         self._turn = 0
-        table.on_recover(self._recovered)
-
-    async def _recovered(self) -> None:
-        """Open every partition that we own now, so that a quiet one is swept as well."""
-        try:
-            self._open.clear()
-            for number in self._table.active_partitions():
-                self.partition(number)
-        except Exception as exc:  # noqa: BLE001 - Faust would swallow it
-            self._app.fail(exc)
-
-    def partition(self, number: int) -> Partition:
-        """Return an assigned partition."""
-        found = self._open.get(number)
-        if found is None:
-            table = self._table.partition(number)
-            row_counts = RowCounts(self._share())
-            first_seen = FirstSeen(table, row_counts)
-            found = self._open[number] = Partition(
-                table=table,
-                row_counts=row_counts,
-                first_seen=first_seen,
-                sweep=Sweep(
-                    table, row_counts, first_seen.forgotten, first_seen.clock, self._settings
-                ),
-            )
-        return found
-
-    def _share(self) -> int | None:
-        """Return this partition's share of a rule's limit; keys are spread evenly."""
-        if self._limit is None:
-            return None
-        partitions = self._app.consumer.topic_partitions(self._topic) or 1
-        return math.ceil(self._limit / partitions)
 
     @property
     def has_no_removals(self) -> bool:
