@@ -16,6 +16,8 @@ from pipeline.kafka.visibility import check_visible
 
 SILENCE_SECONDS: Final = 30.0
 """After this time without a record or the end of a partition, the broker counts as silent."""
+_POLL_SECONDS: Final = 1.0
+"""How long a Ctrl-C may take that comes while the client reports a lost connection."""
 
 
 def topic_metadata(
@@ -47,12 +49,16 @@ def until_end(client: Consumer, topic: str, partitions: Iterable[int]) -> Iterat
     Raises:
         BrokerError: a broker refuses, or is silent for `SILENCE_SECONDS`.
     """
-    unfinished = set(partitions)
+    unfinished, silent_seconds = set(partitions), 0.0
     while unfinished:
         with interrupts_kept():
-            message = client.poll(SILENCE_SECONDS)
+            message = client.poll(_POLL_SECONDS)
         if message is None:
-            raise BrokerError(f"reading {topic}: no answer for {SILENCE_SECONDS:.0f} s")
+            silent_seconds += _POLL_SECONDS
+            if silent_seconds >= SILENCE_SECONDS:
+                raise BrokerError(f"reading {topic}: no answer for {SILENCE_SECONDS:.0f} s")
+            continue
+        silent_seconds = 0.0
         error = message.error()
         if error is None:
             yield message
