@@ -119,7 +119,7 @@ class FloatType(_NumberType):
 
     def _bound(self, text: str) -> float:
         number = float(self._literal(text))
-        if self.scaling_factor is not None and math.isfinite(number):
+        if self.scaling_factor is not None:
             # A literal is scaled as a decimal; a value, as a double (ScaledFloatFieldMapper).
             scaled = Decimal(repr(number)) * Decimal(repr(self.scaling_factor))
             return _rounded(float(scaled)) / self.scaling_factor
@@ -137,15 +137,19 @@ class FloatType(_NumberType):
     def _stored(self, number: float) -> float | None:
         """Return the number at the precision of the field, or None if it is out of range."""
         if self.scaling_factor is not None:
-            scaled = number * self.scaling_factor
-            number = _rounded(scaled) / self.scaling_factor if math.isfinite(scaled) else math.inf
+            number = _rounded(number * self.scaling_factor) / self.scaling_factor
         else:
             number = _at_precision(number, self.pack)
         return number if math.isfinite(number) else None
 
 
-def _rounded(number: float) -> int:
-    """Return the nearest integer; of two, the greater one (Java's Math.round)."""
+def _rounded(number: float) -> float:
+    """Return the nearest integer; of two, the greater one (Java's Math.round).
+
+    What has become infinite, as it is too large to be scaled, stays so.
+    """
+    if not math.isfinite(number):
+        return number
     below = math.floor(number)
     return below + (number - below >= 0.5)
 
