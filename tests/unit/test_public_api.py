@@ -1,8 +1,11 @@
 """The package itself offers one function and its error."""
 
+import subprocess
+import sys
 from types import MappingProxyType
 
 import pytest
+from mypy import api as mypy
 
 import pipeline
 
@@ -38,3 +41,22 @@ def test_python_values_that_json_does_not_have_are_no_values() -> None:
     query = "not (process.name:x or process.pid:1 or @timestamp:2024 or x or process:*)"
 
     assert pipeline.compile_query(query)(odd)
+
+
+def test_the_package_lists_what_it_offers_before_it_is_used() -> None:
+    program = "import pipeline; print({*pipeline.__all__} <= {*dir(pipeline)})"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "True\n"
+
+
+def test_a_type_checker_knows_the_names_that_exist_and_no_others() -> None:
+    right = "import pipeline; pipeline.compile_query('a:b')({})"
+    wrong = right.replace("query", "qeury")
+
+    check = ["--config-file=", "--cache-dir=.mypy_cache/public_api", "-c"]
+
+    assert mypy.run([*check, right])[2] == 0
+    assert "compile_qeury" in mypy.run([*check, wrong])[0]
