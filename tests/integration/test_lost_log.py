@@ -6,12 +6,18 @@ import json
 from contextlib import closing
 
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from tests.clients import SECONDS, client_config
 from tests.deployment import Deployment, NewDeployment, WorkerProcess
 from tests.events import encode, library_event
-from tests.group_offsets import all_committed, committed
+from tests.group_offsets import all_committed, committed, ends
 
 
 def events(begin: int, end: int) -> list[bytes]:
@@ -34,11 +40,19 @@ def commit_past_the_end(stack: Deployment, offset: int) -> None:
         client.commit(offsets=[TopicPartition(stack.input, 0, offset)], asynchronous=False)
 
 
-def delete_before(stack: Deployment, offset: int) -> None:
-    """Delete records of the input as its retention does."""
+def delete_before(stack: Deployment, *places: tuple[str, int, int]) -> None:
+    """Delete the records before these offsets as retention does: of topics and partitions."""
     admin = AdminClient(client_config(stack.broker.bootstrap))
-    place = TopicPartition(stack.input, 0, offset)
-    admin.delete_records([place], request_timeout=SECONDS)[place].result()
+    wanted = [TopicPartition(*place) for place in places]
+    for answer in admin.delete_records(wanted, request_timeout=SECONDS).values():
+        answer.result()
+
+
+def set_policy(stack: Deployment, topic: str, policy: str) -> None:
+    entry = ConfigEntry("cleanup.policy", policy, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient(client_config(stack.broker.bootstrap))
+    admin.incremental_alter_configs([resource], request_timeout=SECONDS)[resource].result()
 
 
 def test_a_log_that_ends_before_the_committed_offset_is_read_again_and_committed_as_it_is(
@@ -80,7 +94,7 @@ def test_records_that_are_deleted_before_they_are_read_are_told_and_counted(
     assert first.stop() == 0
 
     stack.produce(events(10, 30))
-    delete_before(stack, 25)
+    delete_before(stack, (stack.input, 0, 25))
     second = stack.start_worker("b")
     second.wait_ready()
     stack.wait_drained()
@@ -89,3 +103,26 @@ def test_records_that_are_deleted_before_they_are_read_are_told_and_counted(
     assert second.metric("firstseen_records_lost_total", topic=stack.input) == 15
     (told,) = lines(second, "records_lost")
     assert (told["log.level"], told["kafka.offset"], told["firstseen.records"]) == ("error", 10, 15)
+
+
+def test_a_table_that_is_rebuilt_from_what_its_changelog_still_has_loses_no_records(
+    kafka_deployment: NewDeployment,
+):
+    stack = kafka_deployment(input_partitions=1)
+    stack.produce(events(0, 100))
+    first = stack.start_worker()
+    first.wait_ready()
+    stack.wait_drained()
+    assert first.stop() == 0
+
+    changelog = stack.topic("first-seen-changelog")
+    # For a time, somebody has let Kafka delete what is old.
+    set_policy(stack, changelog, "compact,delete")
+    delete_before(stack, *((*place, end - 1) for place, end in ends(stack, changelog).items()))
+    set_policy(stack, changelog, "compact")
+    second = stack.start_worker("b")
+    second.wait_ready()
+    stack.wait_drained()
+
+    assert lines(second, "records_lost") == []
+    assert second.metric("firstseen_records_lost_total") == 0

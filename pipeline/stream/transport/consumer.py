@@ -371,6 +371,9 @@ class Consumer(driver.Consumer):
             position: the log's first offset, which is read next instead.
         """
         tp = ensure_TP(partition)
+        if not self._is_source(tp):
+            # A table begins one before the first offset of its changelog, and misses nothing there.
+            return
         if position < expected:
             self._set_back.add(tp)
         # Until something is committed, each seek to the committed offset leads here again.
@@ -444,6 +447,8 @@ class Consumer(driver.Consumer):
             self.app.on_commit_ended("failure", monotonic() - start)
             return False
         self._committed_offset.update(wanted)
+        for tp in wanted:
+            self._jumps.pop(tp, None)
         self.last_commit_at = monotonic()
         self.last_commit_succeeded = True
         self.app.on_committed(wanted)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
+from aiokafka.consumer.subscription_state import TopicPartitionState
 from aiokafka.structs import TopicPartition
 
 from pipeline.stream.transport.bundled_records import BundledRecords, ChangelogRecords
@@ -59,7 +60,7 @@ class FilteringFetcher(Fetcher):
     reading: Reading
     _scan: BatchScan
     _on_jump: OnJump
-    _out_of_range: dict[TopicPartition, int]
+    _out_of_range: dict[TopicPartition, tuple[TopicPartitionState, int]]
 
     @classmethod
     def adopt(cls, fetcher: Fetcher, reading: Reading, on_jump: OnJump) -> None:
@@ -101,7 +102,7 @@ class FilteringFetcher(Fetcher):
                 self._take_over(tp, views.get(tp))
                 state = assignment.state_value(tp)
                 if state is not None and state.awaiting_reset:
-                    self._out_of_range[tp] = offset
+                    self._out_of_range[tp] = state, offset
         return wake_up
 
     async def _update_fetch_positions(
@@ -111,8 +112,16 @@ class FilteringFetcher(Fetcher):
         for tp in tps:
             state = assignment.state_value(tp)
             if tp in self._out_of_range and state is not None and state.has_valid_position:
-                self._on_jump(tp, self._out_of_range.pop(tp), state.position)
+                before, offset = self._out_of_range.pop(tp)
+                # After a rebalance, the position is the committed offset: nothing has jumped.
+                if before is state:
+                    self._on_jump(tp, offset, state.position)
         return wake_up
+
+    def seek_to(self, tp: TopicPartition, offset: int) -> None:
+        """Seek a partition; the next fetch tells whether the log has this offset."""
+        self._out_of_range.pop(tp, None)
+        super().seek_to(tp, offset)
 
     def _take_over(self, tp: TopicPartition, data: memoryview | None) -> None:
         result = self._records.get(tp)
