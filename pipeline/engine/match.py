@@ -158,7 +158,7 @@ class _Runnable:
 
 @dataclass(slots=True)
 class _Findings:
-    """The results that accumulate while a record's events are event."""
+    """The results that accumulate while a record's events are judged."""
 
     sightings: list[Sighting] = field(default_factory=list)
     new_terms: list[NewTerm] = field(default_factory=list)
