@@ -119,7 +119,14 @@ class App(faust.App):
     def on_jump(self, tp: TP, expected: int, position: int) -> None:
         """Called by the consumer when the log does not have the offset that was to be read next."""
         place = {"topic": tp.topic, "partition": tp.partition, "offset": expected}
-        if position > expected:
+        if position < expected:
+            log.error(
+                "the log ends before the offset to read next: it is read again from its beginning",
+                action="log_cut_short",
+                **place,
+                continues_at=position,
+            )
+        elif self.topics.acks_enabled_for(tp.topic):
             self.metrics.records_lost.labels(tp.topic).inc(position - expected)
             log.error(
                 "records were deleted before they were read",
@@ -128,9 +135,10 @@ class App(faust.App):
                 records=position - expected,
             )
         else:
-            log.error(
-                "the log ends before the offset to read next: it is read again from its beginning",
-                action="log_cut_short",
+            # Faust asks for the offset before the first one, so nobody knows how many.
+            log.warning(
+                "records at the beginning of a changelog were deleted before a table had them",
+                action="changelog_incomplete",
                 **place,
                 continues_at=position,
             )

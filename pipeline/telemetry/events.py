@@ -75,6 +75,12 @@ LOG_EVENTS: tuple[LogEvent, ...] = (
         "deleted them. They are never judged.",
     ),
     LogEvent(
+        "changelog_incomplete",
+        "warning",
+        "A table is filled from a changelog whose beginning was deleted at some time. Terms that "
+        "only stood there are new again.",
+    ),
+    LogEvent(
         "log_cut_short",
         "error",
         "A partition ends before the offset that was to be read next: brokers have lost records, "

@@ -371,9 +371,6 @@ class Consumer(driver.Consumer):
             position: the log's first offset, which is read next instead.
         """
         tp = ensure_TP(partition)
-        if not self._is_source(tp):
-            # A table begins one before the first offset of its changelog, and misses nothing there.
-            return
         if position < expected:
             self._set_back.add(tp)
         # Until something is committed, each seek to the committed offset leads here again.
