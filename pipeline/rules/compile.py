@@ -92,7 +92,7 @@ def compile_rule(
         query=text,
         history_id=_history_id(rule, text),
         clauses=clauses,
-        includes_index=compile_index_patterns(_searched(rule)),
+        includes_index=compile_index_patterns(rule.searched_index),
         shared_patterns=patterns,
     )
     # What is wrong with a new-terms field, if there is no error, is that it has no type.
@@ -103,11 +103,6 @@ def compile_rule(
         if paths_read(result.compiled) is None:
             result.issues.append(_reads_any_field(rule))
     return result
-
-
-def _searched(rule: Rule) -> tuple[str, ...]:
-    # To Kibana, a data view takes the place of `index` (getInputIndex). Its patterns are not known.
-    return () if rule.extra.get("data_view_id") else rule.index
 
 
 def _query(

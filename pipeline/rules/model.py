@@ -109,9 +109,18 @@ class Rule:
     threat: tuple[Threat, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
-    """Known keys of the public layout that firstseen keeps but does not use."""
+    """Known keys of the public layout that firstseen keeps but does not apply."""
     tests: tuple[RuleTest, ...] = ()
     path: Path | None = None
     line: int = 1
     source: TomlSource | None = field(default=None, compare=False, repr=False)
     """The text that it was read from, so that a later finding can name its line."""
+
+    @property
+    def searched_index(self) -> tuple[str, ...]:
+        """The index patterns that the rule is narrowed to; empty if it judges every event.
+
+        To Kibana, a data view takes the place of `index` (getInputIndex). Its patterns are not
+        known.
+        """
+        return () if self.extra.get("data_view_id") else self.index

@@ -104,7 +104,7 @@ def _decides(compiled: CompiledRule, *, runs: bool) -> str:
         "filters": canonical_filters(rule.filters),
         "terms": rule.new_terms.fields if rule.new_terms else None,
         "history_ms": rule.new_terms.history_ms if rule.new_terms else None,
-        "index": rule.index,
+        "index": rule.searched_index,
         "interval_ms": rule.interval_ms,
         "max_signals": rule.max_signals,
         "severity": rule.severity,

@@ -242,6 +242,12 @@ def test_the_digest_depends_on_what_decides(changes):
     assert digest(RULE) != digest(replace(RULE, **changes))
 
 
+def test_the_digest_depends_on_whether_the_index_narrows_the_rule():
+    narrowed = replace(RULE, index=("logs-*",))
+
+    assert digest(narrowed) != digest(replace(narrowed, extra={"data_view_id": "mine"}))
+
+
 def test_the_digest_depends_on_the_types_of_the_fields():
     assert digest(RULE) != digest(RULE, fields=FIELDS.extend({"host.os.type": "wildcard"}))
 
