@@ -54,9 +54,9 @@ def test_the_package_lists_what_it_offers_before_it_is_used() -> None:
 
 def test_a_type_checker_knows_the_names_that_exist_and_no_others() -> None:
     right = "import pipeline; pipeline.compile_query('a:b')({})"
-    wrong = right.replace("query", "qeury")
+    wrong = right.replace("query", "search")
 
     check = ["--config-file=", "--cache-dir=.mypy_cache/public_api", "-c"]
 
     assert mypy.run([*check, right])[2] == 0
-    assert "compile_qeury" in mypy.run([*check, wrong])[0]
+    assert "compile_search" in mypy.run([*check, wrong])[0]
