@@ -65,3 +65,25 @@ def grouping_labels(node: Any) -> Iterator[str]:
         yield from modifier.matching.labels
     for child in _children(node):
         yield from grouping_labels(child)
+
+
+def labels_of(expression: Any) -> set[str]:
+    """Return the labels of all series that an expression asks for."""
+    return set().union(*(SERIES[selector.name] for selector in selectors(expression)))
+
+
+def labels_left(expression: Any) -> set[str]:
+    """Return the labels that the result of an expression can have."""
+    return set(grouping_labels(expression)) or labels_of(expression)
+
+
+def assert_exported(expression: Any) -> None:
+    """Fail unless workers export all series and labels that an expression asks for."""
+    found = list(selectors(expression))
+
+    assert found
+    assert [selector.name for selector in found if selector.name not in SERIES] == []
+    for selector in found:
+        used = {matcher.name for matcher in selector.matchers.matchers}
+        assert used <= SERIES[selector.name], selector.name
+        assert "job" in used, f"{selector.name} would also count other programs' series"

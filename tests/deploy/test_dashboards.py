@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from deploy.grafana.build import NAMES, build
-from tests.deploy.promql import SERIES, grouping_labels, selectors
+from tests.deploy.promql import assert_exported, grouping_labels, labels_left, labels_of
 
 DIRECTORY = Path(__file__).parents[2] / "deploy" / "grafana"
 # Variables of Grafana, with a value that PromQL can have in their place.
@@ -116,32 +116,21 @@ def test_a_panel_says_what_it_shows(panel):
 
 @every_target
 def test_a_query_asks_only_for_series_and_labels_that_workers_export(target):
-    found = list(selectors(_parsed(target)))
-
-    assert found
-    assert [selector.name for selector in found if selector.name not in SERIES] == []
-    for selector in found:
-        used = {matcher.name for matcher in selector.matchers.matchers}
-        assert used <= SERIES[selector.name], selector.name
-        assert "job" in used, f"{selector.name} would also count other programs' series"
+    assert_exported(_parsed(target))
 
 
 @every_target
 def test_a_query_groups_only_by_labels_that_its_series_have(target):
     expression = _parsed(target)
-    exported = set().union(*(SERIES[selector.name] for selector in selectors(expression)))
 
-    assert set(grouping_labels(expression)) <= exported
+    assert set(grouping_labels(expression)) <= labels_of(expression)
 
 
 @every_target
 def test_the_legend_names_only_labels_that_are_left_after_the_grouping(target):
-    expression = _parsed(target)
-    kept = set(grouping_labels(expression)) or set().union(
-        *(SERIES[selector.name] for selector in selectors(expression))
-    )
+    named = set(re.findall(r"{{(\w+)}}", target.get("legendFormat", "")))
 
-    assert set(re.findall(r"{{(\w+)}}", target.get("legendFormat", ""))) <= kept
+    assert named <= labels_left(_parsed(target))
 
 
 @every_target
