@@ -7,7 +7,8 @@
     │   ├── SettingsError
     │   ├── FieldTypesError         a field table that says something impossible
     │   ├── TopicSpecError
-    │   └── StateInUseError         another worker has the state folder
+    │   ├── StateInUseError         another worker has the state folder
+    │   └── StateOwnerError         the state folder belongs to another group or cluster
     ├── QueryError                  a KQL text, with the span to put the caret under
     │   ├── QuerySyntaxError
     │   ├── QueryTypeError          a literal that the field's type refuses

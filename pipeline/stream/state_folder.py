@@ -46,17 +46,18 @@ def _make(directory: Path) -> None:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as exc:
-        raise _not_writable(directory, exc) from exc
+        raise not_writable(directory, exc) from exc
 
 
 def _opened(path: Path) -> TextIO:
     try:
         return path.open("a+", encoding="utf-8")
     except OSError as exc:
-        raise _not_writable(path.parent, exc) from exc
+        raise not_writable(path.parent, exc) from exc
 
 
-def _not_writable(directory: Path, error: OSError) -> ConfigError:
+def not_writable(directory: Path, error: OSError) -> ConfigError:
+    """Return the error to raise if a state folder cannot be written to."""
     return ConfigError(
         f"cannot write to the state folder {directory}: {error.strerror}; have it belong to this "
         f"user (uid {os.getuid()}), or set state.directory to another folder"

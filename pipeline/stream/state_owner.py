@@ -13,7 +13,8 @@ from typing import Final
 
 import msgspec
 
-from pipeline.errors import ConfigError, StateOwnerError
+from pipeline.errors import StateOwnerError
+from pipeline.stream.state_folder import not_writable
 
 OWNER_FILE: Final = "owner.json"
 
@@ -56,7 +57,7 @@ def claim(directory: Path, owner: Owner) -> None:
         new.write_bytes(msgspec.json.encode(owner))
         new.replace(path)
     except OSError as exc:
-        raise ConfigError(f"cannot write to the state folder {directory}: {exc.strerror}") from exc
+        raise not_writable(directory, exc) from exc
 
 
 def _read(path: Path) -> Owner | None:
