@@ -47,12 +47,12 @@ class LoadedRules(NamedTuple):
 
     @property
     def errors(self) -> tuple[Issue, ...]:
-        """The issues because of which a rule is not used."""
+        """The issues because of which a rule or an exception is not used."""
         return tuple(issue for issue in self.issues if issue.severity == "error")
 
     @property
     def invalid(self) -> int:
-        """How many rules (or files that should hold one) have an error."""
+        """How many rules (or files that should hold one, or exceptions) have an error."""
         return len({(issue.path, issue.rule_id) for issue in self.errors})
 
     @property
@@ -120,6 +120,6 @@ def report_issues(issues: Sequence[Issue]) -> None:
     """Write errors and warnings to stderr; mere information is left to `rules check`."""
     for issue in issues:
         if issue.severity == "error":
-            say_error(f"this rule is not used: {issue}")
+            say_error(f"not used: {issue}")
         elif issue.severity == "warning":
             say_warning(str(issue))

@@ -18,6 +18,7 @@ def rule_text(rule: Rule) -> str:
     sections = {
         "Description": rule.description.strip(),
         "Query": textwrap.dedent(rule.query or "").strip(),
+        "Exceptions": "\n".join(_exception_lines(rule)),
         "Threat": "\n".join(_threat_lines(rule)),
         "References": "\n".join(rule.references),
         "False positives": "\n".join(rule.false_positives),
@@ -45,6 +46,10 @@ def rule_document(rule: Rule) -> dict[str, Any]:
         "language": rule.language,
         "query": rule.query,
         "filters": list(rule.filters),
+        "exceptions": [
+            {"name": item.name, "query": item.query, "path": str(item.path)}
+            for item in rule.exceptions
+        ],
         "new_terms": (
             {"fields": list(terms.fields), "history_window_start": terms.history_window_start}
             if terms
@@ -96,6 +101,12 @@ def _facts(rule: Rule) -> Iterator[tuple[str, str]]:
     yield "License", rule.license or ""
     yield "Tests", str(len(rule.tests))
     yield "File", str(rule.path or "")
+
+
+def _exception_lines(rule: Rule) -> Iterator[str]:
+    for item in rule.exceptions:
+        yield item.name
+        yield textwrap.indent(textwrap.dedent(item.query).strip(), "  ")
 
 
 def _threat_lines(rule: Rule) -> Iterator[str]:

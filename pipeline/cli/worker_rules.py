@@ -34,7 +34,7 @@ def load_worker_rules(settings: Settings, metrics: Metrics) -> RuleSet:
 def _log_issue(issue: Issue) -> None:
     if issue.severity == "error":
         log.error(
-            "a rule is not used",
+            "a rule or exception is not used",
             action="rule_not_used",
             code=issue.code,
             rule_id=issue.rule_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from pipeline.errors import QueryError, UnmappedFieldError
@@ -22,6 +22,7 @@ from pipeline.kql import (
 from pipeline.kql.needles import SHORTEST
 from pipeline.kql.nodes import Node
 from pipeline.rules.compiled import CompiledRule
+from pipeline.rules.exceptions import narrow
 from pipeline.rules.filters import UnsupportedFilterError, canonical_filters, compile_filters
 from pipeline.rules.index_patterns import compile_index_patterns
 from pipeline.rules.issues import Issue, IssueSeverity
@@ -80,17 +81,20 @@ def compile_rule(
     result.issues.extend(findings)
     if query is None or any(issue.severity == "error" for issue in result.issues):
         return result
-    node, matcher = query
+    asked, matcher = query
+    node, exceptions, findings_in_exceptions = narrow(asked, rule.exceptions, fields)
+    result.issues.extend(findings_in_exceptions)
+    if exceptions:
+        matcher = compile_node(node, fields, patterns=patterns)
     clauses = required_clauses(node, fields)
-    text = format_query(node)
     result.compiled = CompiledRule(
-        rule=rule,
+        rule=replace(rule, exceptions=exceptions),
         node=node,
         fields=fields,
         matcher=matcher if filters is None else _both(matcher, filters),
         terms=terms,
-        query=text,
-        history_id=_history_id(rule, text),
+        query=format_query(node),
+        history_id=_history_id(rule, format_query(asked)),
         clauses=clauses,
         includes_index=compile_index_patterns(rule.searched_index),
         shared_patterns=patterns,

@@ -17,17 +17,17 @@ class CompiledRule:
     """A rule with its query compiled. Compared by identity, because closures have no equality.
 
     Attributes:
-        rule: the rule as read.
-        node: its parsed query.
-        query: the query as canonical text: equal queries have equal texts.
+        rule: the rule as read, with the exceptions that can be used.
+        node: its parsed query, and not its exceptions.
+        query: `node` as canonical text: equal queries have equal texts.
         fields: the field types it was compiled against.
-        matcher: query and filters; total.
+        matcher: query, exceptions and filters; total.
         terms: one reader for each new-terms field, in the rule's order, which returns the distinct
             indexed values of an event (with the semantics of Elasticsearch's doc values). Empty for
             rules of other types, and if a field has no terms.
         history_id: 16 hex digits that identify the rule's history. Another query, other filters or
             other fields make another history, as they do in Kibana, and so does another
-            `timestamp_override`.
+            `timestamp_override`. Exceptions do not.
         clauses: texts that the JSON of every matching event contains (see `pipeline.kql.needles`);
             empty if nothing is known.
         includes_index: whether the rule's index patterns include an index of this name.

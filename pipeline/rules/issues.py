@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 IssueSeverity: TypeAlias = Literal["error", "warning", "info"]
-"""``error``: the rule is not used. ``warning``: the rule is loaded, but does not do what its author
-wrote. ``info``: the rule works as written, at a cost worth knowing."""
+"""``error``: the rule or exception is not used. ``warning``: it is loaded, but does not do what its
+author wrote. ``info``: the rule works as written, at a cost worth knowing."""
 
 ISSUE_CODES: Mapping[str, str] = MappingProxyType(
     {
@@ -26,6 +26,8 @@ ISSUE_CODES: Mapping[str, str] = MappingProxyType(
         "bad_value": "a value out of range or in the wrong form",
         "history_window": "the history does not begin before the searched interval",
         "duplicate_rule_id": "a rule loaded earlier has the same rule_id",
+        "unknown_rule": "an exception to a rule that is not loaded",
+        "excepts_all": "an exception that every event satisfies",
         "not_applied": "a key that changes what Kibana does, but not what firstseen does",
         "query_syntax": "the query is not KQL",
         "query_type": "the query compares a field with a literal that its type refuses",

@@ -1,4 +1,4 @@
-"""The keys of a rule file: those of Elastic's public rule layout, and our ``[[tests]]``.
+"""The keys of rule files: those of Elastic's public layout, and our tests and exceptions.
 
 This is the only place that defines them. docs/reference/rule-keys.md lists the same keys (a test
 compares the two).
@@ -57,6 +57,10 @@ def _new_terms_problem(fields: list[str]) -> str | None:
     return None
 
 
+def _not_empty(entries: list[Any]) -> str | None:
+    return None if entries else "is empty"
+
+
 def _one_entry(entries: list[Any]) -> str | None:
     return None if len(entries) == 1 else f"takes exactly one entry, not {len(entries)}"
 
@@ -66,6 +70,14 @@ NON_EMPTY = Scalar("a string", (str,), _form(lambda text: bool(text.strip()), "a
 INTEGER = Scalar("an integer", (int,))
 POSITIVE = Scalar("an integer of 1 or more", (int,), _between(1, 2**31 - 1))
 FLAG = Scalar("true or false", (bool,))
+RULE_ID = Scalar(
+    "a string",
+    (str,),
+    _form(
+        lambda text: _RULE_ID.fullmatch(text) is not None,
+        "an id: use a UUID, or 1 to 128 letters, digits and ._:-",
+    ),
+)
 TEXTS = ListOf("an array of strings", TEXT)
 NAMES = ListOf("an array of strings", NON_EMPTY)
 ANY_TABLE = TableOf("a table")
@@ -167,14 +179,7 @@ FILTER_KEYS = {
 RULE_KEYS: Mapping[str, Key] = MappingProxyType(
     {
         "rule_id": Key(
-            Scalar(
-                "a string",
-                (str,),
-                _form(
-                    lambda text: _RULE_ID.fullmatch(text) is not None,
-                    "an id: use a UUID, or 1 to 128 letters, digits and ._:-",
-                ),
-            ),
+            RULE_ID,
             "the stable id of the rule; a UUID in the public layout",
             required=True,
         ),
@@ -353,3 +358,27 @@ FILE_KEYS: Mapping[str, Key] = MappingProxyType(
     }
 )
 """The tables of a rule file."""
+
+EXCEPTION_KEYS: Mapping[str, Key] = MappingProxyType(
+    {
+        "name": Key(NON_EMPTY, "which events these are, and why they do no harm", required=True),
+        "rules": Key(
+            ListOf("an array of strings", RULE_ID, _not_empty),
+            "the ids of the rules that it applies to",
+            required=True,
+        ),
+        "query": Key(NON_EMPTY, "the KQL query of the events that raise no alert", required=True),
+    }
+)
+"""The keys of ``[[exceptions]]``."""
+
+EXCEPTION_FILE_KEYS: Mapping[str, Key] = MappingProxyType(
+    {
+        "exceptions": Key(
+            ListOf("an array of tables", TableOf("a table", EXCEPTION_KEYS)),
+            "events of which rules raise no alert",
+            required=True,
+        ),
+    }
+)
+"""The tables of a file of exceptions."""

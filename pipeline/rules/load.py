@@ -1,4 +1,4 @@
-"""Loads rules from files and folders. One bad file never hides the others."""
+"""Loads rules, and exceptions to them, from files and folders. No bad file hides the others."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.rules.draft import draft_of
+from pipeline.rules.exceptions import (
+    holds_exceptions,
+    parse_exceptions,
+    unknown_rules,
+    with_exceptions,
+)
 from pipeline.rules.issues import Issue
 from pipeline.rules.locate import MAX_KEY_PARTS, TomlSource
-from pipeline.rules.model import Rule
+from pipeline.rules.model import ExceptionItem, Rule
 from pipeline.rules.parse import parse_rule
 
 MAX_FILE_BYTES = 1_048_576
@@ -29,7 +35,7 @@ class LoadResult:
     """What was found in rule files.
 
     Attributes:
-        rules: the usable rules, in the order of their files.
+        rules: the usable rules, in the order of their files, with the exceptions to them.
         issues: all issues.
         drafts: what can be compiled, for its issues only, of the rules that are not usable; see
             `RuleSet.compile`.
@@ -52,27 +58,27 @@ def load_rules(paths: Sequence[Path] | None = None) -> LoadResult:
         paths: rule files, and folders that are searched for ``*.toml`` at any depth. Links are
             followed; hidden files and folders are skipped. The order is that of the paths given,
             and alphabetical inside a folder. None, or no path at all, means the rules that come
-            with firstseen.
+            with firstseen; so do paths with nothing but exceptions.
 
     Returns:
         Every rule without an error, and every issue. Nothing that a file contains makes this raise.
         If two rules have the same id, the first one is kept.
     """
+    files = [_load_file(found) for found in _rule_files(paths or (builtin_path(),))]
+    if files and all(file.holds_exceptions for file in files):
+        files += [_load_file(found) for found in _rule_files((builtin_path(),))]
     rules: dict[str, Rule] = {}
     issues: list[Issue] = []
-    drafts: list[Rule] = []
-    for found in _rule_files(paths or (builtin_path(),)):
-        if isinstance(found, Issue):
-            issues.append(found)
-            continue
-        of_file = _load_file(found)
-        issues.extend(of_file.issues)
-        drafts.extend(of_file.drafts)
-        for rule in of_file.rules:
-            first = rules.setdefault(rule.rule_id, rule)
-            if first is not rule:
-                issues.append(_duplicate_id(rule, first))
-    return LoadResult(tuple(rules.values()), tuple(issues), tuple(drafts))
+    for file in files:
+        issues.extend(file.issues)
+        if file.rule is not None:
+            first = rules.setdefault(file.rule.rule_id, file.rule)
+            if first is not file.rule:
+                issues.append(_duplicate_id(file.rule, first))
+    drafts = tuple(file.draft for file in files if file.draft is not None)
+    exceptions = [item for file in files for item in file.exceptions]
+    issues.extend(unknown_rules(exceptions, [*rules, *(draft.rule_id for draft in drafts)]))
+    return LoadResult(with_exceptions(rules.values(), exceptions), tuple(issues), drafts)
 
 
 def _rule_files(paths: Sequence[Path]) -> Iterator[Path | Issue]:
@@ -135,19 +141,37 @@ def _unreadable(path: Path, error: OSError) -> Issue:
     return Issue("unreadable", "error", f"cannot read: {error.strerror}", path)
 
 
-def _load_file(path: Path) -> LoadResult:
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What one file holds: a rule, or the draft of one with errors, or exceptions.
+
+    Attributes:
+        holds_exceptions: whether it is a file of exceptions, be they usable or not.
+    """
+
+    rule: Rule | None = None
+    draft: Rule | None = None
+    exceptions: tuple[ExceptionItem, ...] = ()
+    holds_exceptions: bool = False
+    issues: tuple[Issue, ...] = ()
+
+
+def _load_file(path: Path | Issue) -> _File:
+    if isinstance(path, Issue):
+        return _File(issues=(path,))
     text = _read(path)
     if isinstance(text, Issue):
-        return LoadResult(issues=(text,))
+        return _File(issues=(text,))
     source = TomlSource(text)
     document = _document(source, text, path)
     if isinstance(document, Issue):
-        return LoadResult(issues=(document,))
+        return _File(issues=(document,))
+    if holds_exceptions(document):
+        exceptions, issues = parse_exceptions(document, path=path, source=source)
+        return _File(exceptions=exceptions, holds_exceptions=True, issues=issues)
     rule, issues = parse_rule(document, path=path, source=source)
-    if rule is not None:
-        return LoadResult((rule,), issues)
-    draft = draft_of(document, path=path, source=source)
-    return LoadResult(issues=issues, drafts=() if draft is None else (draft,))
+    draft = draft_of(document, path=path, source=source) if rule is None else None
+    return _File(rule, draft, issues=issues)
 
 
 def _document(source: TomlSource, text: str, path: Path) -> dict[str, Any] | Issue:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pipeline.rules.locate import TomlSource
+from pipeline.rules.locate import Place, TomlSource
 
 
 class RuleType(StrEnum):
@@ -77,6 +77,27 @@ class RuleTest:
 
 
 @dataclass(frozen=True, slots=True)
+class ExceptionItem:
+    """One `[[exceptions]]` block: events of which some rules raise no alert.
+
+    Attributes:
+        name: says which events these are, and why they do no harm.
+        rule_ids: the rules that it applies to.
+        query: the KQL query that such an event satisfies.
+        path: the file that it was read from.
+        place: the block in that file.
+        source: the file's text, so that a later finding can name its line.
+    """
+
+    name: str
+    rule_ids: tuple[str, ...]
+    query: str
+    path: Path | None = None
+    place: Place = ()
+    source: TomlSource | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """A validated rule. Durations are milliseconds."""
 
@@ -111,6 +132,8 @@ class Rule:
     extra: dict[str, Any] = field(default_factory=dict)
     """Known keys of the public layout that firstseen keeps but does not apply."""
     tests: tuple[RuleTest, ...] = ()
+    exceptions: tuple[ExceptionItem, ...] = ()
+    """From files of their own: see `pipeline.rules.exceptions`."""
     path: Path | None = None
     line: int = 1
     source: TomlSource | None = field(default=None, compare=False, repr=False)

@@ -29,11 +29,12 @@ _WITHOUT_QUERY = frozenset({RuleType.SAVED_QUERY, RuleType.MACHINE_LEARNING})
 _NOT_APPLIED = {
     "alert_suppression": "its alerts are not grouped here",
     "data_view_id": "its patterns are known to Kibana alone: the rule judges every event",
-    "exceptions_list": "its exceptions hold nothing back here: add them to the query",
+    "exceptions_list": "write its exceptions as [[exceptions]], in a file of their own",
     "risk_score_mapping": "all its alerts have the rule's risk score",
     "rule_name_override": "all its alerts have the rule's name",
     "severity_mapping": "all its alerts have the rule's severity",
 }
+_EXCEPTIONS = "exceptions"
 _FLAT_NEW_TERMS = ("new_terms_fields", "history_window_start")
 _DEFAULT_FROM = "now-6m"
 _DEFAULT_INTERVAL = "5m"
@@ -59,7 +60,14 @@ def parse_rule(
         return None, tuple(notes.issues)
     rule_id = table.get("rule_id")
     notes.rule_id = rule_id if isinstance(rule_id, str) and rule_id else None
-    check_keys(document, FILE_KEYS, (), notes)
+    check_keys({key: document[key] for key in document if key != _EXCEPTIONS}, FILE_KEYS, (), notes)
+    if _EXCEPTIONS in document:
+        notes.add(
+            "unknown_key",
+            (_EXCEPTIONS,),
+            "[[exceptions]] in the file of a rule",
+            hint="write them in a file of their own",
+        )
     # One mistake hides no other: what is right is checked further.
     right = right_values(table, RULE_KEYS) if notes.has_errors else table
     tests: tuple[RuleTest, ...] = ()
@@ -182,6 +190,7 @@ def _build(
         metadata=dict(document.get("metadata", {})),
         extra=_extra(document, table),
         tests=tests,
+        exceptions=(),  # they are in files of their own
         path=notes.path,
         line=notes.source.header_line("rule") if notes.source is not None else 1,
         source=notes.source,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import TimestampError
-from pipeline.kql import Explanation, explain
+from pipeline.kql import Explanation, compile_node, explain, parse
 from pipeline.rules.compiled import CompiledRule
 from pipeline.rules.history import is_new
 from pipeline.rules.model import RuleTest
@@ -122,7 +122,13 @@ def _without_terms(compiled: CompiledRule, event: Event) -> str:
 
 
 def _why_not(compiled: CompiledRule, event: Event) -> str:
-    """Return the clauses of the query that are false, of those it joins with ``and``."""
+    """Return the exception that covers the event, or else the clauses of the query that are false.
+
+    They are those that the query joins with ``and``.
+    """
+    for item in compiled.rule.exceptions:
+        if compile_node(parse(item.query), compiled.fields)(event):
+            return f"excepted: {item.name}"
     verdict = explain(compiled.node, compiled.fields, event)
     clauses = verdict.children if verdict.operator == "and" else (verdict,)
     false = [_described(clause) for clause in clauses if not clause.matches]

@@ -71,7 +71,8 @@ class RuleSet:
                 skipped.append((rule, result.reason))
         for draft in drafts:
             issues.extend(compile_rule(draft, fields).issues)
-        return cls(compiled, skipped), tuple(issues)
+        # What is wrong with an exception is found once for each rule that it applies to.
+        return cls(compiled, skipped), tuple(dict.fromkeys(issues))
 
     def get(self, rule_id: str) -> CompiledRule | None:
         """Return the compiled rule with this id, if there is one."""

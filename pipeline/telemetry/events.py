@@ -29,8 +29,8 @@ LOG_EVENTS: tuple[LogEvent, ...] = (
     LogEvent(
         "rule_not_used",
         "error",
-        "A rule has an error and does not run; the others do. "
-        "`firstseen rules check` shows the error.",
+        "A rule has an error and does not run; the others do. Or an exception has one, and its "
+        "rules run without it. `firstseen rules check` shows the error.",
     ),
     LogEvent("rule_doubtful", "warning", "A rule runs, but may not do what it seems to say."),
     LogEvent(

@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from tests.events import NO_JSON, encode, library_event
-from tests.rules import as_threshold_rule
+from tests.rules import BUILTIN_RULE, as_threshold_rule
 from tests.terminals import written_to
 
 
@@ -59,6 +59,28 @@ def test_what_a_state_folder_knows_is_not_told_again(run, events, tmp_path):
     second = run("replay", "--state", state, events)
 
     assert (len(documents(first.stdout)), second.stdout) == (2, "")
+
+
+def test_an_exception_silences_its_events_and_what_the_rule_knows_it_still_knows(
+    run, events, tmp_path
+):
+    state, exceptions, later = (tmp_path / name for name in ("state", "e.toml", "later.ndjson"))
+    run("replay", "--state", state, events)
+    exceptions.write_text(
+        f"[[exceptions]]\nname = 'a harmless user'\nrules = ['{BUILTIN_RULE}']\n"
+        "query = 'user.id:S-1-5-21-3'\n"
+    )
+    users = ("S-1-5-21-1", "S-1-5-21-2", "S-1-5-21-3", "S-1-5-21-4")
+    brought = [library_event(number=10 + n, user=user) for n, user in enumerate(users)]
+    later.write_bytes(b"".join(encode(event) + b"\n" for event in brought))
+
+    result = run("replay", "--rules", exceptions, "--state", state, later)
+
+    assert [alert["user"]["id"] for alert in documents(result.stdout)] == ["S-1-5-21-4"]
+
+    without = run("replay", "--state", state, later)
+
+    assert [alert["user"]["id"] for alert in documents(without.stdout)] == ["S-1-5-21-3"]
 
 
 def test_a_time_in_the_future_counts_as_now(run, tmp_path):
@@ -111,7 +133,7 @@ def test_a_rule_that_cannot_be_used_does_not_stop_the_others(run, events, rule_f
     result = run("replay", "--rules", rule_file, "--rules", bad, events)
 
     assert result.exit_code == 0
-    assert f"Error: this rule is not used: {bad}:1:" in result.stderr
+    assert f"Error: not used: {bad}:1:" in result.stderr
     assert len(documents(result.stdout)) == 4
 
 

@@ -60,6 +60,19 @@ def test_each_rule_that_does_not_run_is_counted_and_told(rule_file, tmp_path):
     assert finding["firstseen.finding"].startswith(f"{tmp_path}/bad.toml:1: error[missing_key]")
 
 
+def test_a_rule_runs_without_an_exception_that_has_an_error(rule_file, tmp_path):
+    (tmp_path / "exceptions.toml").write_text(
+        "[[exceptions]]\nname = 'x'\nrules = ['ann-1']\nquery = 'user.name:('\n"
+    )
+    ruleset, metrics, lines = load(tmp_path)
+
+    assert [compiled.rule.rule_id for compiled in ruleset.runnable] == ["ann-1"]
+    assert statuses(metrics)["invalid"] == 1
+    assert [(line["event.action"], line["error.code"]) for line in lines] == [
+        ("rule_not_used", "query_syntax")
+    ]
+
+
 def test_a_doubtful_rule_runs_with_a_warning(rule_file):
     rule_file.write_text(rule_file.read_text().replace("user.name:ann", "user.names:ann"))
     ruleset, _, lines = load(rule_file)

@@ -53,6 +53,23 @@ def test_the_failure_of_the_guide_is_what_a_wrong_category_gives(example):
     assert failures[0] in PAGE
 
 
+def test_the_exception_of_the_guide_works(example, tmp_path):
+    (tmp_path / "driver_new_on_host.toml").write_text(example)
+    (tmp_path / "exceptions.toml").write_text(blocks("toml")[2])
+    loaded = load_rules([tmp_path])
+    ruleset, issues = RuleSet.compile(loaded.rules, FieldTable.builtin())
+    assert (*loaded.issues, *issues) == ()
+    (rule,) = ruleset.runnable
+    driver = {"host.os.type": "windows", "event.category": "driver", "dll.name": "nightly-7.sys"}
+    signed = {
+        "dll.code_signature.subject_name": "Example Ltd",
+        "dll.code_signature.trusted": True,
+    }
+
+    assert rule.matcher(driver)
+    assert not rule.matcher({**driver, **signed})
+
+
 def test_the_filter_of_the_guide_works(example):
     rule, issues = parse_rule(tomllib.loads(example + "\n" + blocks("toml")[1]))
     assert issues == ()

@@ -9,6 +9,7 @@ import pytest
 from pipeline.rules import ISSUE_CODES
 from pipeline.rules.filters import CLAUSES
 from pipeline.rules.keys import (
+    EXCEPTION_KEYS,
     FILE_KEYS,
     FILTER_KEYS,
     NEW_TERMS_KEYS,
@@ -37,6 +38,7 @@ TABLES = {
     "## `[[rule.threat]]`": rows(THREAT_KEYS, kept=False),
     "## `[[rule.filters]]`": rows(FILTER_KEYS, kept=False),
     "## `[[tests]]`": rows(TEST_KEYS, kept=False),
+    "## `[[exceptions]]`": rows(EXCEPTION_KEYS, kept=False),
     "## Keys that are kept": rows(RULE_KEYS, kept=True),
     "## Issue codes": [f"| `{code}` | {meaning} |" for code, meaning in ISSUE_CODES.items()],
 }
