@@ -8,15 +8,16 @@ such events have is new to the rule when another event brings it.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.errors import QueryError
+from pipeline.errors import QueryError, QueryLimitError
 from pipeline.kql import FieldTable, compile_node, field_names, parse
-from pipeline.kql.nodes import LONE_STAR, MATCH_ALL, And, Is, Node, Not
+from pipeline.kql.nodes import LONE_STAR, MATCH_ALL, And, Is, Node, Not, Or
 from pipeline.rules.issues import Issue
 from pipeline.rules.keys import EXCEPTION_FILE_KEYS
 from pipeline.rules.locate import TomlSource
@@ -111,14 +112,12 @@ def narrow(node: Node, items: Iterable[ExceptionItem], fields: FieldTable) -> Na
     An exception with an error is left out: too many alerts are better than a rule that does not
     run.
     """
-    used: list[ExceptionItem] = []
+    sound: list[tuple[ExceptionItem, Node]] = []
     issues: list[Issue] = []
     for item in items:
         try:
             excepted = parse(item.query)
             compile_node(excepted, fields, text=item.query)
-            narrowed = _and_not(node, excepted)
-            compile_node(narrowed, fields)
         except QueryError as error:
             issues.append(_query_issue(item, error))
             continue
@@ -126,15 +125,39 @@ def narrow(node: Node, items: Iterable[ExceptionItem], fields: FieldTable) -> Na
             issues.append(_excepts_all(item))
             continue
         issues.extend(_unmapped(item, excepted, fields))
-        node = narrowed
-        used.append(item)
-    return Narrowed(node, tuple(used), tuple(issues))
+        sound.append((item, excepted))
+
+    def is_too_large(last: int) -> bool:
+        narrowed = _and_not(node, [excepted for _, excepted in sound[: last + 1]])
+        try:
+            compile_node(narrowed, fields)
+        except QueryLimitError:
+            return True
+        return False
+
+    fitting = bisect_left(range(len(sound)), True, key=is_too_large)
+    if fitting < len(sound):
+        issues.append(_too_large(sound[fitting][0], len(sound) - fitting - 1))
+    used = sound[:fitting]
+    narrowed = _and_not(node, [excepted for _, excepted in used]) if used else node
+    return Narrowed(narrowed, tuple(item for item, _ in used), tuple(issues))
 
 
-def _and_not(node: Node, excepted: Node) -> And:
-    # One flat conjunction: whoever explains a verdict names the part that is false.
+def _and_not(node: Node, excepted: Sequence[Node]) -> And:
+    # A query's `and` and an `or` of exceptions, each flat: the compiler joins tests of one field.
     children = node.children if isinstance(node, And) else (node,)
-    return And((*children, Not(excepted)))
+    return And((*children, Not(excepted[0] if len(excepted) == 1 else Or(tuple(excepted)))))
+
+
+def _too_large(item: ExceptionItem, more: int) -> Issue:
+    others = f" and the {more} after it are" if more else " is"
+    return Issue(
+        "query_limit",
+        "error",
+        f"exception {item.name!r}: with it, the query of a rule is too large: it{others} left out",
+        item.path,
+        _line(item, "query"),
+    )
 
 
 def _query_issue(item: ExceptionItem, error: QueryError) -> Issue:

@@ -140,6 +140,20 @@ def test_a_rule_runs_without_an_exception_that_has_an_error(query, code):
     assert not rule.matcher(load("deploy.exe"))
 
 
+def test_exceptions_that_are_too_many_together_leave_out_the_last_of_them():
+    many = " or ".join(f"process.name:a{number}" for number in range(9_000))
+    last = 'process.name:"last.exe"'
+
+    rule, issues = compiled(item(), item(many), item(many), item(many), item(last))
+
+    assert excepted(rule.rule) == [DEPLOYER, many, many]
+    (issue,) = issues
+    assert (issue.code, issue.severity) == ("query_limit", "error")
+    assert "it and the 1 after it are left out" in issue.message
+    assert not rule.matcher(load("a8999"))
+    assert rule.matcher(load("last.exe"))
+
+
 def test_a_field_without_a_type_is_told():
     _, issues = compiled(item("process.nam:x or a*:y"))
 
