@@ -15,7 +15,7 @@ from pipeline.engine.verdicts import CacheSettings, KnownRun, Verdicts
 from pipeline.errors import DecodeError
 from pipeline.kql import FieldTable
 from pipeline.record import Position, Record
-from pipeline.rules.model import NewTerms
+from pipeline.rules.model import ExceptionItem, NewTerms
 from pipeline.rules.ruleset import RuleSet
 from tests.rules import new_terms_rule
 from tests.scans import KINDS
@@ -27,6 +27,7 @@ NOW_MS = 1_772_438_400_000
 TIME = "2026-03-02T08:00:00.000Z"
 EXISTS = {"query": {"exists": {"field": "o.p.w"}}}
 NEGATED = {"meta": {"negate": True}, "query": {"wildcard": {"o.k": {"value": "x*"}}}}
+EXCEPTED = ExceptionItem("x", ("rule",), "o.k:x*")
 PATTERNS = " or ".join(f"{number}*{{}}" for number in range(16))
 IN_PARTS = {"query": {"match_phrase": {"o": {"k": "x"}}}}
 
@@ -111,6 +112,7 @@ STREAM = {"type": "logs", "dataset": "x", "namespace": "default"}
         (rule_set("nest:{deep:{k:a}}"), {"k": "a", "nest": {"deep": {"k": "a"}}}, {"k": "a"}),
         (rule_set("k:a", filters=(EXISTS,)), {"k": "a", "o": {"p": {"w": "a"}}}, {"k": "a"}),
         (rule_set("k:a", filters=(NEGATED,)), {"k": "a"}, {"k": "a", "o": {"k": "xy"}}),
+        (rule_set("k:a", exceptions=(EXCEPTED,)), {"k": "a"}, {"k": "a", "o": {"k": "xy"}}),
         (rule_set("k:a", filters=(IN_PARTS,)), {"k": "a", "o": {"k": "x"}}, {"k": "a"}),
         (
             rule_set("k:a", index=("logs-x-*",)),
