@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -47,7 +48,12 @@ def rule_document(rule: Rule) -> dict[str, Any]:
         "query": rule.query,
         "filters": list(rule.filters),
         "exceptions": [
-            {"name": item.name, "query": item.query, "path": str(item.path)}
+            {
+                "name": item.name,
+                "query": item.query,
+                "filter": item.filter,
+                "path": str(item.path),
+            }
             for item in rule.exceptions
         ],
         "new_terms": (
@@ -106,7 +112,8 @@ def _facts(rule: Rule) -> Iterator[tuple[str, str]]:
 def _exception_lines(rule: Rule) -> Iterator[str]:
     for item in rule.exceptions:
         yield item.name
-        yield textwrap.indent(textwrap.dedent(item.query).strip(), "  ")
+        covered = json.dumps(item.filter) if item.query is None else item.query
+        yield textwrap.indent(textwrap.dedent(covered).strip(), "  ")
 
 
 def _threat_lines(rule: Rule) -> Iterator[str]:

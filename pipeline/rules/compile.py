@@ -82,14 +82,16 @@ def compile_rule(
     if query is None or any(issue.severity == "error" for issue in result.issues):
         return result
     asked, matcher = query
-    node, exceptions, findings_in_exceptions = narrow(asked, rule.exceptions, fields)
+    node, all_filters, exceptions, findings_in_exceptions = narrow(asked, rule, fields)
     result.issues.extend(findings_in_exceptions)
     if exceptions:
         matcher = compile_node(node, fields, patterns=patterns)
+        filters = compile_filters(all_filters, fields, patterns)
     clauses = required_clauses(node, fields)
     result.compiled = CompiledRule(
         rule=replace(rule, exceptions=exceptions),
         node=node,
+        filters=all_filters,
         fields=fields,
         matcher=matcher if filters is None else _both(matcher, filters),
         terms=terms,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.kql import Clause, FieldTable, Memo, MemoMatcher, ReadTerms, SharedPatterns
 from pipeline.kql.nodes import Node
@@ -18,10 +19,11 @@ class CompiledRule:
 
     Attributes:
         rule: the rule as read, with the exceptions that can be used.
-        node: its parsed query, and not its exceptions.
+        node: its parsed query, and not its exceptions that have a query.
+        filters: its filters, and those that exclude what its other exceptions cover.
         query: `node` as canonical text: equal queries have equal texts.
         fields: the field types it was compiled against.
-        matcher: query, exceptions and filters; total.
+        matcher: query and filters, with the exceptions; total.
         terms: one reader for each new-terms field, in the rule's order, which returns the distinct
             indexed values of an event (with the semantics of Elasticsearch's doc values). Empty for
             rules of other types, and if a field has no terms.
@@ -36,6 +38,7 @@ class CompiledRule:
 
     rule: Rule
     node: Node
+    filters: tuple[Mapping[str, Any], ...]
     query: str
     fields: FieldTable
     matcher: MemoMatcher

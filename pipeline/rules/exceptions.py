@@ -12,56 +12,19 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.errors import QueryError, QueryLimitError
 from pipeline.kql import FieldTable, compile_node, field_names, parse
 from pipeline.kql.nodes import LONE_STAR, MATCH_ALL, And, Is, Node, Not, Or
+from pipeline.rules.filters import UnsupportedFilterError, compile_filters
 from pipeline.rules.issues import Issue
-from pipeline.rules.keys import EXCEPTION_FILE_KEYS
-from pipeline.rules.locate import TomlSource
+from pipeline.rules.locate import Place
 from pipeline.rules.model import ExceptionItem, Rule
-from pipeline.rules.schema import Notes, check_keys, suggestion
+from pipeline.rules.schema import suggestion
+from pipeline.types import Event
 
-_KEY = "exceptions"
 _EVERYTHING = (MATCH_ALL, Is(None, LONE_STAR))
-
-
-def holds_exceptions(document: Mapping[Any, Any]) -> bool:
-    """Whether a file is one of exceptions: it has them, and no rule."""
-    return _KEY in document and "rule" not in document
-
-
-def parse_exceptions(
-    document: Mapping[Any, Any], *, path: Path | None = None, source: TomlSource | None = None
-) -> tuple[tuple[ExceptionItem, ...], tuple[Issue, ...]]:
-    """Return the exceptions in a file, and everything there is to report about its keys.
-
-    A block with a mistake is left out; the others are used.
-    """
-    notes = Notes(path=path, source=source)
-    check_keys(document, EXCEPTION_FILE_KEYS, (), notes)
-    blocks = document.get(_KEY)
-    items = (
-        ExceptionItem(
-            name=block["name"],
-            rule_ids=tuple(dict.fromkeys(block["rules"])),
-            query=block["query"],
-            path=path,
-            place=(_KEY, index),
-            source=source,
-        )
-        for index, block in enumerate(blocks if isinstance(blocks, Sequence) else ())
-        if _is_right(block)
-    )
-    return tuple(items), tuple(notes.issues)
-
-
-def _is_right(block: Any) -> bool:
-    notes = Notes()
-    check_keys({_KEY: [block]}, EXCEPTION_FILE_KEYS, (), notes)
-    return not notes.has_errors
 
 
 def with_exceptions(rules: Iterable[Rule], items: Iterable[ExceptionItem]) -> tuple[Rule, ...]:
@@ -92,61 +55,101 @@ def unknown_rules(items: Iterable[ExceptionItem], known: Collection[str]) -> Ite
 
 
 class Narrowed(NamedTuple):
-    """A query without the events that its exceptions cover.
+    """What a rule requires of an event, without the events that its exceptions cover.
 
     Attributes:
-        node: the query, and not the exceptions.
+        node: the query, and not the exceptions with a query.
+        filters: the filters, and those that exclude what the other exceptions cover.
         used: the exceptions that are in it.
         issues: what there is to report about the exceptions. They do not name the rule, since
             several rules may have the same exception.
     """
 
     node: Node
+    filters: tuple[Mapping[str, Any], ...]
     used: tuple[ExceptionItem, ...]
     issues: tuple[Issue, ...]
 
 
-def narrow(node: Node, items: Iterable[ExceptionItem], fields: FieldTable) -> Narrowed:
-    """Return a query without the events that exceptions cover.
+def narrow(node: Node, rule: Rule, fields: FieldTable) -> Narrowed:
+    """Return the query and the filters of a rule without the events that its exceptions cover.
 
     An exception with an error is left out: too many alerts are better than a rule that does not
     run.
     """
-    sound: list[tuple[ExceptionItem, Node]] = []
     issues: list[Issue] = []
-    for item in items:
-        try:
-            excepted = parse(item.query)
-            compile_node(excepted, fields, text=item.query)
-        except QueryError as error:
-            issues.append(_query_issue(item, error))
-            continue
-        if excepted in _EVERYTHING:
-            issues.append(_excepts_all(item))
-            continue
-        issues.extend(_unmapped(item, excepted, fields))
-        sound.append((item, excepted))
+    sound = [item for item in rule.exceptions if _is_sound(item, fields, issues)]
 
     def is_too_large(last: int) -> bool:
-        narrowed = _and_not(node, [excepted for _, excepted in sound[: last + 1]])
+        narrowed = _narrowed(node, rule.filters, sound[: last + 1])
         try:
-            compile_node(narrowed, fields)
-        except QueryLimitError:
+            compile_node(narrowed.node, fields)
+            compile_filters(narrowed.filters, fields)
+        except (QueryLimitError, UnsupportedFilterError):
             return True
         return False
 
     fitting = bisect_left(range(len(sound)), True, key=is_too_large)
     if fitting < len(sound):
-        issues.append(_too_large(sound[fitting][0], len(sound) - fitting - 1))
-    used = sound[:fitting]
-    narrowed = _and_not(node, [excepted for _, excepted in used]) if used else node
-    return Narrowed(narrowed, tuple(item for item, _ in used), tuple(issues))
+        issues.append(_too_large(sound[fitting], len(sound) - fitting - 1))
+    return _narrowed(node, rule.filters, sound[:fitting])._replace(issues=tuple(issues))
 
 
-def _and_not(node: Node, excepted: Sequence[Node]) -> And:
-    # A query's `and` and an `or` of exceptions, each flat: the compiler joins tests of one field.
-    children = node.children if isinstance(node, And) else (node,)
-    return And((*children, Not(excepted[0] if len(excepted) == 1 else Or(tuple(excepted)))))
+def _narrowed(
+    node: Node, filters: Sequence[Mapping[str, Any]], items: Sequence[ExceptionItem]
+) -> Narrowed:
+    excluded = [{"meta": {"negate": True}, "query": each.filter} for each in items if each.filter]
+    excepted = [parse(item.query) for item in items if item.query is not None]
+    if excepted:
+        # A query's `and` and an `or` of exceptions, each flat: the compiler joins tests of a field.
+        children = node.children if isinstance(node, And) else (node,)
+        either = excepted[0] if len(excepted) == 1 else Or(tuple(excepted))
+        node = And((*children, Not(either)))
+    return Narrowed(node, (*filters, *excluded), tuple(items), ())
+
+
+def covers(item: ExceptionItem, event: Event, fields: FieldTable) -> bool:
+    """Whether a sound exception covers an event."""
+    if item.query is not None:
+        return compile_node(parse(item.query), fields)(event)
+    matcher = compile_filters([{"query": item.filter}], fields)
+    return matcher is not None and matcher(event)
+
+
+def _is_sound(item: ExceptionItem, fields: FieldTable, issues: list[Issue]) -> bool:
+    """Whether an exception can be used; what there is to report about it is added to `issues`."""
+    if item.query is None:
+        return _is_sound_filter(item, fields, issues)
+    try:
+        node = parse(item.query)
+        compile_node(node, fields, text=item.query)
+    except QueryError as error:
+        issues.append(_query_issue(item, error))
+        return False
+    if node in _EVERYTHING:
+        issues.append(_excepts_all(item))
+        return False
+    for name in sorted(field_names(node)):
+        if "*" not in name and fields.get(name) is None:
+            line = _line_in_query(item, max(0, item.query.find(name)))
+            issues.append(_unmapped(item, name, line, fields))
+    return True
+
+
+def _is_sound_filter(item: ExceptionItem, fields: FieldTable, issues: list[Issue]) -> bool:
+    unmapped: dict[str, Place] = {}
+    try:
+        compile_filters([{"query": item.filter}], fields, unmapped=unmapped)
+    except UnsupportedFilterError as error:
+        text = f"exception {item.name!r}: {error.message}"
+        line = _line_of_entry(item, error.place)
+        issues.append(Issue("unsupported_exception", "error", text, item.path, line))
+        return False
+    issues.extend(
+        _unmapped(item, name, _line_of_entry(item, place), fields)
+        for name, place in unmapped.items()
+    )
+    return True
 
 
 def _too_large(item: ExceptionItem, more: int) -> Issue:
@@ -154,9 +157,9 @@ def _too_large(item: ExceptionItem, more: int) -> Issue:
     return Issue(
         "query_limit",
         "error",
-        f"exception {item.name!r}: with it, the query of a rule is too large: it{others} left out",
+        f"exception {item.name!r}: with it, a rule requires too much: it{others} left out",
         item.path,
-        _line(item, "query"),
+        _line(item, "name"),
     )
 
 
@@ -178,30 +181,29 @@ def _excepts_all(item: ExceptionItem) -> Issue:
     )
 
 
-def _unmapped(item: ExceptionItem, node: Node, fields: FieldTable) -> list[Issue]:
-    names = sorted(name for name in field_names(node) if "*" not in name)
-    return [
-        Issue(
-            "unmapped_field",
-            "warning",
-            f"exception {item.name!r}: field {name} is not mapped: no event satisfies a clause on"
-            " it",
-            item.path,
-            _line_in_query(item, max(0, item.query.find(name))),
-            hint=f"did you mean {near}?" if near else "add its type with rules.fields",
-        )
-        for name in names
-        if fields.get(name) is None
-        for near in (fields.suggest(name),)
-    ]
+def _unmapped(item: ExceptionItem, name: str, line: int | None, fields: FieldTable) -> Issue:
+    near = fields.suggest(name)
+    return Issue(
+        "unmapped_field",
+        "warning",
+        f"exception {item.name!r}: field {name} is not mapped: no event satisfies a clause on it",
+        item.path,
+        line,
+        hint=f"did you mean {near}?" if near else "add its type with rules.fields",
+    )
 
 
-def _line(item: ExceptionItem, key: str) -> int | None:
-    return None if item.source is None else item.source.line((*item.place, key))
+def _line(item: ExceptionItem, *keys: str | int) -> int | None:
+    return None if item.source is None else item.source.line((*item.place, *keys))
 
 
 def _line_in_query(item: ExceptionItem, offset: int) -> int | None:
-    if item.source is None:
+    if item.source is None or item.query is None:
         return None
     first = item.source.value_line((*item.place, "query"))
     return first + item.query.count("\n", 0, offset)
+
+
+def _line_of_entry(item: ExceptionItem, place: Place) -> int | None:
+    """Return the line of the entry that a place in its filter, ``(0, "query", …)``, stems from."""
+    return _line(item, "entries", *place[4:5])

@@ -28,6 +28,7 @@ ISSUE_CODES: Mapping[str, str] = MappingProxyType(
         "duplicate_rule_id": "a rule loaded earlier has the same rule_id",
         "unknown_rule": "an exception to a rule that is not loaded",
         "excepts_all": "an exception that every event satisfies",
+        "unsupported_exception": "an exception of a kind that firstseen cannot evaluate",
         "not_applied": "a key that changes what Kibana does, but not what firstseen does",
         "query_syntax": "the query is not KQL",
         "query_type": "the query compares a field with a literal that its type refuses",

@@ -382,3 +382,95 @@ EXCEPTION_FILE_KEYS: Mapping[str, Key] = MappingProxyType(
     }
 )
 """The tables of a file of exceptions."""
+
+ENTRY_TYPES = ("match", "match_any", "exists", "wildcard", "nested", "list")
+"""The types of entries in Kibana's exception items; the last two are not supported."""
+
+EXCEPTION_ENTRY_KEYS: Mapping[str, Key] = MappingProxyType(
+    {
+        "field": Key(FIELD_NAME, "the field that is compared", required=True),
+        "type": Key(
+            Scalar("a string", (str,), _one_of(ENTRY_TYPES)),
+            "`match` (one value), `match_any` (one of several), `exists` or `wildcard` (a pattern "
+            "with `*` and `?`); `nested` and `list` are not supported",
+            required=True,
+        ),
+        "operator": Key(
+            Scalar("a string", (str,), _one_of(("included", "excluded"))),
+            "`excluded`: the comparison has to be false; default `included`",
+        ),
+        "value": Key(
+            AnyOf("a string or an array", (str, list)),
+            "the value, the values, or the pattern; not with `exists`",
+        ),
+        "entries": Key(ANY_TABLES, "of an entry of type `nested`", kept=True),
+        "list": Key(ANY_TABLE, "of an entry of type `list`", kept=True),
+    }
+)
+"""The keys of ``[[exceptions.items.entries]]``."""
+
+EXCEPTION_ITEM_KEYS: Mapping[str, Key] = MappingProxyType(
+    {
+        "name": Key(NON_EMPTY, "which events these are", required=True),
+        "entries": Key(
+            ListOf(
+                "an array of tables", TableOf("a table", EXCEPTION_ENTRY_KEYS), problem=_not_empty
+            ),
+            "comparisons, all of which have to be true",
+            required=True,
+        ),
+        "expire_time": Key(TEXT, "when it ends in Kibana: not supported"),
+        "os_types": Key(TEXTS, "of endpoint exceptions: not supported"),
+        "_tags": Key(TEXTS, "of endpoint exceptions", kept=True),
+        "comments": Key(AnyOf("an array", (list,)), "what people said about it", kept=True),
+        "description": Key(TEXT, "why they do no harm", kept=True),
+        "item_id": Key(TEXT, "Kibana's id for it", kept=True),
+        "list_id": Key(TEXT, "Kibana's id for its list", kept=True),
+        "meta": Key(ANY_TABLE, "arbitrary data of Kibana", kept=True),
+        "namespace_type": Key(TEXT, "in which spaces of Kibana it is", kept=True),
+        "tags": Key(TEXTS, "its tags", kept=True),
+        "type": Key(TEXT, "always `simple`", kept=True),
+    }
+)
+"""The keys of ``[[exceptions.items]]``."""
+
+EXCEPTION_LIST_KEYS: Mapping[str, Key] = MappingProxyType(
+    {
+        "container": Key(ANY_TABLE, "name, type and ids of the list", kept=True),
+        "items": Key(
+            ListOf("an array of tables", TableOf("a table", EXCEPTION_ITEM_KEYS)),
+            "the exceptions in the list",
+        ),
+    }
+)
+"""The keys of ``[[exceptions]]`` in the public layout of exception lists."""
+
+EXCEPTION_METADATA_KEYS: Mapping[str, Key] = MappingProxyType(
+    {
+        "rule_ids": Key(
+            ListOf("an array of strings", RULE_ID, _not_empty),
+            "the ids of the rules that the lists apply to",
+            required=True,
+        ),
+        "comments": Key(TEXT, "what there is to say about it", kept=True),
+        "creation_date": Key(TEXT, "when it was written", kept=True),
+        "deprecation_date": Key(TEXT, "when it was given up", kept=True),
+        "list_name": Key(TEXT, "the name of the list", kept=True),
+        "maturity": Key(TEXT, "such as `production`", kept=True),
+        "rule_names": Key(TEXTS, "the names of the rules", kept=True),
+        "updated_date": Key(TEXT, "when it was changed", kept=True),
+    }
+)
+"""The keys of ``[metadata]`` in the public layout of exception lists."""
+
+EXCEPTION_LIST_FILE_KEYS: Mapping[str, Key] = MappingProxyType(
+    {
+        "metadata": Key(TableOf("a table", EXCEPTION_METADATA_KEYS), "which rules", required=True),
+        "exceptions": Key(
+            ListOf("an array of tables", TableOf("a table", EXCEPTION_LIST_KEYS)),
+            "exception lists",
+            required=True,
+        ),
+    }
+)
+"""The tables of a file of exception lists in the public layout."""

@@ -11,16 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.rules.draft import draft_of
-from pipeline.rules.exceptions import (
-    holds_exceptions,
-    parse_exceptions,
-    unknown_rules,
-    with_exceptions,
-)
+from pipeline.rules.exceptions import unknown_rules, with_exceptions
 from pipeline.rules.issues import Issue
 from pipeline.rules.locate import MAX_KEY_PARTS, TomlSource
 from pipeline.rules.model import ExceptionItem, Rule
 from pipeline.rules.parse import parse_rule
+from pipeline.rules.parse_exceptions import holds_exceptions, parse_exceptions
 
 MAX_FILE_BYTES = 1_048_576
 """The maximum size of a rule file: the largest public one has about 40 KB."""

@@ -78,20 +78,22 @@ class RuleTest:
 
 @dataclass(frozen=True, slots=True)
 class ExceptionItem:
-    """One `[[exceptions]]` block: events of which some rules raise no alert.
+    """Events of which some rules raise no alert: those that satisfy either a query or a filter.
 
     Attributes:
         name: says which events these are, and why they do no harm.
         rule_ids: the rules that it applies to.
-        query: the KQL query that such an event satisfies.
+        query: the KQL query, if it is one.
+        filter: the Kibana filter, if it is one.
         path: the file that it was read from.
-        place: the block in that file.
+        place: the table in that file.
         source: the file's text, so that a later finding can name its line.
     """
 
     name: str
     rule_ids: tuple[str, ...]
-    query: str
+    query: str | None = None
+    filter: dict[str, Any] | None = None
     path: Path | None = None
     place: Place = ()
     source: TomlSource | None = field(default=None, compare=False, repr=False)

@@ -20,7 +20,7 @@ def paths_read(compiled: CompiledRule) -> frozenset[str] | None:
     a clock, because rules are compiled without one.
     """
     rule = compiled.rule
-    names = {*_of_query(compiled.node, compiled.fields), *_of_filters(rule.filters)}
+    names = {*_of_query(compiled.node, compiled.fields), *_of_filters(compiled.filters)}
     if rule.new_terms is not None:
         names.update(rule.new_terms.fields)
     if None in names:
@@ -50,7 +50,7 @@ def parts_by_field(compiled: CompiledRule) -> FieldParts:
     `others`, the query depends on nothing but the result of each of those parts.
     """
     own: defaultdict[str, list[Node]] = defaultdict(list)
-    others = set(_of_filters(compiled.rule.filters))
+    others = set(_of_filters(compiled.filters))
 
     def only_field(node: Node) -> str | None:
         """Return the path of the only field that a node reads; else note those of its children."""

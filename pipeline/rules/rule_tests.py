@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import TimestampError
-from pipeline.kql import Explanation, compile_node, explain, parse
+from pipeline.kql import Explanation, explain
 from pipeline.rules.compiled import CompiledRule
+from pipeline.rules.exceptions import covers
 from pipeline.rules.history import is_new
 from pipeline.rules.model import RuleTest
 from pipeline.rules.schema import shortened
@@ -127,7 +128,7 @@ def _why_not(compiled: CompiledRule, event: Event) -> str:
     They are those that the query joins with ``and``.
     """
     for item in compiled.rule.exceptions:
-        if compile_node(parse(item.query), compiled.fields)(event):
+        if covers(item, event, compiled.fields):
             return f"excepted: {item.name}"
     verdict = explain(compiled.node, compiled.fields, event)
     clauses = verdict.children if verdict.operator == "and" else (verdict,)

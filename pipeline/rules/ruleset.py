@@ -102,7 +102,7 @@ def _decides(compiled: CompiledRule, *, runs: bool) -> str:
         "type": rule.type,
         "runs": runs,
         "query": compiled.query,
-        "filters": canonical_filters(rule.filters),
+        "filters": canonical_filters(compiled.filters),
         "terms": rule.new_terms.fields if rule.new_terms else None,
         "history_ms": rule.new_terms.history_ms if rule.new_terms else None,
         "index": rule.searched_index,

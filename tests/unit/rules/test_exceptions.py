@@ -5,13 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.kql import FieldTable
 from pipeline.rules import RuleSet, RuleTest, load_rules, run_tests
-from pipeline.rules.exceptions import holds_exceptions, parse_exceptions
-from pipeline.rules.keys import EXCEPTION_KEYS
 from pipeline.rules.model import ExceptionItem
 from pipeline.rules.reads import paths_read
 from tests.rules import BUILTIN_RULE, new_terms_rule, rule_text
@@ -254,6 +250,21 @@ def test_a_finding_names_the_line_in_the_query(tmp_path):
     assert found(issues) == [("query_type", "error", "e.toml", 6)]
 
 
+def test_exceptions_with_filters_that_are_too_many_together_leave_out_the_last_of_them():
+    def any_of(*values):
+        phrases = [{"match_phrase": {"process.name": value}} for value in values]
+        return ExceptionItem("x", ("rule",), filter={"bool": {"should": phrases}})
+
+    many = any_of(*(f"a{number}" for number in range(9_000)))
+
+    rule, issues = compiled(any_of("b"), many, many, many, any_of("c"))
+
+    assert len(rule.rule.exceptions) == 3
+    assert [issue.code for issue in issues] == ["query_limit"]
+    assert not rule.matcher(load("b"))
+    assert rule.matcher(load("c"))
+
+
 def test_a_file_with_a_rule_holds_no_exceptions(tmp_path):
     path = write(tmp_path / "r.toml", rule_text("one", "dll.name:a") + block())
 
@@ -273,22 +284,3 @@ def test_a_test_of_the_rule_says_which_exception_covers_its_event():
     assert result.failures == (
         "event 1: expected alert, got no_match: excepted: the deployment agent",
     )
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=8,
-)
-blocks = st.dictionaries(st.sampled_from(sorted(EXCEPTION_KEYS)) | st.text(max_size=8), values)
-
-
-@given(st.fixed_dictionaries({"exceptions": values | st.lists(blocks, max_size=3)}))
-def test_no_mapping_makes_the_reader_raise_and_each_block_that_is_left_out_is_told(document):
-    assert holds_exceptions(document)
-
-    items, issues = parse_exceptions(document)
-
-    given_blocks = document["exceptions"]
-    all_used = isinstance(given_blocks, list) and len(items) == len(given_blocks)
-    assert all_used == (issues == ())

@@ -9,7 +9,11 @@ import pytest
 from pipeline.rules import ISSUE_CODES
 from pipeline.rules.filters import CLAUSES
 from pipeline.rules.keys import (
+    EXCEPTION_ENTRY_KEYS,
+    EXCEPTION_ITEM_KEYS,
     EXCEPTION_KEYS,
+    EXCEPTION_LIST_KEYS,
+    EXCEPTION_METADATA_KEYS,
     FILE_KEYS,
     FILTER_KEYS,
     NEW_TERMS_KEYS,
@@ -18,6 +22,12 @@ from pipeline.rules.keys import (
     THREAT_KEYS,
 )
 
+EXCEPTION_LISTS = (
+    EXCEPTION_METADATA_KEYS,
+    EXCEPTION_LIST_KEYS,
+    EXCEPTION_ITEM_KEYS,
+    EXCEPTION_ENTRY_KEYS,
+)
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "rule-keys.md"
 
 
@@ -39,6 +49,10 @@ TABLES = {
     "## `[[rule.filters]]`": rows(FILTER_KEYS, kept=False),
     "## `[[tests]]`": rows(TEST_KEYS, kept=False),
     "## `[[exceptions]]`": rows(EXCEPTION_KEYS, kept=False),
+    "## Exception lists": [
+        *(row for keys in EXCEPTION_LISTS for row in rows(keys, kept=False)),
+        *(row for keys in EXCEPTION_LISTS for row in rows(keys, kept=True)),
+    ],
     "## Keys that are kept": rows(RULE_KEYS, kept=True),
     "## Issue codes": [f"| `{code}` | {meaning} |" for code, meaning in ISSUE_CODES.items()],
 }
