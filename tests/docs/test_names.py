@@ -1,4 +1,4 @@
-"""What the pages name is there: files, and classes and constants of our modules."""
+"""What the pages name is there: files, classes and constants of our modules, and members of our classes."""
 
 from __future__ import annotations
 
@@ -35,6 +35,26 @@ def test_a_name_in_a_module_of_ours_is_there(page: Path):
     ]
 
     assert missing == []
+
+
+@every_page
+def test_a_member_of_a_class_of_ours_is_there(page: Path):
+    named = re.findall(r"`((?:\w+\.)*)([A-Z]\w+)\.(\w+)`", page.read_text())
+    missing = [
+        f"{name}.{member}"
+        for module, name, member in named
+        if (meant := _classes(module.rstrip("."), name))
+        and not any(hasattr(each, member) for each in meant)
+    ]
+
+    assert missing == []
+
+
+def _classes(module: str, name: str) -> list[type]:
+    """The classes of ours that may be meant; none for another's."""
+    modules = _modules(module) if module else map(importlib.import_module, MODULES)
+    found = [getattr(each, name, None) for each in modules]
+    return [each for each in found if isinstance(each, type)]
 
 
 def _modules(name: str) -> list[object]:
