@@ -7,9 +7,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.engine.durations import duration_text
 from pipeline.rules import Rule, Technique
-
-_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
 
 
 def rule_text(rule: Rule) -> str:
@@ -19,6 +18,7 @@ def rule_text(rule: Rule) -> str:
     sections = {
         "Description": rule.description.strip(),
         "Query": textwrap.dedent(rule.query or "").strip(),
+        "Filters": "\n".join(map(_compact_json, rule.filters)),
         "Exceptions": "\n".join(_exception_lines(rule)),
         "Threat": "\n".join(_threat_lines(rule)),
         "References": "\n".join(rule.references),
@@ -62,10 +62,12 @@ def rule_document(rule: Rule) -> dict[str, Any]:
             else None
         ),
         "index": list(rule.index),
-        "interval": _duration(rule.interval_ms),
-        "from": f"now-{_duration(rule.from_ms)}",
+        "data_view_id": rule.extra.get("data_view_id"),
+        "interval": duration_text(rule.interval_ms, short=True),
+        "from": f"now-{duration_text(rule.from_ms, short=True)}" if rule.from_ms else "now",
         "max_signals": rule.max_signals,
         "timestamp_override": rule.timestamp_override,
+        "timestamp_override_fallback_disabled": rule.timestamp_override_fallback_disabled,
         "threat": [
             {
                 "framework": threat.framework,
@@ -97,11 +99,10 @@ def _facts(rule: Rule) -> Iterator[tuple[str, str]]:
     yield "Severity", f"{rule.severity.value}, risk score {rule.risk_score}"
     if rule.new_terms:
         yield "New terms", ", ".join(rule.new_terms.fields)
-        yield "History", _duration(rule.new_terms.history_ms)
-    yield "Index", ", ".join(rule.index)
-    limit = f"{rule.max_signals} alerts in {_duration(rule.interval_ms)}"
-    yield "At most", limit
-    yield "Time of events", rule.timestamp_override or "@timestamp"
+        yield "History", duration_text(rule.new_terms.history_ms, short=True)
+    yield "Index", _index(rule)
+    yield "At most", f"{rule.max_signals} alerts in {duration_text(rule.interval_ms, short=True)}"
+    yield "Time of events", _time_field(rule)
     yield "Tags", ", ".join(rule.tags)
     yield "Author", ", ".join(rule.author)
     yield "License", rule.license or ""
@@ -109,10 +110,27 @@ def _facts(rule: Rule) -> Iterator[tuple[str, str]]:
     yield "File", str(rule.path or "")
 
 
+def _index(rule: Rule) -> str:
+    if rule.index and not rule.searched_index:
+        return f"any: {', '.join(rule.index)} is set aside by data_view_id"
+    return ", ".join(rule.searched_index) or "any"
+
+
+def _time_field(rule: Rule) -> str:
+    if rule.timestamp_override is None:
+        return "@timestamp"
+    fallback = "" if rule.timestamp_override_fallback_disabled else ", otherwise @timestamp"
+    return f"{rule.timestamp_override}{fallback}"
+
+
+def _compact_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)  # TOML has dates, JSON has none
+
+
 def _exception_lines(rule: Rule) -> Iterator[str]:
     for item in rule.exceptions:
         yield item.name
-        covered = json.dumps(item.filter) if item.query is None else item.query
+        covered = _compact_json(item.filter) if item.query is None else item.query
         yield textwrap.indent(textwrap.dedent(covered).strip(), "  ")
 
 
@@ -136,10 +154,3 @@ def _technique_document(technique: Technique) -> dict[str, Any]:
         "reference": technique.reference,
         "subtechniques": [_technique_document(sub) for sub in technique.subtechniques],
     }
-
-
-def _duration(milliseconds: int) -> str:
-    for unit, size in _UNITS:
-        if milliseconds % size == 0:
-            return f"{milliseconds // size}{unit}"
-    return f"{milliseconds}ms"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
+
 from tests.rules import BUILTIN_RULE
 
 
@@ -197,6 +199,47 @@ def test_a_rule_as_json_holds_what_its_file_says(run):
         "history_window_start": "now-14d",
     }
     assert (rule["interval"], rule["from"], rule["max_signals"]) == ("5m", "now-9m", 100)
+
+
+def test_a_rule_shows_its_filters_and_which_time_counts(run, rule_file):
+    with_filter = 'query = \'user.name:ann\'\ntimestamp_override = "event.ingested"\n[[rule.filters]]\nmeta.negate = true\nquery.term."host.id" = "h1"\n'
+    text = rule_file.read_text()
+    rule_file.write_text(text.replace("query = 'user.name:ann'\n", with_filter))
+    shown = run("rules", "show", rule_file).stdout
+
+    assert "event.ingested, otherwise @timestamp\n" in shown
+    assert '{"meta": {"negate": true}, "query": {"term": {"host.id": "h1"}}}\n' in shown
+
+
+@pytest.mark.parametrize(
+    ("keys", "index", "as_json"),
+    [
+        ('index = ["logs-*", "-logs-x*"]\n', "logs-*, -logs-x*", (["logs-*", "-logs-x*"], None)),
+        ("", "any", ([], None)),
+        (
+            'index = ["logs-*"]\ndata_view_id = "mine"\n',
+            "any: logs-* is set aside by data_view_id",
+            (["logs-*"], "mine"),
+        ),
+    ],
+    ids=["index", "none", "data view"],
+)
+def test_a_rule_shows_the_index_patterns_that_it_is_narrowed_to(
+    run, rule_file, keys, index, as_json
+):
+    text = rule_file.read_text()
+    rule_file.write_text(text.replace('severity = "low"\n', f'severity = "low"\n{keys}'))
+    (rule,) = json.loads(run("rules", "show", "--json", rule_file).stdout)
+
+    assert f"\nIndex:          {index}\n" in run("rules", "show", rule_file).stdout
+    assert (rule["index"], rule["data_view_id"]) == as_json
+
+
+def test_a_rule_that_looks_back_not_at_all_does_so_from_now(run, rule_file):
+    text = rule_file.read_text()
+    rule_file.write_text(text.replace('severity = "low"\n', 'severity = "low"\nfrom = "now"\n'))
+
+    assert json.loads(run("rules", "show", "--json", rule_file).stdout)[0]["from"] == "now"
 
 
 def test_one_rule_may_be_picked_by_its_id(run):
