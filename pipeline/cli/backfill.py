@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pipeline.history import BackfillResult, Progress
     from pipeline.rules import CompiledRule
 
-_STEPS = {"learn": "learning from the log", "tell": "telling what came meanwhile"}
+# By the values of `Phase.LEARN` and `Phase.RESEND`, whose module is slow to import.
+_STEPS = {"learn": "learning from the log", "tell": "sending again what was held"}
 _REFRESH_SECONDS = 0.1
 
 
@@ -161,7 +162,7 @@ def _report(result: BackfillResult, *, as_json: bool) -> None:
         return
     if result.was_done:
         click.echo(
-            f"{result.rule_id} has learned from the log before; nothing to do. --again begins anew",
+            f"{result.rule_id} has learned from the log before; nothing to do. --again starts over",
             err=True,
         )
         return
@@ -173,4 +174,4 @@ def _report(result: BackfillResult, *, as_json: bool) -> None:
         ("Sightings sent again", f"{result.resent:,}"),
         *((f"Skipped: {reason}", f"{count:,}") for reason, count in result.skipped.most_common()),
     ]
-    table(("BACKFILL GONE ON WITH" if result.resumed else "BACKFILL", ""), rows, right=[1])
+    table(("BACKFILL, RESUMED" if result.resumed else "BACKFILL", ""), rows, right=[1])

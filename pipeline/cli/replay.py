@@ -109,7 +109,7 @@ def _summarise(stats: ReplayStats, ruleset: RuleSet) -> None:
     rare = {
         "Without a term": stats.without_tuple,
         "Dated in the future": stats.future_capped,
-        "Told before": stats.duplicates,
+        "Alerts left out, same id": stats.duplicates,
     }
     rows = [*summary.items(), *((name, number) for name, number in rare.items() if number)]
     shown = [(name, f"{number:,}") for name, number in rows]

@@ -98,7 +98,7 @@ class Survey:
     """What is in the topic.
 
     Attributes:
-        letters: the letters, oldest failure first; of one failure that was told again, the last.
+        letters: the letters, oldest failure first; of one failure that was written again, the last.
         foreign: how many records are none of ours.
         repeated: how many letters were written again: a worker that stops itself commits nothing,
             so the next one reads the same records.
@@ -179,7 +179,7 @@ def requeue(
     Args:
         settings: how to connect, and the topics that may be written.
         letters: which ones.
-        progress: told after each batch how many are through.
+        progress: called after each batch with the number of letters that are through.
 
     Raises:
         BrokerError: no broker answers, or there is no such topic.

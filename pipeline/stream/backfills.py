@@ -55,20 +55,20 @@ def begin_with_retries(settings: Settings, ruleset: RuleSet) -> None:
         StateError: a newer version of firstseen began one of the backfills.
     """
     rules: list[str] = []
-    heard = told = monotonic()
+    heard = logged = monotonic()
     while True:
         try:
             for begun in begin_backfills(settings, ruleset):
                 rules.append(begun.rule_id)
                 heard = monotonic()
-                if begun.left == 0 or heard - told > _PROGRESS_SECONDS:
+                if begun.left == 0 or heard - logged > _PROGRESS_SECONDS:
                     log.info(
                         "rules will learn from the log first",
                         action="backfill_begun",
                         rules=rules,
                         left=begun.left,
                     )
-                    rules, told = [], heard
+                    rules, logged = [], heard
         except BrokerUnreachableError as error:
             if monotonic() - heard > CLUSTER_SILENCE_SECONDS:
                 raise

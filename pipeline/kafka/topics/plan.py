@@ -201,12 +201,13 @@ def _unequal_pairs(
     changes: Iterable[Change],
     findings: Iterable[Finding],
 ) -> list[Finding]:
-    """Return an error for each changelog that would still not fit its source, unless one is told.
+    """Return an error for each changelog that would still not fit its source.
 
-    Somebody may have added partitions to one of the two without firstseen.
+    Somebody may have added partitions to one of the two without firstseen. A pair of which one
+    topic has an error already is left out.
     """
     names = {spec.role: spec.name for spec in specs}
-    told = {finding.topic for finding in findings if finding.code == "repartition_refused"}
+    reported = {finding.topic for finding in findings if finding.code == "repartition_refused"}
     counts = {name: topic.partitions for name, topic in cluster.items()}
     counts |= {
         change.topic: change.spec.partitions or 0
@@ -216,7 +217,7 @@ def _unequal_pairs(
     unequal = []
     for changelog_role, source_role in CHANGELOG_SOURCES.items():
         pair = [names[role] for role in (changelog_role, source_role) if names.get(role) in counts]
-        if len(pair) < 2 or told.intersection(pair):
+        if len(pair) < 2 or reported.intersection(pair):
             continue
         fewer, more = sorted(pair, key=lambda name: counts[name])
         if counts[fewer] == counts[more]:
@@ -280,7 +281,7 @@ def _compare_partitions(
             "error",
             spec.name,
             f"topic {spec.name} has {topic.partitions} partitions, its topic file says {wanted}: "
-            "keys would move away from their history and known terms be told as new; write "
+            "keys would move away from their history and known terms raise alerts as new; write "
             f"partitions: {topic.partitions}, or stop the workers and use --accept-repartition",
         )
     elif topic.partitions < wanted:
