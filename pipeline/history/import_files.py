@@ -237,8 +237,10 @@ class ImportReader:
             self.counts.read += 1
             if outcome.error is not None:
                 self.counts.skipped[outcome.error.reason] += 1
-            elif not outcome.observations:
+            elif not outcome.observations and not outcome.failures:
                 self.counts.skipped["no_match"] += 1
+            for failure in outcome.failures:
+                self.counts.skipped[failure.code] += 1
             for observation in outcome.observations:
                 yield Learn(
                     rule_id=observation.rule.id,

@@ -252,6 +252,17 @@ def test_no_alert_is_made_of_events_that_a_query_rule_matches(
         assert made == []
 
 
+def test_tuples_beyond_what_an_event_may_have_are_counted_as_skipped(ruleset):
+    event = library_event(number=1)
+    event["host"]["id"] = [f"h{number}" for number in range(200)]
+    event["user"]["id"] = [f"u{number}" for number in range(200)]
+
+    learned, counts = read(ruleset, "events", encode(event))
+
+    assert len(learned) == 10_000
+    assert counts.skipped == {"too_many_tuples": 1}
+
+
 def test_events_are_judged_under_the_settings_of_the_worker(ruleset: RuleSet) -> None:
     large = encode({**library_event(executable="tool.exe"), "labels": {"note": "x" * 5_000}})
 
