@@ -79,7 +79,7 @@ from pipeline.stream.transport import (
     bundles,
     filtered_records,
 )
-from pipeline.stream.transport.consumer import ConsumerThread
+from pipeline.stream.transport.consumer_thread import ConsumerThread
 from pipeline.stream.transport.fetcher import FilteringFetcher
 
 OBSERVATIONS, NEW_TERMS, ALERTS = "-observations", "-new_terms", "-alerts"

@@ -10,7 +10,8 @@ docs/adr/0006-filter-below-faust.md.
 from __future__ import annotations
 
 from pipeline.stream.transport.bundles import Bundle, BundleBuffer, Delivered
-from pipeline.stream.transport.consumer import Consumer, ConsumerThread
+from pipeline.stream.transport.consumer import Consumer
+from pipeline.stream.transport.consumer_thread import ConsumerThread
 from pipeline.stream.transport.driver import Transport
 from pipeline.stream.transport.fetcher import Reading
 from pipeline.stream.transport.options import Depth, TransportOptions
