@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.config import Settings
 from pipeline.kafka.topics import load_topic_specs
 from pipeline.telemetry.catalogue import CATALOGUE, MetricSpec
-from pipeline.telemetry.events import LOG_EVENTS
+from pipeline.telemetry.log_events import LOG_EVENTS
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
 _PLACE = re.compile(r"(<!-- table: ([\w.]+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pipeline.history.backfill import Backfill, BackfillResult, Progress, begin_backfills
 from pipeline.history.changelog import read_history
 from pipeline.history.import_files import ImportCounts, ImportReader
-from pipeline.history.records import HistoryRow, decode_history_row
+from pipeline.history.rows import HistoryRow, decode_history_row
 from pipeline.history.sender import Sender
 
 __all__ = [

@@ -12,7 +12,7 @@ from pipeline.engine.first_seen import decode_row
 from pipeline.engine.forgotten import MARKS_KEY, read_marks
 from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES
 from pipeline.errors import TopologyError
-from pipeline.history.records import HistoryRow
+from pipeline.history.rows import HistoryRow
 from pipeline.kafka.clients import broker_errors, consumer
 from pipeline.kafka.reading import topic_metadata, until_end
 

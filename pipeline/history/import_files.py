@@ -35,7 +35,7 @@ from pipeline.engine.paths import scalars_at
 from pipeline.engine.prefilter import Prefilter
 from pipeline.engine.wire import Learn
 from pipeline.errors import DecodeError, EventsFileError
-from pipeline.history.records import HistoryRow, decode_history_row
+from pipeline.history.rows import HistoryRow, decode_history_row
 from pipeline.replay.events import EventLine, record_of_line
 from pipeline.rules import CompiledRule, RuleSet
 from pipeline.rules.timestamp import MAX_MS, parse_timestamp

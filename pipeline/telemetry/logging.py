@@ -1,7 +1,7 @@
 """Structured logs with ECS field names, to standard error.
 
 In ``log.info("stopped", action="worker_stopped", topic=...)``, the message is fixed text, values go
-into fields, and `action` is one of `pipeline.telemetry.events`. What Faust, mode, aiokafka and
+into fields, and `action` is one of `pipeline.telemetry.log_events`. What Faust, mode, aiokafka and
 librdkafka log through the standard library takes the same path.
 """
 

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.embedded.process import free_ports
-from pipeline.history.records import HistoryRow
+from pipeline.history.rows import HistoryRow
 from tests.docs.cli_reference import commands
 from tests.rules import BUILTIN_RULE
 

@@ -17,7 +17,7 @@ import structlog
 import pipeline
 from pipeline.config import LogSettings
 from pipeline.errors import DecodeError, TopologyError
-from pipeline.telemetry.events import LOG_EVENTS
+from pipeline.telemetry.log_events import LOG_EVENTS
 from pipeline.telemetry.logging import RepeatLimit, configure, get_logger, printable
 
 
