@@ -116,6 +116,12 @@ def _load_certificate(
         ) from None
 
 
+def user(settings: Settings) -> str:
+    """Return whose rights the brokers check, for messages: the login's name in quotes, if any."""
+    name = settings.kafka.sasl_username
+    return repr(name) if name else "this client"
+
+
 def sasl(settings: Settings) -> Sasl | None:
     """Return the SASL login, or None if the security protocol has none."""
     kafka = settings.kafka

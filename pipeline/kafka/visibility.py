@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 from pipeline.config import Settings
 from pipeline.errors import BrokerError
 from pipeline.kafka.clients import CONNECT_TIMEOUT, admin_client
+from pipeline.kafka.security import user
 
 
 def check_visible(
@@ -47,8 +48,7 @@ def _is_refused(error: BaseException | None) -> bool:
 
 
 def _hidden(settings: Settings, topic: str) -> str:
-    user = settings.kafka.sasl_username
     return (
-        f"topic {topic}: the brokers do not tell {repr(user) if user else 'this client'} whether "
-        f"it exists; grant the right Describe on it (Read and Write include it)"
+        f"topic {topic}: the brokers do not tell {user(settings)} whether it exists; grant the "
+        f"right Describe on it (Read and Write include it)"
     )

@@ -13,6 +13,7 @@ from pipeline.errors import (
     StateError,
     TopologyError,
 )
+from pipeline.kafka.security import user
 
 
 def explained(error: BaseException, settings: Settings) -> BaseException:
@@ -25,17 +26,15 @@ def explained(error: BaseException, settings: Settings) -> BaseException:
 
 
 def _explanation(error: BaseException, settings: Settings) -> FirstseenError | None:
-    user = settings.kafka.sasl_username
-    who = repr(user) if user else "this worker"
     if isinstance(error, errors.TopicAuthorizationFailedError):
         return BrokerError(
-            f"the brokers do not let {who} use {_topics(error)}: it needs the right Read on the "
-            f"inputs, and Read and Write on our own topics; see SECURITY.md"
+            f"the brokers do not let {user(settings)} use {_topics(error)}: it needs the right "
+            f"Read on the inputs, and Read and Write on our own topics; see SECURITY.md"
         )
     if isinstance(error, errors.ClusterAuthorizationFailedError):
         return BrokerError(
-            f"the brokers do not let {who} write: it needs the right Write on our own topics; see "
-            f"SECURITY.md"
+            f"the brokers do not let {user(settings)} write: it needs the right Write on our own "
+            f"topics; see SECURITY.md"
         )
     if isinstance(error, DeliveryError) and _lacks_partition(error.__cause__):
         return TopologyError(

@@ -42,6 +42,12 @@ def test_a_missing_right_is_named_with_the_user(error: Exception, named: str):
     assert found.__cause__ is error
 
 
+def test_without_a_login_it_is_this_client_that_lacks_a_right():
+    found = explained(errors.TopicAuthorizationFailedError("events"), Settings())
+
+    assert "the brokers do not let this client use topic events:" in str(found)
+
+
 def test_a_state_that_is_ahead_of_its_changelog_is_told_in_one_line_with_the_folder():
     error = ConsistencyError(
         "The offset for\n partition 1 is\nhigher (25 > -1).\n\nMost likely ..."
