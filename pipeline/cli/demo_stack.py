@@ -91,7 +91,8 @@ def _create_topics(settings: Settings) -> None:
         for spec in load_topic_specs(None, settings)
     ]
     admin = admin_client(settings)
-    apply(plan(specs, describe_cluster(admin, settings, [spec.name for spec in specs])), admin)
+    cluster = describe_cluster(admin, settings, [spec.name for spec in specs])
+    apply(plan(specs, cluster.topics), admin)
 
 
 def _start_worker(values: Mapping[str, str], log: Path) -> ServerProcess:

@@ -78,7 +78,8 @@ def plan_topics(
     """Show what `apply` would change; exit 1 if there is anything to do or to look at."""
     settings = settings_flags.load()
     specs = load_topic_specs(directory, settings)
-    cluster = describe_cluster(admin_client(settings), settings, [spec.name for spec in specs])
+    admin = admin_client(settings)
+    cluster = describe_cluster(admin, settings, [spec.name for spec in specs]).topics
     specs = _own_missing_inputs(specs, cluster, input_partitions)
     planned = plan(specs, cluster, accept_repartition=accept_repartition)
     _report(planned, as_json=as_json)
@@ -106,7 +107,7 @@ def apply_topics(
     settings = settings_flags.load()
     specs = load_topic_specs(directory, settings)
     admin = admin_client(settings)
-    cluster = describe_cluster(admin, settings, [spec.name for spec in specs])
+    cluster = describe_cluster(admin, settings, [spec.name for spec in specs]).topics
     specs = _own_missing_inputs(specs, cluster, input_partitions)
     planned = plan(specs, cluster, accept_repartition=accept_repartition)
     _report(planned, as_json=as_json)

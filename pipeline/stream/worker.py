@@ -10,12 +10,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 from pipeline.assembly.native import uses_native
 from pipeline.config import Settings
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, FirstseenError, StopError
-from pipeline.kafka.clients import admin_client
-from pipeline.kafka.topics import check_topology, cluster_id
+from pipeline.kafka.topics import Cluster, check_topology
 from pipeline.rules import RuleSet
 from pipeline.stream.app import App, build_app
 from pipeline.stream.backfills import begin_with_retries
@@ -51,6 +51,8 @@ _FAUST_LOGGERS = (
 )
 
 log = get_logger(__name__)
+
+_T = TypeVar("_T")
 
 
 class Worker:
@@ -105,11 +107,11 @@ class Worker:
         threading.excepthook = _thread_failed
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self.stop)
-        if not await self._done_before_a_stop(lambda: check_topology(self._settings)):
+        cluster = await self._done_before_a_stop(lambda: check_topology(self._settings))
+        if cluster is None:
             return self._exit_code
         with state_folder(self._settings.state.directory):
-            if not await self._done_before_a_stop(self._claim_state):
-                return self._exit_code
+            self._claim_state(cluster)
             return await self._run_app()
 
     async def _run_app(self) -> int:
@@ -132,8 +134,8 @@ class Worker:
         finally:
             await server.stop()
 
-    async def _done_before_a_stop(self, step: Callable[[], object]) -> bool:
-        """Run a startup step in a thread; return False if the worker is asked to stop first.
+    async def _done_before_a_stop(self, step: Callable[[], _T]) -> _T | None:
+        """Run a startup step in a thread; return None if the worker is asked to stop first.
 
         Whatever the step is waiting for, the process then still ends in time.
         """
@@ -145,19 +147,22 @@ class Worker:
             log.info("stopping", action="worker_stopping")
             self._exit_code = EXIT_OK  # nothing has begun
             self._end_in_time()
-            return False
-        doing.result()
-        return True
+            return None
+        return doing.result()
 
-    def _claim_state(self) -> None:
+    def _claim_state(self, cluster: Cluster) -> None:
         settings = self._settings
-        cluster = cluster_id(admin_client(settings), settings)
-        claim(settings.state.directory, Owner(cluster, settings.kafka.group_id))
+        claim(settings.state.directory, Owner(cluster.id, settings.kafka.group_id))
 
-    def _begin_backfills(self) -> None:
-        """Hold the rules that are new to this group, before any sighting of theirs is sent."""
+    def _begin_backfills(self) -> bool:
+        """Hold the rules that are new to this group, before any sighting of theirs is sent.
+
+        Returns:
+            True, when it is done.
+        """
         if self._settings.state.backfill == "auto":
             begin_with_retries(self._settings, self._ruleset)
+        return True
 
     async def _run(self, app: App, health: Health) -> int:
         starting = asyncio.create_task(app.start())

@@ -51,7 +51,9 @@ def make_plan(settings, admin, specs):
     def make(changed=None, **options):
         wanted = changed or specs
         return plan(
-            wanted, describe_cluster(admin, settings, [spec.name for spec in wanted]), **options
+            wanted,
+            describe_cluster(admin, settings, [spec.name for spec in wanted]).topics,
+            **options,
         )
 
     return make
@@ -81,9 +83,10 @@ def test_a_worker_finds_applied_topics_in_order(broker, make_plan, admin, settin
 
     found = check_topology(settings)
 
+    assert found.id == admin.list_topics(timeout=10).cluster_id
     assert {settings.topics.inputs[0]: 2} | {
         spec.name: 3 for spec in specs if not spec.external
-    } == {name: topic.partitions for name, topic in found.items()}
+    } == {name: topic.partitions for name, topic in found.topics.items()}
 
 
 def test_a_worker_is_told_of_every_topic_that_is_missing(settings):
@@ -97,7 +100,7 @@ def test_a_missing_topic_is_not_created_by_asking(settings, admin):
     wanted = [settings.topics.alerts]
     describe_cluster(admin, settings, wanted)
 
-    assert {} == describe_cluster(admin, settings, wanted)
+    assert {} == describe_cluster(admin, settings, wanted).topics
 
 
 def test_a_record_of_the_largest_size_is_taken(make_plan, admin, settings):
@@ -151,9 +154,8 @@ def test_configs_that_somebody_changed_are_set_back_and_others_are_kept(
     apply(first, admin)
 
     assert {("set_config", settings.topics.alerts, "retention.ms")} == names(first)
-    kept = describe_cluster(admin, settings, [settings.topics.alerts])[
-        settings.topics.alerts
-    ].configs
+    alerts_topic = settings.topics.alerts
+    kept = describe_cluster(admin, settings, [alerts_topic]).topics[alerts_topic].configs
     assert ("2592000000", "86400000") == (kept["retention.ms"], kept["segment.ms"])
 
 
@@ -179,7 +181,7 @@ def test_partitions_with_state_are_raised_only_when_that_is_accepted(
     apply(make_plan(more, accept_repartition=True), admin)
 
     found = describe_cluster(admin, settings, [settings.topics.new_terms, settings.quota_changelog])
-    assert {5} == {topic.partitions for topic in found.values()}
+    assert {5} == {topic.partitions for topic in found.topics.values()}
 
 
 def test_a_worker_refuses_a_changelog_that_forgets(broker, make_plan, admin, settings, specs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.kafka.topics.apply import apply
-from pipeline.kafka.topics.cluster import ClusterTopic, cluster_id, describe_cluster
+from pipeline.kafka.topics.cluster import Cluster, ClusterTopic, describe_cluster
 from pipeline.kafka.topics.plan import Change, Finding, Plan, plan
 from pipeline.kafka.topics.render import render_strimzi
 from pipeline.kafka.topics.spec import TopicSpec, load_topic_specs, topics_directory
@@ -11,13 +11,13 @@ from pipeline.kafka.topics.topology import check_topology, topology_findings
 
 __all__ = [
     "Change",
+    "Cluster",
     "ClusterTopic",
     "Finding",
     "Plan",
     "TopicSpec",
     "apply",
     "check_topology",
-    "cluster_id",
     "describe_cluster",
     "load_topic_specs",
     "plan",

@@ -19,7 +19,7 @@ from confluent_kafka.admin import (
 )
 
 from pipeline.errors import BrokerError
-from pipeline.kafka.topics.cluster import ClusterTopic, read_topics
+from pipeline.kafka.topics.cluster import ClusterTopic, read_cluster
 from pipeline.kafka.topics.plan import Change, Plan
 
 _TIMEOUT = 30.0
@@ -111,10 +111,10 @@ def _wait_until_visible(admin: AdminClient, changes: list[Change]) -> list[str]:
     deadline = monotonic() + _TIMEOUT
     while changes:
         try:
-            cluster = read_topics(admin, {change.topic for change in changes})
+            topics = read_cluster(admin, {change.topic for change in changes}).topics
         except KafkaException as error:
             return [f"the changes are made, but cannot be looked at: {error.args[0].str()}"]
-        changes = [change for change in changes if not _is_visible(change, cluster)]
+        changes = [change for change in changes if not _is_visible(change, topics)]
         if changes and monotonic() > deadline:
             return [
                 f"topic {change.topic}: {change.action} was accepted, but is not to be seen after "
@@ -126,8 +126,8 @@ def _wait_until_visible(admin: AdminClient, changes: list[Change]) -> list[str]:
     return []
 
 
-def _is_visible(change: Change, cluster: Mapping[str, ClusterTopic]) -> bool:
-    topic = cluster.get(change.topic)
+def _is_visible(change: Change, topics: Mapping[str, ClusterTopic]) -> bool:
+    topic = topics.get(change.topic)
     if topic is None:
         return False
     if change.action == "set_config":

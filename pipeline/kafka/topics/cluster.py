@@ -1,4 +1,4 @@
-"""What the cluster has: topics with their partitions, replicas and configs."""
+"""What the cluster has: its id, and topics with their partitions, replicas and configs."""
 
 from __future__ import annotations
 
@@ -30,32 +30,33 @@ class ClusterTopic:
     configs: Mapping[str, str]
 
 
-def cluster_id(admin: AdminClient, settings: Settings) -> str:
-    """Return the id of the cluster, which it keeps for life; empty if it has none.
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster, and what was asked for of its topics.
 
-    Raises:
-        BrokerUnreachableError: no broker answers.
+    Attributes:
+        id: the id that the brokers give it, which it keeps for life; empty if it has none.
+        topics: those of the named topics that exist, by name.
     """
-    with broker_errors(settings, "asking for the cluster's id"):
-        return admin.list_topics(timeout=CONNECT_TIMEOUT).cluster_id or ""
+
+    id: str
+    topics: Mapping[str, ClusterTopic]
 
 
-def describe_cluster(
-    admin: AdminClient, settings: Settings, names: Iterable[str]
-) -> dict[str, ClusterTopic]:
-    """Describe those of the named topics that exist.
+def describe_cluster(admin: AdminClient, settings: Settings, names: Iterable[str]) -> Cluster:
+    """Describe the cluster and those of the named topics that exist.
 
     Raises:
         BrokerError: the broker refuses to answer, or hides a topic.
     """
     names = tuple(names)
     with broker_errors(settings, "listing topics"):
-        found = read_topics(admin, names)
-    check_visible(settings, [name for name in names if name not in found], admin)
+        found = read_cluster(admin, names)
+    check_visible(settings, [name for name in names if name not in found.topics], admin)
     return found
 
 
-def read_topics(admin: AdminClient, names: Iterable[str]) -> dict[str, ClusterTopic]:
+def read_cluster(admin: AdminClient, names: Iterable[str]) -> Cluster:
     """Do what `describe_cluster` does, but raise KafkaException."""
     wanted = frozenset(names)
     # The metadata of all topics is requested, because a request for one could create it.
@@ -66,7 +67,7 @@ def read_topics(admin: AdminClient, names: Iterable[str]) -> dict[str, ClusterTo
         if name in wanted and topic.error is None
     }
     configs = _describe_configs(admin, found)
-    return {
+    topics = {
         name: ClusterTopic(
             name=name,
             partitions=len(topic.partitions),
@@ -75,6 +76,7 @@ def read_topics(admin: AdminClient, names: Iterable[str]) -> dict[str, ClusterTo
         )
         for name, topic in found.items()
     }
+    return Cluster(metadata.cluster_id or "", topics)
 
 
 def _describe_configs(admin: AdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:

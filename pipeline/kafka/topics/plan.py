@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.kafka.topics.cluster import ClusterTopic
-from pipeline.kafka.topics.spec import CHANGELOG_SOURCES, STATEFUL_ROLES, TopicSpec
+from pipeline.kafka.topics.spec import (
+    CHANGELOG_SOURCES,
+    STATEFUL_ROLES,
+    TopicSpec,
+    unequal_pairs,
+)
 
 Action = Literal["create", "raise_partitions", "set_config"]
 Severity = Literal["error", "warning", "info"]
@@ -215,13 +220,10 @@ def _unequal_pairs(
         if change.action == "raise_partitions"
     }
     unequal = []
-    for changelog_role, source_role in CHANGELOG_SOURCES.items():
-        pair = [names[role] for role in (changelog_role, source_role) if names.get(role) in counts]
-        if len(pair) < 2 or reported.intersection(pair):
+    for pair in unequal_pairs(names, counts):
+        if reported.intersection(pair):
             continue
         fewer, more = sorted(pair, key=lambda name: counts[name])
-        if counts[fewer] == counts[more]:
-            continue
         unequal.append(
             Finding(
                 "partitions_unequal",

@@ -6,7 +6,7 @@ A file belongs to a role (``observations``, ``alerts``, ...); the settings say w
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -41,6 +41,23 @@ _REQUIRED = ("role", "name", "purpose", "key", "value", "produced_by", "consumed
 _OPTIONAL = ("partitions", "replication", "configs", "external")
 _MIN_INSYNC = "min.insync.replicas"
 _MAX_PARTITIONS = 10_000
+
+
+def unequal_pairs(
+    names: Mapping[str, str], partitions: Mapping[str, int]
+) -> Iterator[tuple[str, str]]:
+    """Yield each changelog and its source if they exist and differ in their partitions.
+
+    Args:
+        names: topic by role.
+        partitions: how many partitions each topic has; those that do not exist are left out.
+    """
+    for changelog_role, source_role in CHANGELOG_SOURCES.items():
+        changelog, source = names[changelog_role], names[source_role]
+        if {changelog, source} <= partitions.keys() and (
+            partitions[changelog] != partitions[source]
+        ):
+            yield changelog, source
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping
 from pipeline.config import Settings
 from pipeline.errors import TopologyError
 from pipeline.kafka.clients import admin_client
-from pipeline.kafka.topics.cluster import ClusterTopic, describe_cluster
-from pipeline.kafka.topics.spec import CHANGELOG_SOURCES
+from pipeline.kafka.topics.cluster import Cluster, ClusterTopic, describe_cluster
+from pipeline.kafka.topics.spec import CHANGELOG_SOURCES, unequal_pairs
 
 _APPLY = "run: firstseen topics apply"
 
 
-def check_topology(settings: Settings) -> dict[str, ClusterTopic]:
+def check_topology(settings: Settings) -> Cluster:
     """Check every topic that the worker uses.
 
     Returns:
-        The topics by name, so that the caller knows their partition counts.
+        The cluster, with these topics.
 
     Raises:
         TopologyError: one line per finding: the topic, what is, what should be, what to do.
@@ -26,7 +26,7 @@ def check_topology(settings: Settings) -> dict[str, ClusterTopic]:
     admin = admin_client(settings)
     names = (*settings.topics.inputs, *settings.topic_names().values())
     cluster = describe_cluster(admin, settings, names)
-    if findings := topology_findings(settings, cluster):
+    if findings := topology_findings(settings, cluster.topics):
         raise TopologyError("\n".join(findings))
     return cluster
 
@@ -56,15 +56,12 @@ def _missing(settings: Settings, cluster: Mapping[str, ClusterTopic]) -> Iterato
 
 
 def _partition_counts(settings: Settings, cluster: Mapping[str, ClusterTopic]) -> Iterator[str]:
-    names = settings.topic_names()
-    for changelog_role, source_role in CHANGELOG_SOURCES.items():
-        changelog, source = cluster.get(names[changelog_role]), cluster.get(names[source_role])
-        if changelog is None or source is None or changelog.partitions == source.partitions:
-            continue
+    counts = {name: topic.partitions for name, topic in cluster.items()}
+    for changelog, source in unequal_pairs(settings.topic_names(), counts):
         yield (
-            f"topic {changelog.name} has {changelog.partitions} partitions, but {source.name} has "
-            f"{source.partitions}: a table and its source need as many; raise the smaller one in "
-            "its topic file and run: firstseen topics apply --accept-repartition"
+            f"topic {changelog} has {counts[changelog]} partitions, but {source} has "
+            f"{counts[source]}: a table and its source need as many; raise the smaller one in its "
+            "topic file and run: firstseen topics apply --accept-repartition"
         )
 
 
