@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from contextlib import closing
 
 from confluent_kafka import Consumer, TopicPartition
@@ -15,7 +17,7 @@ from confluent_kafka.admin import (
 )
 
 from tests.clients import SECONDS, client_config
-from tests.deployment import Deployment, NewDeployment, WorkerProcess
+from tests.deployment import Deployment, NewDeployment, WorkerProcess, wait_for
 from tests.events import encode, library_event
 from tests.group_offsets import all_committed, committed, ends
 
@@ -103,6 +105,29 @@ def test_records_that_are_deleted_before_they_are_read_are_told_and_counted(
     assert second.metric("firstseen_records_lost_total", topic=stack.input) == 15
     (told,) = lines(second, "records_lost")
     assert (told["log.level"], told["kafka.offset"], told["firstseen.records"]) == ("error", 10, 15)
+
+
+def test_records_that_are_deleted_while_a_worker_is_frozen_count_once_and_it_goes_on(
+    kafka_deployment: NewDeployment,
+):
+    """Frozen for longer than its session: it finds them gone, joins again, and seeks back there."""
+    stack = kafka_deployment(input_partitions=1)
+    stack.produce(events(0, 10))
+    worker = stack.start_worker(FIRSTSEEN_KAFKA__SESSION_TIMEOUT="6s")
+    worker.wait_ready()
+    stack.wait_drained()
+
+    worker.process.send_signal(signal.SIGSTOP)
+    stack.produce(events(10, 30))
+    delete_before(stack, (stack.input, 0, 25))
+    time.sleep(8)
+    worker.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: hosts(stack) >= {f"h{n}" for n in range(25, 30)})
+    stack.wait_drained()
+
+    assert hosts(stack) == {f"h{n}" for n in [*range(10), *range(25, 30)]}
+    assert all_committed(stack)
+    assert worker.metric("firstseen_records_lost_total", topic=stack.input) == 15
 
 
 def test_a_changelog_without_its_beginning_is_told_but_does_not_count_as_lost_records(

@@ -52,7 +52,9 @@ class Consumer(driver.Consumer):
         self.last_commit_succeeded = True
         self._holds_until = _NEVER
         self._set_back: set[TP] = set()
-        self._jumps: dict[TP, tuple[int, int]] = {}
+        # What was told of jumps: the last one back, and which offsets are known to be deleted.
+        self._cut_short: dict[TP, tuple[int, int]] = {}
+        self._deleted: dict[TP, tuple[int, int]] = {}
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -162,15 +164,21 @@ class Consumer(driver.Consumer):
             position: the log's first offset, which is read next instead.
         """
         tp = ensure_TP(partition)
+        # Until something is committed, each seek to the committed offset leads here again.
         if position < expected:
             self._set_back.add(tp)
-        # Until something is committed, each seek to the committed offset leads here again.
-        before, reached = self._jumps.get(tp, (None, 0))
-        self._jumps[tp] = expected, position
-        if before == expected:
-            expected = reached
-        if position != expected:
-            self.app.on_jump(tp, expected, position)
+            self._deleted.pop(tp, None)
+            if self._cut_short.get(tp) != (expected, position):
+                self._cut_short[tp] = expected, position
+                self.app.on_jump(tp, expected, position)
+            return
+        begin, end = self._deleted.get(tp, (position, position))
+        if expected > end:
+            begin, end = position, position
+        self._deleted[tp] = min(expected, begin), position
+        for first, after_last in ((expected, min(begin, position)), (max(expected, end), position)):
+            if first < after_last:
+                self.app.on_jump(tp, first, after_last)
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Commit everything that is acknowledged by now.
@@ -236,7 +244,7 @@ class Consumer(driver.Consumer):
             return False
         self._committed_offset.update(wanted)
         for tp in wanted:
-            self._jumps.pop(tp, None)
+            self._cut_short.pop(tp, None)
         self.last_commit_at = monotonic()
         self.last_commit_succeeded = True
         self.app.on_committed(wanted)

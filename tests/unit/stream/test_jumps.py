@@ -135,7 +135,8 @@ class Jumps(Consumer):
     def __init__(self) -> None:
         self.noted: list[tuple[int, int]] = []
         self._set_back = set()
-        self._jumps = {}
+        self._cut_short = {}
+        self._deleted = {}
         self._committed_offset = {}
         self.app = SimpleNamespace(
             on_jump=lambda _tp, expected, position: self.noted.append((expected, position)),
@@ -166,3 +167,36 @@ async def test_a_jump_is_told_once_until_something_is_committed() -> None:
     consumer.on_jump(PARTITION, 30, 0)
 
     assert consumer.noted == [(30, 0), (30, 0)]
+
+
+@on_a_loop
+async def test_what_was_deleted_is_counted_once_whatever_is_committed_in_between() -> None:
+    """A worker that was frozen commits where it was when it has joined again, and seeks there."""
+    consumer = Jumps()
+
+    consumer.on_jump(PARTITION, 50, 120)
+    await consumer._commit_offsets({TP(*PARTITION): 50})
+    consumer.on_jump(PARTITION, 50, 120)
+
+    assert consumer.noted == [(50, 120)]
+
+
+@on_a_loop
+async def test_what_is_deleted_before_and_behind_it_is_counted_as_well() -> None:
+    consumer = Jumps()
+
+    consumer.on_jump(PARTITION, 50, 120)
+    consumer.on_jump(PARTITION, 40, 150)  # what was in flight is read again
+
+    assert consumer.noted == [(50, 120), (40, 50), (120, 150)]
+
+
+@on_a_loop
+async def test_what_was_read_before_the_next_deletion_is_not_taken_for_counted() -> None:
+    consumer = Jumps()
+
+    consumer.on_jump(PARTITION, 50, 120)
+    consumer.on_jump(PARTITION, 300, 400)
+    consumer.on_jump(PARTITION, 200, 400)
+
+    assert consumer.noted == [(50, 120), (300, 400), (200, 300)]
