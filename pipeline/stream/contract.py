@@ -93,6 +93,8 @@ MEMBERS: tuple[Member, ...] = (
     ),
     Member("aiokafka.protocol.group:HeartbeatRequest.API_KEY"),
     Member("aiokafka.protocol.group:SyncGroupRequest.API_KEY"),
+    Member("aiokafka.protocol.group:JoinGroupRequest.API_KEY"),
+    Member("aiokafka.protocol.commit:OffsetCommitRequest.API_KEY"),
     Member("aiokafka.errors:for_code", ("error_code",)),
     # transport.liveness
     Member("aiokafka.client:AIOKafkaClient._md_synchronizer", ("self",)),

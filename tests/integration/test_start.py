@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient
 from pipeline.embedded.process import free_ports, wait_until
 from tests.clients import client_config, create_topic
 from tests.deployment import Deployment, NewDeployment, error_lines
+from tests.events import encode, library_event
 
 
 def start(stack: Deployment, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -107,6 +108,27 @@ def test_two_workers_under_one_instance_id_say_so(kafka_deployment: NewDeploymen
     second = stack.start_worker("b")
 
     assert wait_until(lambda: "membership_taken" in first.tail(), seconds=60), second.tail()
+
+
+def test_two_busy_workers_under_one_instance_id_say_so(kafka_deployment: NewDeployment):
+    """Their commits tell them that they are no members any more, before a heartbeat does."""
+    stack = kafka_deployment(
+        settings={
+            "FIRSTSEEN_KAFKA__GROUP_INSTANCE_ID": "worker-0",
+            "FIRSTSEEN_KAFKA__REQUEST_TIMEOUT": "90s",
+            "FIRSTSEEN_KAFKA__SESSION_TIMEOUT": "60s",
+            "FIRSTSEEN_KAFKA__HEARTBEAT_INTERVAL": "20s",
+        }
+    )
+    first = stack.start_worker("a")
+    first.wait_ready()
+    second = stack.start_worker("b")
+
+    def told() -> bool:
+        stack.produce([encode(library_event())])
+        return any("membership_taken" in worker.log.read_text() for worker in (first, second))
+
+    assert wait_until(told, seconds=60), second.tail()
 
 
 def test_a_worker_with_the_state_folder_of_another_one_does_not_start(

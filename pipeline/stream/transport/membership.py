@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, errors
 from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
+from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
 from pipeline.errors import BrokerError
 from pipeline.telemetry.logging import get_logger
@@ -15,6 +16,9 @@ from pipeline.telemetry.logging import get_logger
 log = get_logger(__name__)
 
 _LONG_AGO: Final = float("-inf")
+
+_FENCED_INSTANCE_ID: Final = 82
+"""Kafka's code for a member whose instance id another one has; aiokafka does not know it."""
 
 
 def refusal(consumer: AIOKafkaConsumer | None) -> BrokerError | None:
@@ -26,10 +30,17 @@ def refusal(consumer: AIOKafkaConsumer | None) -> BrokerError | None:
     if not isinstance(coordinator, MemberCoordinator) or coordinator.refused is None:
         return None
     group_id = coordinator.group_id
-    error = BrokerError(
-        f"the consumer group {group_id} does not take this worker: {coordinator.refused}. "
-        f"Check its ACLs, and whether something else uses this kafka.group_id"
-    )
+    if coordinator.is_fenced:
+        reason = (
+            f"another worker has taken its place. Both have the kafka.group_instance_id "
+            f"{coordinator._group_instance_id}: give each worker one of its own"  # noqa: SLF001
+        )
+    else:
+        reason = (
+            f"{coordinator.refused}. Check its ACLs, and whether something else uses this "
+            f"kafka.group_id"
+        )
+    error = BrokerError(f"the consumer group {group_id} does not take this worker: {reason}")
     error.__cause__ = coordinator.refused
     return error
 
@@ -53,6 +64,9 @@ class MemberCoordinator(GroupCoordinator):
 
     refused: BaseException | None = None
     """Why the group refuses this member. It does not ask again."""
+
+    is_fenced: bool = False
+    """Whether the group has said that another member has this one's instance id."""
 
     _heard_at: float = _LONG_AGO
     _settled_at: float = _LONG_AGO
@@ -87,18 +101,22 @@ class MemberCoordinator(GroupCoordinator):
                 self._heard_at = self._settled_at = asked_at
             elif error is errors.RebalanceInProgressError:
                 self._heard_at = asked_at  # still a member, but the group waits for it to join
-            elif error is errors.UnknownMemberIdError:
-                self._warn_of_duplicate(asked_at)
+        codes = _error_codes(request, answer)
+        self.is_fenced = self.is_fenced or _FENCED_INSTANCE_ID in codes
+        if codes & {_FENCED_INSTANCE_ID, errors.UnknownMemberIdError.errno}:
+            self._warn_of_duplicate(asked_at)
         return answer
 
     def _warn_of_duplicate(self, asked_at: float) -> None:
         """Log why a static member may have been thrown out before its session was over.
 
         The group gives its place to whoever joins with the same id. That one is thrown out in turn
-        when this one joins again, and so on.
+        when this one joins again, and so on. Which request tells it first is a matter of chance:
+        where there is work, it is a commit, and no heartbeat follows.
         """
         instance = self._group_instance_id
-        if instance is not None and asked_at - self._heard_at < self._session_timeout_ms / 1000:
+        in_session = asked_at - self._heard_at < self._session_timeout_ms / 1000
+        if instance is not None and (in_session or self.is_fenced):
             log.warning(
                 "another worker has taken the place of this one in the group: give each a "
                 "kafka.group_instance_id of its own",
@@ -106,3 +124,12 @@ class MemberCoordinator(GroupCoordinator):
                 group=self.group_id,
                 group_instance_id=instance,
             )
+
+
+def _error_codes(request: Any, answer: Any) -> set[int]:
+    """Return Kafka's error codes in the answer to a request that only a member may send."""
+    if isinstance(request, OffsetCommitRequest):
+        return {code for _, partitions in answer.topics for _, code in partitions}
+    if isinstance(request, HeartbeatRequest | JoinGroupRequest | SyncGroupRequest):
+        return {answer.error_code}
+    return set()

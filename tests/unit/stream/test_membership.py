@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 from aiokafka import errors
+from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 
 from pipeline.stream.transport import membership
@@ -17,6 +18,8 @@ from pipeline.stream.transport.membership import MemberCoordinator, refusal
 SESSION, REBALANCE = 10, 30
 HEARTBEAT = HeartbeatRequest("group", 1, "member")
 SYNC = SyncGroupRequest("group", 1, "member", None, [])
+COMMIT = OffsetCommitRequest("group", 1, "member", -1, [])
+FENCED = 82
 
 
 class Scene:
@@ -35,7 +38,8 @@ class Scene:
 
     async def _send(self, *_: Any, **__: Any) -> Any:
         self.now += 1
-        return SimpleNamespace(error_code=self.answer.errno)
+        code = self.answer.errno
+        return SimpleNamespace(error_code=code, topics=[("events", [(0, code)])])
 
     def ask(
         self, request: object = HEARTBEAT, answer: type[errors.KafkaError] = errors.NoError
@@ -103,6 +107,30 @@ def test_a_worker_under_the_id_of_another_is_told(
 
     wanted = [("membership_taken", instance)] if told else []
     assert wanted == [(line["action"], line["group_instance_id"]) for line in lines]
+
+
+def test_a_commit_tells_of_another_worker_under_the_same_id(scene: Scene) -> None:
+    scene.member._group_instance_id = "worker-0"
+    scene.ask()
+
+    with structlog.testing.capture_logs() as lines:
+        scene.ask(COMMIT, answer=errors.UnknownMemberIdError)
+
+    assert [line["action"] for line in lines] == ["membership_taken"]
+
+
+def test_a_worker_that_is_fenced_while_it_joins_says_who_has_its_place(scene: Scene) -> None:
+    class FencedInstanceIdError(errors.KafkaError):
+        errno = FENCED
+
+    scene.member._group_instance_id = "worker-0"
+    with structlog.testing.capture_logs() as lines:
+        scene.ask(SYNC, answer=FencedInstanceIdError)
+    scene.member.refused = errors.KafkaError("UnknownError()")
+    consumer: Any = SimpleNamespace(_coordinator=scene.member)
+
+    assert [line["action"] for line in lines] == ["membership_taken"]
+    assert "Both have the kafka.group_instance_id worker-0" in str(refusal(consumer))
 
 
 def test_why_a_group_cannot_be_joined_is_told() -> None:
