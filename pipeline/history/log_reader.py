@@ -12,7 +12,7 @@ from pipeline.config import Settings
 from pipeline.errors import BrokerError
 from pipeline.history.checkpoint import Input
 from pipeline.kafka.clients import broker_errors
-from pipeline.kafka.reading import SILENCE_SECONDS, interrupts_kept, is_passing
+from pipeline.kafka.reading import SILENCE_SECONDS, interrupts_kept, is_passing, silence
 
 _BATCH_RECORDS: Final = 500
 _POLL_SECONDS: Final = 1.0
@@ -77,7 +77,7 @@ class LogReader:
             if answers:
                 heard = time.monotonic()
             elif time.monotonic() - heard > SILENCE_SECONDS:
-                raise BrokerError(f"reading the inputs: no answer for {SILENCE_SECONDS:.0f} s")
+                raise silence("reading the inputs", ends)
             batch = [message for message in answers if self._is_wanted(message, ends)]
             read += len(batch)
             self._step_over(ends)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import TopicMetadata
 
 from pipeline.config import Settings
@@ -42,30 +42,60 @@ def topic_metadata(
 def until_end(client: Consumer, topic: str, partitions: Iterable[int]) -> Iterator[Message]:
     """Yield the records of assigned partitions up to the present end of each.
 
-    The end is where a fetch finds nothing more (``enable.partition.eof``). The end that the broker
-    lists lies further in a topic with transactions, and the last offsets of a compacted topic may
-    hold no record.
+    The end is the high watermark that came with the first record, or where a fetch finds nothing
+    more (``enable.partition.eof``). Neither is enough alone: the watermark of a topic with
+    transactions may lie further than what can be read, and the last offsets of a compacted topic
+    may hold no record; and while records keep coming, no fetch finds nothing. Partitions are
+    unassigned as they end, so that they do not hide the silence of the others.
 
     Raises:
         BrokerError: a broker refuses, or is silent for `SILENCE_SECONDS`.
     """
-    unfinished, silent_seconds = set(partitions), 0.0
+    unfinished = set(partitions)
+    ends: dict[int, int] = {}
+    for message in _answers(client, topic, unfinished):
+        place = TopicPartition(topic, message.partition())
+        if message.error() is None:
+            if place.partition not in ends:
+                # What librdkafka has from the fetch: nothing is requested here.
+                _, ends[place.partition] = client.get_watermark_offsets(place, cached=True)
+            end = ends[place.partition]
+            if message.offset() < end:
+                yield message
+            if message.offset() + 1 < end:
+                continue
+        unfinished.discard(place.partition)
+        client.incremental_unassign([place])
+
+
+def _answers(client: Consumer, topic: str, unfinished: Collection[int]) -> Iterator[Message]:
+    """Yield records and ends of the unfinished partitions, for as long as there are any."""
+    silent_seconds = 0.0
     while unfinished:
         with interrupts_kept():
             message = client.poll(_POLL_SECONDS)
         if message is None:
             silent_seconds += _POLL_SECONDS
             if silent_seconds >= SILENCE_SECONDS:
-                raise BrokerError(f"reading {topic}: no answer for {SILENCE_SECONDS:.0f} s")
+                raise silence(f"reading {topic}", [(topic, number) for number in unfinished])
             continue
-        silent_seconds = 0.0
         error = message.error()
-        if error is None:
+        if error is not None and error.code() not in _ENDS:
+            if not is_passing(error):
+                raise BrokerError(f"reading {topic}: {error.str()}")
+        elif message.partition() in unfinished:
+            silent_seconds = 0.0
             yield message
-        elif error.code() in _ENDS:
-            unfinished.discard(message.partition())
-        elif not is_passing(error):
-            raise BrokerError(f"reading {topic}: {error.str()}")
+
+
+def silence(doing: str, places: Iterable[tuple[str, int]]) -> BrokerError:
+    """Return the error for partitions of which no broker has sent anything for too long."""
+    (topic, number), *others = sorted(places)
+    more = f" and {len(others)} more partition{'s' if len(others) > 1 else ''}" if others else ""
+    return BrokerError(
+        f"{doing}: no answer for {SILENCE_SECONDS:.0f} s about {topic}[{number}]{more}; check "
+        f"whether each has a leader: kafka-topics.sh --describe --topic {topic}"
+    )
 
 
 @contextmanager

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pipeline.embedded.process import wait_until
+from tests.clients import Sent, produce
 from tests.deployment import Deployment, NewDeployment, wait_for
 from tests.events import START
 from tests.programs import program, told
@@ -85,6 +88,27 @@ def test_an_export_moves_to_another_deployment(kafka_deployment: NewDeployment, 
     assert Counter({1: 30, 2: 10}) == Counter(row["count"] for row in rows)
     assert 41 == len(exported(new))
     assert {row["rule_id"] for row in rows} == {BUILTIN_RULE}
+
+
+def test_an_export_ends_though_its_topic_is_written_all_the_while(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    """Every fetch then has records, and none finds that there are no more."""
+    stack = kafka_deployment(settings=small_topics(tmp_path / "topics", 1), input_partitions=1)
+    topic, done = stack.topic("first-seen-changelog"), threading.Event()
+    produce(stack.broker.bootstrap, topic, [Sent(None, key=b"gone")])
+
+    def removals() -> Iterator[Sent]:
+        while not done.wait(0.005):
+            yield Sent(None, key=b"gone")
+
+    writing = threading.Thread(target=produce, args=(stack.broker.bootstrap, topic, removals()))
+    writing.start()
+    try:
+        assert exported(stack) == []
+    finally:
+        done.set()
+        writing.join()
 
 
 def test_alerts_of_kibana_and_answers_of_elasticsearch_teach_their_tuples(

@@ -1,14 +1,14 @@
-"""Reading to the end of a topic while no broker answers, and Ctrl-C meanwhile."""
+"""Reading to the end of a topic: where that is, what counts as silence, and Ctrl-C meanwhile."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from types import SimpleNamespace
+from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from pipeline.config import Settings
 from pipeline.errors import BrokerError
@@ -49,19 +49,83 @@ def test_an_interrupt_that_the_client_loses_is_none_the_less_one(
 
 
 class Answer:
-    """A record."""
+    """What a poll returns: a record, or the end of a partition."""
 
-    def error(self) -> None:
-        return None
+    def __init__(self, partition: int, offset: int, code: int | None = None) -> None:
+        self._place = partition, offset
+        self._error = None if code is None else KafkaError(code)
+
+    def error(self) -> KafkaError | None:
+        return self._error
+
+    def partition(self) -> int:
+        return self._place[0]
+
+    def offset(self) -> int:
+        return self._place[1]
+
+
+class Client:
+    """A consumer with these answers; the high watermark of a partition is at `ends`."""
+
+    def __init__(self, answers: Iterable[Answer | None], ends: dict[int, int]) -> None:
+        self._answers = iter(answers)
+        self._ends = ends
+        self.unassigned: list[int] = []
+
+    def poll(self, _seconds: float) -> Answer | None:
+        return next(self._answers)
+
+    def get_watermark_offsets(self, place: TopicPartition, *, cached: bool) -> tuple[int, int]:
+        assert cached
+        return 0, self._ends[place.partition]
+
+    def incremental_unassign(self, places: list[TopicPartition]) -> None:
+        self.unassigned += [place.partition for place in places]
+
+
+def _read(answers: Iterable[Answer | None], ends: dict[int, int]) -> list[tuple[int, int]]:
+    client: Any = Client(answers, ends)
+    found = [(each.partition(), each.offset()) for each in until_end(client, "t", list(ends))]
+    assert sorted(client.unassigned) == sorted(ends)
+    return found
+
+
+def test_reading_ends_where_the_partition_ended_when_it_began_though_records_keep_coming() -> None:
+    ever = (Answer(0, offset) for offset in count(5))
+    assert _read(ever, {0: 8}) == [(0, 5), (0, 6), (0, 7)]
+
+
+def test_a_record_past_an_end_that_holds_none_is_not_of_the_present() -> None:
+    assert _read([Answer(0, 5), Answer(0, 9)], {0: 8}) == [(0, 5)]
+
+
+def test_reading_ends_where_nothing_more_can_be_read_before_the_watermark() -> None:
+    """As behind an open transaction, or where compaction took the last records."""
+    end = Answer(0, 6, KafkaError._PARTITION_EOF)
+    assert _read([Answer(0, 5), end], {0: 8}) == [(0, 5)]
 
 
 def test_silence_is_an_error_only_without_a_break(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "SILENCE_SECONDS", 3.0)
 
-    answers = [None, None, Answer(), None, None, Answer(), None, None, None]
-    client: Any = SimpleNamespace(poll=lambda _seconds: answers.pop(0))
+    answers = iter([None, None, Answer(0, 0), None, None, Answer(0, 1), None, None, None])
+    client: Any = Client(answers, {0: 9})
     found = until_end(client, "t", [0])
-    assert [type(next(found)), type(next(found))] == [Answer, Answer]
-    with pytest.raises(BrokerError, match="reading t: no answer for 3 s"):
+    assert [next(found).offset(), next(found).offset()] == [0, 1]
+    with pytest.raises(BrokerError, match=r"reading t: no answer for 3 s about t\[0\]; check"):
         next(found)
-    assert answers == []
+    assert list(answers) == []
+
+
+def test_a_partition_is_silent_however_much_comes_of_one_that_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reading, "SILENCE_SECONDS", 3.0)
+
+    ended = [Answer(1, 0), Answer(1, 1, KafkaError._PARTITION_EOF)]
+    noise = [None, Answer(1, 1), Answer(1, 2, KafkaError._PARTITION_EOF)]
+    client: Any = Client(ended + noise * 3, {0: 1, 1: 9, 2: 1})
+    with pytest.raises(BrokerError, match=r"about t\[0\] and 1 more partition; check"):
+        list(until_end(client, "t", [0, 1, 2]))
+    assert client.unassigned == [1]
