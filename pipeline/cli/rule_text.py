@@ -52,7 +52,7 @@ def rule_document(rule: Rule) -> dict[str, Any]:
                 "name": item.name,
                 "query": item.query,
                 "filter": item.filter,
-                "path": str(item.path),
+                "path": str(item.path) if item.path else None,
             }
             for item in rule.exceptions
         ],
