@@ -21,7 +21,7 @@ from pipeline.rules.filters import UnsupportedFilterError, compile_filters
 from pipeline.rules.issues import Issue
 from pipeline.rules.locate import Place
 from pipeline.rules.model import ExceptionItem, Rule
-from pipeline.rules.schema import suggestion
+from pipeline.rules.schema import shown, suggestion
 from pipeline.types import Event
 
 _EVERYTHING = (MATCH_ALL, Is(None, LONE_STAR))
@@ -51,6 +51,25 @@ def unknown_rules(items: Iterable[ExceptionItem], known: Collection[str]) -> Ite
                     item.path,
                     _line(item, "rules"),
                     hint=suggestion(rule_id, known),
+                )
+
+
+def missing_lists(rules: Iterable[Rule]) -> Iterator[Issue]:
+    """Return an issue for each exception list that a rule names, and that no file holds."""
+    for rule in rules:
+        read = {item.list_id for item in rule.exceptions}
+        for entry in rule.extra.get("exceptions_list", ()):
+            list_id = entry.get("list_id") if isinstance(entry, Mapping) else None
+            if list_id is None or list_id not in read:
+                yield Issue(
+                    "not_applied",
+                    "warning",
+                    "rule.exceptions_list is kept, not applied: the list"
+                    f" {shown(list_id or entry)} is in no file, so what it excepts raises alerts",
+                    rule.path,
+                    None if rule.source is None else rule.source.line(("rule", "exceptions_list")),
+                    rule.rule_id,
+                    "export it to a file among the rules",
                 )
 
 

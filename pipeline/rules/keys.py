@@ -270,7 +270,9 @@ RULE_KEYS: Mapping[str, Key] = MappingProxyType(
         ),
         "event_category_override": Key(TEXT, "of EQL rules", kept=True),
         "exceptions_list": Key(
-            AnyOf("an array", (list,)), "Kibana's exception lists: not applied", kept=True
+            AnyOf("an array", (list,)),
+            "Kibana's exception lists: applied if they are in files among the rules",
+            kept=True,
         ),
         "execution_summary": Key(ANY_TABLE, "written by a Kibana export", kept=True),
         "id": Key(TEXT, "Kibana's own id for an installed rule", kept=True),

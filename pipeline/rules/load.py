@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.rules.draft import draft_of
-from pipeline.rules.exceptions import unknown_rules, with_exceptions
+from pipeline.rules.exceptions import missing_lists, unknown_rules, with_exceptions
 from pipeline.rules.issues import Issue
 from pipeline.rules.locate import MAX_KEY_PARTS, TomlSource
 from pipeline.rules.model import ExceptionItem, Rule
@@ -74,7 +74,9 @@ def load_rules(paths: Sequence[Path] | None = None) -> LoadResult:
     drafts = tuple(file.draft for file in files if file.draft is not None)
     exceptions = [item for file in files for item in file.exceptions]
     issues.extend(unknown_rules(exceptions, [*rules, *(draft.rule_id for draft in drafts)]))
-    return LoadResult(with_exceptions(rules.values(), exceptions), tuple(issues), drafts)
+    narrowed = with_exceptions(rules.values(), exceptions)
+    issues.extend(missing_lists(narrowed))
+    return LoadResult(narrowed, tuple(issues), drafts)
 
 
 def _rule_files(paths: Sequence[Path]) -> Iterator[Path | Issue]:

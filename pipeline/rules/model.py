@@ -85,6 +85,7 @@ class ExceptionItem:
         rule_ids: the rules that it applies to.
         query: the KQL query, if it is one.
         filter: the Kibana filter, if it is one.
+        list_id: the id of the exception list that it is from, if any.
         path: the file that it was read from.
         place: the table in that file.
         source: the file's text, so that a later finding can name its line.
@@ -94,6 +95,7 @@ class ExceptionItem:
     rule_ids: tuple[str, ...]
     query: str | None = None
     filter: dict[str, Any] | None = None
+    list_id: str | None = None
     path: Path | None = None
     place: Place = ()
     source: TomlSource | None = field(default=None, compare=False, repr=False)

@@ -29,7 +29,6 @@ _WITHOUT_QUERY = frozenset({RuleType.SAVED_QUERY, RuleType.MACHINE_LEARNING})
 _NOT_APPLIED = {
     "alert_suppression": "its alerts are not grouped here",
     "data_view_id": "its patterns are known to Kibana alone: the rule judges every event",
-    "exceptions_list": "its exceptions are applied if their file is among the rules",
     "risk_score_mapping": "all its alerts have the rule's risk score",
     "rule_name_override": "all its alerts have the rule's name",
     "severity_mapping": "all its alerts have the rule's severity",

@@ -90,6 +90,7 @@ def _items_of_lists(
                     name=item["name"],
                     rule_ids=rule_ids,
                     filter={"bool": {"filter": [_clause(entry) for entry in item["entries"]]}},
+                    list_id=item.get("list_id"),
                     path=notes.path,
                     place=place,
                     source=notes.source,

@@ -119,6 +119,28 @@ def test_a_list_that_elastics_tools_wrote_is_read_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("lists", "missing"),
+    [
+        ("[{ list_id = 'b2f4' }]", []),
+        ("[]", []),
+        ("[{ list_id = 'b2f4' }, { list_id = 'aaaa' }]", ["the list 'aaaa' is in no file"]),
+        ("[{ id = 'b2f4' }, 7]", ["the list {'id': 'b2f4'} is", "the list 7 is"]),
+    ],
+)
+def test_a_list_that_a_rule_names_and_no_file_holds_is_told(tmp_path, lists, missing):
+    (tmp_path / "e.toml").write_text(FILE.replace('"rule", "other"', '"rule"'))
+    text = rule_text("rule", "dll.name:engine.dll")
+    (tmp_path / "r.toml").write_text(text.replace("query =", f"exceptions_list = {lists}\nquery ="))
+
+    issues = load_rules([tmp_path]).issues
+
+    assert [(each.code, each.severity, each.rule_id) for each in issues] == [
+        ("not_applied", "warning", "rule") for _ in missing
+    ]
+    assert all(text in each.message for text, each in zip(missing, issues, strict=True))
+
+
+@pytest.mark.parametrize(
     ("written", "covered", "other"),
     [
         (entry("match", "a.exe"), {"name": "a.exe"}, {"name": "A.exe"}),

@@ -224,7 +224,6 @@ def test_keys_that_are_only_kept_are_kept():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"exceptions_list": [{"id": "x"}]},
         {"alert_suppression": {"group_by": ["host.id"]}},
         {"severity_mapping": [{"field": "a"}]},
         {"data_view_id": "security-solution-default"},
@@ -237,8 +236,8 @@ def test_a_key_that_would_change_the_alerts_and_is_not_applied_is_told(changes):
     assert [(issue.code, issue.severity) for issue in issues] == [("not_applied", "warning")]
 
 
-def test_an_empty_exception_list_changes_nothing_and_is_not_told():
-    assert codes(parse_rule(document(exceptions_list=[]))) == []
+def test_such_a_key_without_content_changes_nothing_and_is_not_told():
+    assert codes(parse_rule(document(alert_suppression={}))) == []
 
 
 def test_threats_keep_their_techniques_and_sub_techniques():
