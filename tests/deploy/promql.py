@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import promql_parser
+import yaml
 
 from pipeline.telemetry.catalogue import CATALOGUE, MetricSpec
+
+RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
 
 # What Prometheus itself adds to each series of a target.
 TARGET_LABELS = frozenset({"job", "instance"})
@@ -77,8 +81,20 @@ def labels_left(expression: Any) -> set[str]:
     return set(grouping_labels(expression)) or labels_of(expression)
 
 
+def rules(kind: str) -> dict[str, dict[str, Any]]:
+    """Return the rules of Prometheus by name: those that `alert`, or those that `record`."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return {rule[kind]: rule for group in groups for rule in group["rules"] if kind in rule}
+
+
+SERIES |= {
+    name: frozenset(labels_of(promql_parser.parse(rule["expr"])))
+    for name, rule in rules("record").items()
+}
+
+
 def assert_exported(expression: Any) -> None:
-    """Fail unless workers export all series and labels that an expression asks for."""
+    """Fail unless workers export, or a rule records, all that an expression asks for."""
     found = list(selectors(expression))
 
     assert found

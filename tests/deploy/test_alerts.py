@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import promql_parser
 import pytest
@@ -14,18 +13,15 @@ from tests.deploy.promql import (
     grouping_labels,
     labels_left,
     labels_of,
+    rules,
     selectors,
 )
 
 DIRECTORY = Path(__file__).parents[2] / "deploy" / "prometheus"
 
 
-def _alerts() -> dict[str, dict[str, Any]]:
-    groups = yaml.safe_load((DIRECTORY / "alerts.yml").read_text())["groups"]
-    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
-
-
-ALERTS = _alerts()
+ALERTS = rules("alert")
+RECORDED = rules("record")
 every_alert = pytest.mark.parametrize("name", sorted(ALERTS))
 
 
@@ -60,6 +56,18 @@ def test_an_alert_says_what_happened_how_bad_and_what_to_do(name):
 @every_alert
 def test_an_alert_asks_only_for_series_and_labels_that_workers_export(name):
     assert_exported(promql_parser.parse(ALERTS[name]["expr"]))
+
+
+@pytest.mark.parametrize("name", sorted(RECORDED))
+def test_what_is_recorded_is_exported_and_an_alert_asks_for_it(name):
+    assert_exported(promql_parser.parse(RECORDED[name]["expr"]))
+    asked = {
+        selector.name
+        for rule in ALERTS.values()
+        for selector in selectors(promql_parser.parse(rule["expr"]))
+    }
+
+    assert name in asked
 
 
 @every_alert
