@@ -1,8 +1,8 @@
-//! The row of a tuple, as `pipeline/engine/first_seen.py` writes it: a MessagePack array.
+//! The row of a tuple, as `pipeline/engine/first_seen_rows.py` defines it: a MessagePack array.
 //!
 //! Only rows of this version are read. What comes before the numbers is kept as it is written.
 
-/// `ROW_FORMAT` in `first_seen.py`.
+/// `ROW_FORMAT` in `first_seen_rows.py`.
 pub const FORMAT: i64 = 1;
 
 const FIELDS: u8 = 0x9a; // an array of ten

@@ -57,62 +57,23 @@ this table as well; otherwise the new, low offsets look like replays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 
 from pipeline.engine.event_clock import EventClock
+from pipeline.engine.first_seen_rows import (
+    ROW_FORMAT,
+    Row,
+    Stamps,
+    decode_row,
+    encode_row,
+    shortened,
+)
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.held import Held
-from pipeline.engine.identity import KEY_BYTES
 from pipeline.engine.row_counts import RowCounts
-from pipeline.engine.tables import Table, unreadable
+from pipeline.engine.tables import Table
 from pipeline.engine.wire import Forget, Hold, Learn, Observation, Release
-from pipeline.errors import StateError
 from pipeline.rules.history import is_new
-from pipeline.types import Term
-
-ROW_FORMAT = 1
-TERM_CHARACTERS = 8192
-"""How many characters of a text term a row keeps. They are for people to read: the key is a hash of
-the whole term."""
-
-
-class Row(msgspec.Struct, array_like=True, frozen=True):
-    """The state of one tuple in one history. Times are epoch milliseconds.
-
-    New fields are appended, with a default. Any other change increments `ROW_FORMAT`.
-
-    Attributes:
-        format: the `ROW_FORMAT` of the writer.
-        rule_id: the rule that the history belongs to.
-        terms: the tuple; long texts are truncated.
-        first_ms: the earliest effective time since the tuple was last judged new.
-        last_ms: the latest effective time ever.
-        count: the number of sightings since the tuple was last judged new; 0 for a forgotten tuple.
-        offset: the offset of the last record applied.
-        stamps: (offset, previous last_ms or None) of each sighting that was judged new and is not
-            known to be committed.
-        window_ms: the length of the history, so that the row can expire without its rule at hand.
-        behind_ms: how far `last_ms` was behind the event clock at the last sighting. It affects no
-            verdict, only how long the row is kept: see `pipeline.engine.sweep`.
-    """
-
-    format: int
-    rule_id: str
-    terms: tuple[Term, ...]
-    first_ms: int
-    last_ms: int
-    count: int
-    offset: int
-    stamps: tuple[tuple[int, int | None], ...] = ()
-    window_ms: int = 0
-    behind_ms: int = 0
-
-    @property
-    def kept_from_ms(self) -> int:
-        """The event clock when the tuple was last seen, or `last_ms` if that is later."""
-        return self.last_ms + self.behind_ms
 
 
 class FirstSeenVerdict(msgspec.Struct, frozen=True, gc=False):
@@ -140,44 +101,6 @@ class FirstSeenVerdict(msgspec.Struct, frozen=True, gc=False):
     count: int
     remembered: bool = True
     held: bool = False
-
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Row)
-
-
-def encode_row(row: Row) -> bytes:
-    """Return the bytes of a row, as stored in the table and its changelog."""
-    return _encoder.encode(row)
-
-
-def decode_row(value: bytes) -> Row:
-    """Read a row.
-
-    Raises:
-        StateError: the bytes are not a row, or were written by a newer version of firstseen.
-    """
-    try:
-        row = _decoder.decode(value)
-    except ValueError as error:
-        raise unreadable("a first seen row", error) from error
-    if row.format != ROW_FORMAT:
-        raise StateError(
-            f"a first seen row has format {row.format}, this version reads {ROW_FORMAT}: "
-            f"start a version of firstseen at least as new as the one that wrote it"
-        )
-    return row
-
-
-def rows(table: Table) -> Iterator[tuple[bytes, Row]]:
-    """Yield (key, row) for each tuple in a table, skipping entries that are not rows.
-
-    Raises:
-        StateError: see `decode_row`.
-    """
-    for key, value in table.items():
-        if len(key) == KEY_BYTES:
-            yield key, decode_row(value)
 
 
 class FirstSeen:
@@ -339,13 +262,13 @@ class FirstSeen:
         observation: Observation,
         offset: int,
         previous_ms: int | None,
-        stamps: tuple[tuple[int, int | None], ...],
+        stamps: Stamps,
     ) -> FirstSeenVerdict:
         """Create or restart the tuple's row: this sighting is new."""
         row = Row(
             format=ROW_FORMAT,
             rule_id=observation.rule.id,
-            terms=tuple(_shortened(term) for term in observation.terms),
+            terms=shortened(observation.terms),
             first_ms=observation.time_ms,
             last_ms=observation.time_ms,
             count=1,
@@ -400,11 +323,11 @@ def _new(
     )
 
 
-def _learned(learned: Learn, offset: int, stamps: tuple[tuple[int, int | None], ...]) -> Row:
+def _learned(learned: Learn, offset: int, stamps: Stamps) -> Row:
     return Row(
         format=ROW_FORMAT,
         rule_id=learned.rule_id,
-        terms=tuple(_shortened(term) for term in learned.terms),
+        terms=shortened(learned.terms),
         first_ms=learned.first_ms,
         last_ms=learned.last_ms,
         count=max(learned.count, 1),
@@ -414,13 +337,7 @@ def _learned(learned: Learn, offset: int, stamps: tuple[tuple[int, int | None], 
     )
 
 
-def _uncommitted(
-    stamps: tuple[tuple[int, int | None], ...], committed: int
-) -> tuple[tuple[int, int | None], ...]:
+def _uncommitted(stamps: Stamps, committed: int) -> Stamps:
     if not stamps or stamps[0][0] >= committed:  # stamps are ordered by offset
         return stamps
     return tuple(stamp for stamp in stamps if stamp[0] >= committed)
-
-
-def _shortened(term: Term) -> Term:
-    return term[:TERM_CHARACTERS] if isinstance(term, str) else term

@@ -46,7 +46,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from pipeline.engine.event_clock import EventClock
-from pipeline.engine.first_seen import Row, decode_row
+from pipeline.engine.first_seen_rows import Row, decode_row
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.identity import KEY_BYTES
 from pipeline.engine.row_counts import RowCounts

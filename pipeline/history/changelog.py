@@ -8,7 +8,7 @@ from typing import Final
 from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 
 from pipeline.config import Settings
-from pipeline.engine.first_seen import decode_row
+from pipeline.engine.first_seen_rows import decode_row
 from pipeline.engine.forgotten import MARKS_KEY, read_marks
 from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES
 from pipeline.errors import TopologyError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import orjson
 
-from pipeline.engine.first_seen import Row
+from pipeline.engine.first_seen_rows import Row
 from pipeline.engine.identity import HISTORY_BYTES, KEY_BYTES, term_key
 from pipeline.engine.wire import Count, Learn, Length, check_terms
 from pipeline.rules.timestamp import format_timestamp, parse_timestamp

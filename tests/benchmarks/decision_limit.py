@@ -27,7 +27,7 @@ import zstandard
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
 from pipeline.config import Settings
-from pipeline.engine.first_seen import ROW_FORMAT, Row
+from pipeline.engine.first_seen_rows import ROW_FORMAT, Row
 from pipeline.engine.wire import Observation, RuleRef, Source
 from pipeline.stream.store import SharedMemoryOptions, StoreOptions
 from tests.benchmarks.command import command_parser, tell

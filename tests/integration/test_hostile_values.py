@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from pipeline.engine.entities import MAX_CHARACTERS
-from pipeline.engine.first_seen import TERM_CHARACTERS, decode_row
+from pipeline.engine.first_seen_rows import TERM_CHARACTERS, decode_row
 from tests.deployment import NewDeployment
 from tests.events import encode, library_event
 

@@ -13,7 +13,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engine.first_seen import FirstSeen, FirstSeenVerdict, decode_row, encode_row
+from pipeline.engine.first_seen import FirstSeen, FirstSeenVerdict
+from pipeline.engine.first_seen_rows import decode_row, encode_row
 from pipeline.engine.seen_again import SeenAgain
 from pipeline.engine.tables import MemoryTable
 from pipeline.engine.wire import (

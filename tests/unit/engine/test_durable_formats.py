@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.engine import first_seen, quota_rows
+from pipeline.engine import first_seen_rows, quota_rows
 from pipeline.engine.forgotten import MARKS_KEY, Forgotten
 from pipeline.engine.held import Held, held_key
 from pipeline.engine.learning import START
@@ -50,9 +50,9 @@ RULE_VALUES = {
 
 ROWS: dict[str, tuple[Any, Any, Any, list[Any]]] = {
     "a term tuple": (
-        first_seen.encode_row,
-        first_seen.decode_row,
-        first_seen.Row(1, "r", ("h", 4, True), 10, 20, 2, 7, ((5, None), (6, 9)), 1000, 3),
+        first_seen_rows.encode_row,
+        first_seen_rows.decode_row,
+        first_seen_rows.Row(1, "r", ("h", 4, True), 10, 20, 2, 7, ((5, None), (6, 9)), 1000, 3),
         [1, "r", ["h", 4, True], 10, 20, 2, 7, [[5, None], [6, 9]], 1000, 3],
     ),
     "a window of the quota": (
@@ -77,9 +77,9 @@ ROWS: dict[str, tuple[Any, Any, Any, list[Any]]] = {
 
 OLDEST: dict[str, tuple[Any, list[Any], Any]] = {
     "a term tuple": (
-        first_seen.decode_row,
+        first_seen_rows.decode_row,
         [1, "r", ["h"], 10, 20, 2, 7],
-        first_seen.Row(1, "r", ("h",), 10, 20, 2, 7),
+        first_seen_rows.Row(1, "r", ("h",), 10, 20, 2, 7),
     ),
     "a window of the quota": (
         quota_rows.decode_window,

@@ -3,15 +3,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from pipeline.engine.first_seen import (
-    TERM_CHARACTERS,
-    FirstSeen,
-    FirstSeenVerdict,
-    decode_row,
-    rows,
-)
+from pipeline.engine.first_seen import FirstSeen, FirstSeenVerdict
+from pipeline.engine.first_seen_rows import TERM_CHARACTERS, decode_row
 from pipeline.engine.tables import MemoryTable
 from pipeline.errors import StateError
+from tests.rows import rows
 from tests.sightings import HISTORY, HOUR, OTHER_HISTORY, observation
 
 

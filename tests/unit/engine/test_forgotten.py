@@ -3,13 +3,15 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from pipeline.engine.first_seen import FirstSeen, decode_row, rows
+from pipeline.engine.first_seen import FirstSeen
+from pipeline.engine.first_seen_rows import decode_row
 from pipeline.engine.forgotten import MARKS_KEY, Forgotten
 from pipeline.engine.row_counts import RowCounts
 from pipeline.engine.sweep import Sweep, SweepSettings
 from pipeline.engine.tables import MemoryTable
 from pipeline.engine.wire import Forget, Learn
 from pipeline.errors import StateError
+from tests.rows import rows
 from tests.sightings import HISTORY, HOUR, OTHER_HISTORY, observation
 
 

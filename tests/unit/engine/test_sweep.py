@@ -5,12 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.event_clock import EventClock
-from pipeline.engine.first_seen import FirstSeen, encode_row, rows
+from pipeline.engine.first_seen import FirstSeen
+from pipeline.engine.first_seen_rows import encode_row
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.row_counts import RowCounts
 from pipeline.engine.sweep import Reason, Sweep, SweepSettings
 from pipeline.engine.tables import MemoryTable
 from pipeline.engine.wire import Forget, Observation
+from tests.rows import rows
 from tests.sightings import HISTORY, HOUR, OTHER_HISTORY, observation
 
 DAY = 24 * HOUR

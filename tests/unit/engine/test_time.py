@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.alert import build_alert
-from pipeline.engine.first_seen import FirstSeen, rows
+from pipeline.engine.first_seen import FirstSeen
 from pipeline.engine.match import MatchStage, Outcome
 from pipeline.engine.row_counts import RowCounts
 from pipeline.engine.sweep import Sweep, SweepSettings
@@ -27,6 +27,7 @@ from pipeline.record import NO_TIMESTAMP, Position, Record
 from pipeline.rules.model import NewTerms, Rule
 from pipeline.rules.ruleset import RuleSet
 from pipeline.rules.timestamp import EARLIEST_MS, format_timestamp, parse_timestamp
+from tests.rows import rows
 from tests.rules import new_terms_rule
 
 TESTS = Path(__file__).parents[2]

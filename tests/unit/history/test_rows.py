@@ -5,10 +5,12 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.first_seen import TERM_CHARACTERS, FirstSeen, rows
+from pipeline.engine.first_seen import FirstSeen
+from pipeline.engine.first_seen_rows import TERM_CHARACTERS
 from pipeline.engine.tables import MemoryTable
 from pipeline.engine.wire import Learn, decode_observation_or_change, encode
 from pipeline.history import HistoryRow, decode_history_row
+from tests.rows import rows
 
 terms = st.one_of(
     st.text(max_size=20),

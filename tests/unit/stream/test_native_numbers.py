@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.engine import first_seen, identity
+from pipeline.engine import first_seen_rows, identity
 from pipeline.rules import timestamp
 from pipeline.stream.transport import batches, filtered_records, producer, scanning
 from tests.scans import KINDS
@@ -25,5 +25,5 @@ def test_both_know_the_same_numbers() -> None:
         "longest_event_id": identity._LONGEST_EVENT_ID,
         "max_ms": timestamp.MAX_MS,
         "min_ms": timestamp.MIN_MS,
-        "row_format": first_seen.ROW_FORMAT,
+        "row_format": first_seen_rows.ROW_FORMAT,
     }
