@@ -28,15 +28,15 @@ from pipeline.engine.first_seen import FirstSeenVerdict
 from pipeline.engine.identity import summary_id
 from pipeline.engine.paths import FieldsReader
 from pipeline.engine.reason import REASON_FIELDS, describe_event
+from pipeline.engine.rule_fields import PROVIDER, rule_fields, rule_parts
 from pipeline.engine.wire import NewTerm, Observation, RuleRef
 from pipeline.errors import DecodeError
-from pipeline.rules.model import Rule, Technique
+from pipeline.rules.model import Rule
 from pipeline.rules.timestamp import MAX_MS, format_timestamp
 from pipeline.types import Term
 
 ECS_VERSION: Final = "9.0.0"
 DATASET: Final = "firstseen.alert"
-PROVIDER: Final = "firstseen"
 
 SEVERITY_NUMBER: Final = {"low": 21, "medium": 47, "high": 73, "critical": 99}
 """In ECS, ``event.severity`` is a number. These are Kibana's default risk scores for each
@@ -198,7 +198,7 @@ def build_summary(
             "start": format_timestamp(window_start_ms),
             "end": format_timestamp(window_end_ms),
         },
-        "rule": _rule_fields(rule, None, "new_terms" if rule.fields else "query"),
+        "rule": rule_fields(rule, None, "new_terms" if rule.fields else "query"),
         "labels": {"severity": rule.severity, "alert_kind": "summary"},
         "detection": {
             "kind": "summary",
@@ -246,7 +246,7 @@ def _document(
     include_event: bool,
 ) -> dict[str, Any]:
     ref = observation.rule
-    parts = _rule_parts(ref, rule, "query" if detection["kind"] == "match" else "new_terms")
+    parts = rule_parts(ref, rule, "query" if detection["kind"] == "match" else "new_terms")
     fields = _event_fields(ref, observation.alert_id, reason, created_ms)
     fields |= context.event_fields
     if include_event:
@@ -278,81 +278,6 @@ def _event_fields(rule: RuleRef, alert_id: str, reason: str, created_ms: int) ->
         "severity": SEVERITY_NUMBER.get(rule.severity, 0),
         "risk_score": rule.risk_score,
         "reason": reason,
-    }
-
-
-_parts: dict[tuple[RuleRef, str], tuple[Rule | None, dict[str, orjson.Fragment]]] = {}
-_REMEMBERED: Final = 4096
-
-
-def _rule_parts(ref: RuleRef, rule: Rule | None, category: str) -> dict[str, orjson.Fragment]:
-    """Return what all alerts of a rule have in common, from a cache if possible."""
-    known = _parts.get((ref, category))
-    if known is None or known[0] is not rule:
-        parts: dict[str, Any] = {"rule": _rule_fields(ref, rule, category)}
-        if rule is not None:
-            parts |= _threat_fields(rule)
-            if rule.tags:
-                parts["tags"] = list(rule.tags)
-        if len(_parts) >= _REMEMBERED:
-            _parts.clear()
-        fragments = {name: orjson.Fragment(_dump(value)) for name, value in parts.items()}
-        known = _parts[ref, category] = rule, fragments
-    return known[1]
-
-
-def _rule_fields(ref: RuleRef, rule: Rule | None, category: str) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "id": ref.id,
-        "name": ref.name,
-        "version": str(ref.version),
-        "category": category,
-        "ruleset": PROVIDER,
-    }
-    if rule is None:
-        return fields
-    fields["description"] = rule.description
-    if rule.references:
-        fields["reference"] = list(rule.references)
-    if rule.author:
-        fields["author"] = list(rule.author)
-    if rule.license:
-        fields["license"] = rule.license
-    return fields
-
-
-def _threat_fields(rule: Rule) -> dict[str, Any]:
-    """Return ``threat`` in the layout of ECS: parallel arrays over all threats of the rule."""
-    if not rule.threat:
-        return {}
-    tactics: dict[str, tuple[str, str]] = {}
-    techniques: dict[str, Technique] = {}
-    subtechniques: dict[str, Technique] = {}
-    for threat in rule.threat:
-        tactics[threat.tactic_id] = (threat.tactic_name, threat.tactic_reference)
-        for technique in threat.techniques:
-            techniques[technique.id] = technique
-            subtechniques |= {sub.id: sub for sub in technique.subtechniques}
-    fields: dict[str, Any] = {
-        "framework": rule.threat[0].framework,
-        "tactic": {
-            "id": list(tactics),
-            "name": [name for name, _ in tactics.values()],
-            "reference": [reference for _, reference in tactics.values()],
-        },
-    }
-    if techniques:
-        fields["technique"] = _technique_fields(techniques)
-        if subtechniques:
-            fields["technique"]["subtechnique"] = _technique_fields(subtechniques)
-    return {"threat": fields}
-
-
-def _technique_fields(techniques: dict[str, Technique]) -> dict[str, Any]:
-    return {
-        "id": list(techniques),
-        "name": [technique.name for technique in techniques.values()],
-        "reference": [technique.reference for technique in techniques.values()],
     }
 
 
