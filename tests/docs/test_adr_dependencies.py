@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "adr" / "0001-dependencies.md").read_text(encoding="utf-8")
 
 
 def test_the_table_of_dependencies_is_complete():
@@ -14,6 +15,13 @@ def test_the_table_of_dependencies_is_complete():
     required = {
         re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in project["dependencies"]
     }
-    page = (ROOT / "docs" / "adr" / "0001-dependencies.md").read_text(encoding="utf-8")
 
-    assert required == set(re.findall(r"^\| `([\w.-]+)` \|", page, re.MULTILINE))
+    assert required == set(re.findall(r"^\| `([\w.-]+)` \|", PAGE, re.MULTILINE))
+
+
+def test_the_list_of_crates_is_complete():
+    manifest = tomllib.loads((ROOT / "native" / "Cargo.toml").read_text(encoding="utf-8"))
+    section = PAGE.partition("built from these crates")[2].partition("Left out on purpose")[0]
+    listed = re.findall(r"^\* (`[^:]+):", section, re.MULTILINE)
+
+    assert set(manifest["dependencies"]) == set(re.findall(r"`([\w-]+)`", " ".join(listed)))
