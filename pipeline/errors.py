@@ -29,8 +29,8 @@
     ├── StallError                  exit 5: records wait, brokers answer, nothing is committed
     └── StopError                   exit 5: told to stop, but could not finish and commit in time
 
-The exit code of all others is 1. `pipeline.rules.filters` has one more, `UnsupportedFilterError`,
-which becomes an issue of its rule.
+The exit code of all others is 1. `pipeline.rules.filter_clauses` has one more,
+`UnsupportedFilterError`, which becomes an issue of its rule.
 
 Each class has a stable ``code`` (snake_case): it is the label in metrics and logs, and the anchor
 in docs/reference/errors.md. For a `RecordError`, its ``reason`` takes the place of the code in

@@ -23,7 +23,8 @@ from pipeline.kql.needles import SHORTEST
 from pipeline.kql.nodes import Node
 from pipeline.rules.compiled import CompiledRule
 from pipeline.rules.exceptions import narrow
-from pipeline.rules.filters import UnsupportedFilterError, canonical_filters, compile_filters
+from pipeline.rules.filter_clauses import UnsupportedFilterError
+from pipeline.rules.filters import canonical_filters, compile_filters
 from pipeline.rules.index_patterns import compile_index_patterns
 from pipeline.rules.issues import Issue, IssueSeverity
 from pipeline.rules.locate import Place

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from pipeline.errors import QueryError, QueryLimitError
 from pipeline.kql import FieldTable, compile_node, field_names, parse
 from pipeline.kql.nodes import LONE_STAR, MATCH_ALL, And, Is, Node, Not, Or
-from pipeline.rules.filters import UnsupportedFilterError, compile_filters
+from pipeline.rules.filter_clauses import UnsupportedFilterError
+from pipeline.rules.filters import compile_filters
 from pipeline.rules.issues import Issue
 from pipeline.rules.locate import Place
 from pipeline.rules.model import ExceptionItem, Rule

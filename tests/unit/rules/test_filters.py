@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.kql import FieldTable
-from pipeline.rules.filters import UnsupportedFilterError, canonical_filters, compile_filters
+from pipeline.rules.filter_clauses import UnsupportedFilterError
+from pipeline.rules.filters import canonical_filters, compile_filters
 
 FIELDS = FieldTable.builtin()
 

@@ -13,7 +13,8 @@ from pipeline.kql.limits import MAX_CLAUSES, MAX_DEPTH, MAX_PATTERNS
 from pipeline.kql.values.folding import lower, words
 from pipeline.record import Position, Record
 from pipeline.rules import Issue, NewTerms, RuleSet
-from pipeline.rules.filters import UnsupportedFilterError, compile_filters
+from pipeline.rules.filter_clauses import UnsupportedFilterError
+from pipeline.rules.filters import compile_filters
 from pipeline.rules.wildcard import WildcardRefused, compile_wildcard
 from tests.calls import calls_of
 from tests.events import encode, library_event

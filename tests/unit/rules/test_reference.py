@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.rules import ISSUE_CODES
-from pipeline.rules.filters import CLAUSES
+from pipeline.rules.filter_clauses import CLAUSES
 from pipeline.rules.keys import (
     EXCEPTION_ENTRY_KEYS,
     EXCEPTION_ITEM_KEYS,
