@@ -21,6 +21,7 @@
     │   └── TooCostlyError          judging it would take longer than a worker may be blocked
     ├── EventsFileError             exit 2: an events file that cannot be read
     ├── StateError                  exit 5: a table that cannot be read or written
+    │   └── SourceChangedError      its rows hold offsets of a topic that was created anew since
     ├── BrokerError                 exit 4: no broker, no topic, wrong partition count
     │   ├── BrokerUnreachableError
     │   └── TopologyError
@@ -196,6 +197,10 @@ class EventsFileError(FirstseenError):
 class StateError(FirstseenError):
     code = "state"
     exit_code = EXIT_STOPPED
+
+
+class SourceChangedError(StateError):
+    code = "source_changed"
 
 
 class BrokerError(FirstseenError):

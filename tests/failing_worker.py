@@ -26,6 +26,7 @@ The product knows nothing of this: methods of the stages are wrapped before the 
     TEST_ACKNOWLEDGE     if it is "nothing": no record is ever done
     TEST_HOLD            file that a worker makes before it holds a rule; it goes on when that is gone
     TEST_LOOK_SECONDS    how often a worker looks for backfills that somebody has left
+    TEST_SOURCE_SECONDS  how often a worker looks whether a topic was created anew
     TEST_BACKFILL_RATE   how many records a second a backfill reads; it saves where it is each
                          half second then
     TEST_BACKFILL_DIE    "before N" or "after N": die there, at the N-th time that a backfill saves
@@ -63,7 +64,7 @@ from pipeline.history.checkpoint import CheckpointStore
 from pipeline.history.log_reader import LogReader
 from pipeline.record import Record
 from pipeline.stream import app as stream_app
-from pipeline.stream import backfills, health, worker
+from pipeline.stream import backfills, health, source_watch, worker
 from pipeline.stream.first_seen import FirstSeenAgent
 from pipeline.stream.judging import Judge, Judged
 from pipeline.stream.match import MatchAgent
@@ -602,6 +603,10 @@ def _look_often(seconds: float) -> None:
     backfills._LOOK_SECONDS = seconds
 
 
+def _look_at_sources_often(seconds: float) -> None:
+    source_watch.LOOK_SECONDS = seconds
+
+
 def _slow_backfills(rate: float) -> None:
     original = LogReader.__init__
 
@@ -647,6 +652,7 @@ WRAPPERS: dict[str, Callable[[str], None]] = {
     "TEST_SEEK_SECONDS": lambda seconds: _delay_seeks(float(seconds)),
     "TEST_HOLD": lambda file: _hold_when_told(Path(file)),
     "TEST_LOOK_SECONDS": lambda seconds: _look_often(float(seconds)),
+    "TEST_SOURCE_SECONDS": lambda seconds: _look_at_sources_often(float(seconds)),
     "TEST_BACKFILL_RATE": lambda rate: _slow_backfills(float(rate)),
     "TEST_BACKFILL_DIE": _die_at_a_checkpoint,
     "TEST_JOURNAL": lambda file: _keep_journal(Path(file)),

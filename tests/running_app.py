@@ -23,7 +23,7 @@ def app_of(deployment: Deployment, **settings: str) -> App:
     state = {"FIRSTSEEN_STATE__DIRECTORY": str(deployment.directory / "state")}
     loaded = Settings.load(environ={**os.environ, **deployment.env, **state, **settings})
     ruleset, _ = RuleSet.compile(load_rules(None).rules, FieldTable.builtin())
-    return build_app(loaded, ruleset, Metrics())
+    return build_app(loaded, ruleset, Metrics(), source_ids={})
 
 
 @asynccontextmanager

@@ -51,8 +51,8 @@ offset is committed. A whole history is forgotten by a single mark: see `pipelin
 A *held* history (`pipeline.engine.held`) is learning from the retained log. Its observations touch
 no row, so the argument above does not concern them.
 
-Offsets must never start over. Whoever empties or re-creates the observations topic has to empty
-this table as well; otherwise the new, low offsets look like replays.
+Offsets must never start over, or the new, low ones look like replays. So the table notes which
+topic it belongs to, and no other is judged by it: see `pipeline.engine.source`.
 """
 
 from __future__ import annotations

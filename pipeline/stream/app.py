@@ -164,6 +164,7 @@ def build_app(
     ruleset: RuleSet,
     metrics: Metrics,
     *,
+    source_ids: Mapping[str, str],
     transport_class: type[Transport] = Transport,
 ) -> App:
     """Build the app of one worker.
@@ -173,6 +174,7 @@ def build_app(
             that none of Faust's own environment variables leaks in.
         ruleset: the rules that stage 1 matches, and with which stage 2 describes alerts.
         metrics: the catalogue's metrics.
+        source_ids: see `Context`.
         transport_class: `Transport`, or that of the embedded broker.
     """
     match_filter = MatchFilter(settings, ruleset, metrics)
@@ -209,7 +211,7 @@ def build_app(
         app.state_tables[name] = app.Table(name, key_type=bytes, value_type=bytes, rocks=rocks)
     dead_letters = DeadLetters(app.outbox, settings, ruleset.digest, metrics)
     app.stages = Agents(
-        Context(app, settings, ruleset, metrics, dead_letters),
+        Context(app, settings, ruleset, metrics, dead_letters, source_ids),
         match_filter,
         first_seen=app.state_tables[FIRST_SEEN_TABLE],
         quota=app.state_tables[QUOTA_TABLE],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The app, and what every stage reads from or counts with."""
+    """The app, and what every stage reads from or counts with.
+
+    Attributes:
+        source_ids: the ids of the topics that rows of tables hold offsets of, by name; those that
+            brokers give no id are left out.
+    """
 
     app: App
     settings: Settings
     ruleset: RuleSet
     metrics: Metrics
     dead_letters: DeadLetters
+    source_ids: Mapping[str, str]

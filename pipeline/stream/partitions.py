@@ -31,6 +31,7 @@ class Partitions:
         state = context.settings.state
         self._app = context.app
         self._topic = context.settings.topics.observations
+        self._source_ids = context.source_ids
         self._limit = state.max_entries_per_rule
         self._settings = SweepSettings(
             grace_ms=(None if state.expiry_grace is None else milliseconds(state.expiry_grace)),
@@ -67,6 +68,7 @@ class Partitions:
         """Open every partition that we own now, so that a quiet one is swept as well."""
         try:
             self._open.clear()
+            await self._table.check_source(self._topic, self._source_ids)
             for number in self._table.active_partitions():
                 self.partition(number)
         except Exception as exc:  # noqa: BLE001 - Faust would swallow it

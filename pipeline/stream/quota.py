@@ -47,6 +47,7 @@ class QuotaAgent:
         settings = context.settings
         self._app = context.app
         self._topics = settings.topics
+        self._source_ids = context.source_ids
         self._dedupe_ms = milliseconds(settings.state.dedupe_retention)
         self._learning = LearningPeriods(
             milliseconds(settings.state.learning),
@@ -69,6 +70,7 @@ class QuotaAgent:
         try:
             self._open.clear()
             self._ticks_sent.clear()
+            await self._table.check_source(self._topics.new_terms, self._source_ids)
             for number in self._table.active_partitions():
                 table = self._table.partition(number)
                 quota = Quota(table, dedupe_ms=self._dedupe_ms, learning=self._learning)

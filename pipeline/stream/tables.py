@@ -21,6 +21,7 @@ import rocksdict
 from faust import Table
 from faust.types import TP
 
+from pipeline.engine.source import check_source
 from pipeline.errors import StateError
 from pipeline.rocks import rows
 from pipeline.stream.outbox import Acknowledgement, Outbox, Outgoing
@@ -174,6 +175,21 @@ class StateTable(Table):
         if table is None:
             table = self._open[number] = PartitionTable(self, number)
         return table
+
+    async def check_source(self, topic: str, source_ids: Mapping[str, str]) -> None:
+        """Return if the partitions that this worker owns belong to this topic.
+
+        Args:
+            topic: the topic whose offsets the rows hold.
+            source_ids: see `pipeline.stream.context.Context`.
+
+        Raises:
+            SourceChangedError: it was created anew since.
+        """
+        for number in self.active_partitions():
+            partition = self.partition(number)
+            check_source(partition, topic, source_ids.get(topic, ""))
+            await partition.send_changes(self.app.outbox)
 
     async def on_changelog_event(self, event: Any) -> None:
         """Write a bundle of the changelog to RocksDB, during recovery or in a standby copy."""

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from pipeline.assembly.native import uses_native
@@ -22,6 +22,7 @@ from pipeline.stream.backfills import begin_with_retries
 from pipeline.stream.health import Health
 from pipeline.stream.health_server import HealthServer
 from pipeline.stream.sampler import Sampler
+from pipeline.stream.source_watch import SourceWatch
 from pipeline.stream.state_folder import state_folder
 from pipeline.stream.state_owner import Owner, claim
 from pipeline.stream.transport import Transport
@@ -112,13 +113,22 @@ class Worker:
             return self._exit_code
         with state_folder(self._settings.state.directory):
             self._claim_state(cluster)
-            return await self._run_app()
+            return await self._run_app(self._source_ids(cluster))
 
-    async def _run_app(self) -> int:
+    def _source_ids(self, cluster: Cluster) -> dict[str, str]:
+        sources = self._settings.topics.observations, self._settings.topics.new_terms
+        return {name: cluster.topics[name].id for name in sources if cluster.topics[name].id}
+
+    async def _run_app(self, source_ids: Mapping[str, str]) -> int:
         app = build_app(
-            self._settings, self._ruleset, self._metrics, transport_class=self._transport_class
+            self._settings,
+            self._ruleset,
+            self._metrics,
+            source_ids=source_ids,
+            transport_class=self._transport_class,
         )
         app.on_failure = self._on_failure
+        watch = SourceWatch(self._settings, source_ids, app.fail)
         health = Health(app)
         self._metrics.set_worker_state("starting")
         server = HealthServer(health, self._metrics, self._settings.web)
@@ -130,8 +140,10 @@ class Worker:
                 return self._exit_code
             _tune_garbage_collector()
             sys.setswitchinterval(_SWITCH_SECONDS)
+            watch.start()
             return await self._run(app, health)
         finally:
+            watch.stop()
             await server.stop()
 
     async def _done_before_a_stop(self, step: Callable[[], _T]) -> _T | None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from pipeline.kafka.topics.apply import apply
-from pipeline.kafka.topics.cluster import Cluster, ClusterTopic, describe_cluster
+from pipeline.kafka.topics.cluster import (
+    Cluster,
+    ClusterTopic,
+    describe_cluster,
+    topic_ids,
+)
 from pipeline.kafka.topics.plan import Change, Finding, Plan, plan
 from pipeline.kafka.topics.render import render_strimzi
 from pipeline.kafka.topics.spec import TopicSpec, load_topic_specs, topics_directory
@@ -22,6 +27,7 @@ __all__ = [
     "load_topic_specs",
     "plan",
     "render_strimzi",
+    "topic_ids",
     "topics_directory",
     "topology_findings",
 ]

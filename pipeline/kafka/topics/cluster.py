@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from pipeline.config import Settings
@@ -19,6 +19,7 @@ class ClusterTopic:
 
     Attributes:
         name: its name.
+        id: the id that Kafka gives it when it is created, and never again; empty if it has none.
         partitions: how many partitions it has.
         replication: the smallest number of replicas of any partition.
         configs: effective configs by Kafka's names; empty if we may not read them.
@@ -28,6 +29,7 @@ class ClusterTopic:
     partitions: int
     replication: int
     configs: Mapping[str, str]
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +69,42 @@ def read_cluster(admin: AdminClient, names: Iterable[str]) -> Cluster:
         if name in wanted and topic.error is None
     }
     configs = _describe_configs(admin, found)
+    ids = topic_ids(admin, found)
     topics = {
         name: ClusterTopic(
             name=name,
             partitions=len(topic.partitions),
             replication=min((len(p.replicas) for p in topic.partitions.values()), default=0),
             configs=configs.get(name, {}),
+            id=ids.get(name, ""),
         )
         for name, topic in found.items()
     }
     return Cluster(metadata.cluster_id or "", topics)
+
+
+def topic_ids(admin: AdminClient, names: Iterable[str]) -> dict[str, str]:
+    """Return the ids of those of the named topics that exist and have one.
+
+    Brokers before Kafka 2.8 give none. A topic that was created a moment ago may be left out.
+
+    Raises:
+        KafkaException: no broker answers.
+    """
+    wanted = list(names)
+    if not wanted:
+        return {}
+    answers = admin.describe_topics(TopicCollection(wanted), request_timeout=CONNECT_TIMEOUT)
+    ids: dict[str, str] = {}
+    for name, answer in answers.items():
+        error = answer.exception()
+        if error is None:
+            topic_id = answer.result().topic_id
+            if topic_id.get_most_significant_bits() or topic_id.get_least_significant_bits():
+                ids[name] = str(topic_id)
+        elif error.args[0].code() < 0:  # librdkafka's own: no broker has answered
+            raise error
+    return ids
 
 
 def _describe_configs(admin: AdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:
