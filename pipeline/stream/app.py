@@ -136,12 +136,18 @@ class App(faust.App):
             )
         else:
             # Faust asks for the offset before the first one, so nobody knows how many.
+            self.metrics.changelogs_incomplete.labels(self._table_of(tp.topic)).inc()
             log.warning(
                 "records at the beginning of a changelog were deleted before a table had them",
                 action="changelog_incomplete",
                 **place,
                 continues_at=position,
             )
+
+    def _table_of(self, changelog: str) -> str:
+        return next(
+            name for name, table in self.state_tables.items() if table.changelog_name == changelog
+        )
 
     def on_damaged_state(self, table: str) -> None:
         stage = "first_seen" if table == FIRST_SEEN_TABLE else "quota"

@@ -198,6 +198,11 @@ BACKFILL_REMAINING = _gauge(
 BACKFILL_RECORDS = _counter(
     "backfill_records_total", "Records read by backfills on this worker.", "rule_id"
 )
+CHANGELOGS_INCOMPLETE = _counter(
+    "changelogs_incomplete_total", "Partitions of a table that were filled from a changelog whose "
+    "beginning had been deleted: terms that only stood there are new again.", "table",
+    table=TABLES,
+)  # fmt: skip
 STATE_REFUSED = _counter(
     "state_refused_total", "New terms that raised an alert but were not remembered: their rule has "
     "as many terms as state.max_entries_per_rule allows.", "rule_id",
@@ -216,6 +221,7 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     CONSUMER_LAG, OPEN_TRANSACTION, LAST_RECORD_TIMESTAMP, ASSIGNED_PARTITIONS, REBALANCES,
     REBALANCE_SECONDS, COMMIT_SECONDS, COMMITS, OUTBOX_RECORDS,
     STATE_ENTRIES, STATE_RULE_ENTRIES, STATE_REMOVED, HISTORY_RECORDS, HISTORY_HELD,
-    BACKFILL_REMAINING, BACKFILL_RECORDS, STATE_REFUSED, RECOVERY_REMAINING,
+    BACKFILL_REMAINING, BACKFILL_RECORDS, CHANGELOGS_INCOMPLETE, STATE_REFUSED,
+    RECOVERY_REMAINING,
 )  # fmt: skip
 """All of them, in the order of the reference page."""

@@ -174,6 +174,7 @@ class Metrics:
         self.history_held = self._gauges(catalogue.HISTORY_HELD)
         self.backfill_remaining = self._gauges(catalogue.BACKFILL_REMAINING)
         self.backfill_records = self._counters(catalogue.BACKFILL_RECORDS)
+        self.changelogs_incomplete = self._counters(catalogue.CHANGELOGS_INCOMPLETE)
         self.state_refused = self._counters(catalogue.STATE_REFUSED)
         self.recovery_remaining = self._gauges(catalogue.RECOVERY_REMAINING)
 

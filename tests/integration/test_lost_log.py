@@ -149,6 +149,8 @@ def test_a_changelog_without_its_beginning_is_told_but_does_not_count_as_lost_re
     second.wait_ready()
     stack.wait_drained()
 
+    assert second.metric("firstseen_changelogs_incomplete_total", table="first-seen") == 12
+    assert second.metric("firstseen_changelogs_incomplete_total", table="quota") == 0
     assert {each["kafka.topic"] for each in lines(second, "changelog_incomplete")} == {changelog}
     assert lines(second, "records_lost") == []
     assert second.metric("firstseen_records_lost_total") == 0
