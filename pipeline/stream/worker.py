@@ -33,6 +33,8 @@ from pipeline.telemetry.metrics import Metrics
 # decompresses or waits. Taking it away in between, every 5 ms, only adds switches.
 _SWITCH_SECONDS = 0.02
 
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 # Docker kills a process ten seconds after SIGTERM, so this one ends before that in any case.
 _FINISH_SECONDS = 6.0
 _LEAVE_SECONDS = 1.5
@@ -97,6 +99,8 @@ class Worker:
     async def run(self) -> int:
         """Run until stopped; return the process's exit code.
 
+        SIGTERM and SIGINT are ignored from then on: the process is about to end.
+
         Raises:
             ConfigError: the web endpoints cannot listen, or the state folder is unusable, in use by
                 another worker, or of another group or cluster.
@@ -106,8 +110,20 @@ class Worker:
             _set_library_level(logging.WARNING)
         self._loop = asyncio.get_running_loop()
         threading.excepthook = _thread_failed
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self.stop)
+        # Not asyncio's handlers: they end with the loop, and another signal would then kill a
+        # process that has stopped in order.
+        for number in _STOP_SIGNALS:
+            signal.signal(number, self._on_signal)
+        try:
+            return await self._checked_run()
+        finally:
+            for number in _STOP_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._loop.call_soon_threadsafe(self.stop)
+
+    async def _checked_run(self) -> int:
         cluster = await self._done_before_a_stop(lambda: check_topology(self._settings))
         if cluster is None:
             return self._exit_code

@@ -7,6 +7,7 @@ is not committed, and the next worker does it again. The exit code says whether 
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -134,6 +135,22 @@ def test_a_stop_before_the_worker_has_joined_its_group_is_a_stop(
     assert worker.get("/readyz")[0] == 503
 
     assert stop(worker) == 0
+
+
+def test_whoever_asks_again_and_again_gets_the_same_stop(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    """Also between the last commit and the end of the process, when nothing of asyncio is left."""
+    worker = small_deployment(kafka_deployment, tmp_path, 2).start_worker()
+    worker.wait_ready()
+
+    begun = time.monotonic()
+    while worker.process.poll() is None and time.monotonic() - begun < STOP_SECONDS:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            worker.process.send_signal(number)
+        time.sleep(0.001)
+    assert worker.process.poll() == 0
+    assert '"worker_stopped"' in worker.tail()
 
 
 def test_a_stop_while_the_broker_has_never_answered_is_a_stop_in_time(
