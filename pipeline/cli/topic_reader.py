@@ -6,12 +6,12 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from pipeline.config import Settings
 from pipeline.errors import BrokerError, TopologyError
 from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors, consumer, interruptibly
-from pipeline.kafka.reading import interrupts_kept, is_passing, topic_metadata
+from pipeline.kafka.reading import check_leader, interrupts_kept, is_passing, topic_metadata
 
 
 class TopicReader:
@@ -51,9 +51,13 @@ class TopicReader:
         return starts
 
     def _ends(self, partition: TopicPartition) -> tuple[int, int]:
-        ends: tuple[int, int] = self._consumer.get_watermark_offsets(
-            partition, timeout=CONNECT_TIMEOUT
-        )
+        try:
+            ends: tuple[int, int] = self._consumer.get_watermark_offsets(
+                partition, timeout=CONNECT_TIMEOUT
+            )
+        except KafkaException as error:
+            check_leader(f"reading {self._topic}", partition, error.args[0])
+            raise
         return ends
 
     def poll(self, seconds: float) -> bytes | None:

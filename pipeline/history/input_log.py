@@ -20,6 +20,7 @@ from pipeline.errors import TopologyError
 from pipeline.history.checkpoint import Checkpoint, Input, Part, Phase
 from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors
 from pipeline.kafka.groups import committed
+from pipeline.kafka.reading import check_leader
 from pipeline.kafka.visibility import check_visible
 
 _DOING: Final = "looking at the inputs"
@@ -120,6 +121,7 @@ class InputLog:
             answers = self._client.offsets_for_times(asked, CONNECT_TIMEOUT)
             for each in answers:
                 if each.error is not None:
+                    check_leader(_DOING, each, each.error)
                     raise KafkaException(each.error)
         return {(each.topic, each.partition): each.offset for each in answers}
 

@@ -16,6 +16,9 @@ from pipeline.kafka.visibility import check_visible
 
 SILENCE_SECONDS: Final = 30.0
 """After this time without a record or the end of a partition, the broker counts as silent."""
+_LOOK_AT_LEADERS: Final = (
+    "check whether each partition has a leader: kafka-topics.sh --describe --topic"
+)
 _POLL_SECONDS: Final = 1.0
 """How long a Ctrl-C may take that comes while the client reports a lost connection."""
 
@@ -93,9 +96,18 @@ def silence(doing: str, places: Iterable[tuple[str, int]]) -> BrokerError:
     (topic, number), *others = sorted(places)
     more = f" and {len(others)} more partition{'s' if len(others) > 1 else ''}" if others else ""
     return BrokerError(
-        f"{doing}: no answer for {SILENCE_SECONDS:.0f} s about {topic}[{number}]{more}; check "
-        f"whether each has a leader: kafka-topics.sh --describe --topic {topic}"
+        f"{doing}: no answer for {SILENCE_SECONDS:.0f} s about {topic}[{number}]{more}; "
+        f"{_LOOK_AT_LEADERS} {topic}"
     )
+
+
+def check_leader(doing: str, place: TopicPartition, error: KafkaError) -> None:
+    """Raise BrokerError if an error about a partition is that no broker leads it."""
+    if error.code() in _LEADERLESS:
+        raise BrokerError(
+            f"{doing}: {place.topic}[{place.partition}]: {error.str()}; "
+            f"{_LOOK_AT_LEADERS} {place.topic}"
+        )
 
 
 @contextmanager
@@ -116,6 +128,12 @@ def is_passing(error: KafkaError) -> bool:
     return error.retriable() or error.code() in _PASSING
 
 
+_LEADERLESS = frozenset(
+    {
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    }
+)
 _ENDS = frozenset(
     {
         KafkaError._PARTITION_EOF,  # noqa: SLF001

@@ -10,6 +10,7 @@ from pipeline.errors import (
     BrokerError,
     DeliveryError,
     FirstseenError,
+    StallError,
     StateError,
     TopologyError,
 )
@@ -42,6 +43,14 @@ def _explanation(error: BaseException, settings: Settings) -> FirstseenError | N
             f"partitions to {_source(error.topic, settings)}, or created {error.topic} anew with "
             f"fewer, while workers ran. Nothing past that record is committed. Stop the workers: "
             f"`firstseen topics plan` names the counts that differ; see docs/reference/topics.md"
+        )
+    if isinstance(error, errors.KafkaTimeoutError):
+        # Of a consumer, only the request for offsets raises it: Faust's, before it fills a table.
+        seconds = settings.kafka.request_timeout.total_seconds()
+        return StallError(
+            f"no broker told within {seconds:g} s where the partitions of the changelogs begin and "
+            f"end, so the tables cannot be filled: one of them may have no leader. `firstseen "
+            f"topics plan` names it; start the brokers that hold it"
         )
     if isinstance(error, ConsistencyError):
         reason = " ".join(str(error).split("\n\n")[0].split())

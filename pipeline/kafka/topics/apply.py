@@ -132,4 +132,6 @@ def _is_visible(change: Change, topics: Mapping[str, ClusterTopic]) -> bool:
         return False
     if change.action == "set_config":
         return topic.configs.get(change.what, change.wanted) == change.wanted
+    if change.action == "create" and topic.leaderless:
+        return False
     return topic.partitions >= (change.spec.partitions or 1)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType, TopicMetadata
 
 from pipeline.config import Settings
 from pipeline.kafka.clients import CONNECT_TIMEOUT, broker_errors
@@ -23,6 +23,7 @@ class ClusterTopic:
         partitions: how many partitions it has.
         replication: the smallest number of replicas of any partition.
         configs: effective configs by Kafka's names; empty if we may not read them.
+        leaderless: the partitions that no broker leads, so that nobody can read or write them.
     """
 
     name: str
@@ -30,6 +31,7 @@ class ClusterTopic:
     replication: int
     configs: Mapping[str, str]
     id: str = ""
+    leaderless: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ def read_cluster(admin: AdminClient, names: Iterable[str]) -> Cluster:
             replication=min((len(p.replicas) for p in topic.partitions.values()), default=0),
             configs=configs.get(name, {}),
             id=ids.get(name, ""),
+            leaderless=_leaderless(topic),
         )
         for name, topic in found.items()
     }
@@ -105,6 +108,11 @@ def topic_ids(admin: AdminClient, names: Iterable[str]) -> dict[str, str]:
         elif error.args[0].code() < 0:  # librdkafka's own: no broker has answered
             raise error
     return ids
+
+
+def _leaderless(topic: TopicMetadata) -> tuple[int, ...]:
+    """Return the partitions of a topic that no broker leads."""
+    return tuple(sorted(number for number, each in topic.partitions.items() if each.leader < 0))
 
 
 def _describe_configs(admin: AdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:

@@ -49,7 +49,8 @@ class Finding:
 
     Attributes:
         code: stable name: ``missing_input``, ``repartition_refused``, ``more_partitions``,
-            ``replication_differs``, ``input_config_differs``, ``configs_unreadable``.
+            ``replication_differs``, ``input_config_differs``, ``configs_unreadable``,
+            ``no_leader``.
         severity: ``error`` if a worker would not run, or not correctly.
         topic: the topic's name.
         message: what is, what should be, and what to do.
@@ -152,7 +153,24 @@ def plan(
                 else:
                     findings.append(step)
     findings += _unequal_pairs(specs, cluster, changes, findings)
+    findings += _leaderless(specs, cluster)
     return Plan(tuple(changes), tuple(findings))
+
+
+def _leaderless(
+    specs: Iterable[TopicSpec], cluster: Mapping[str, ClusterTopic]
+) -> Iterator[Finding]:
+    for topic in (cluster[spec.name] for spec in specs if spec.name in cluster):
+        if topic.leaderless:
+            one = len(topic.leaderless) == 1
+            yield Finding(
+                "no_leader",
+                "error",
+                topic.name,
+                f"topic {topic.name} has no leader for partition{'' if one else 's'} "
+                f"{', '.join(map(str, topic.leaderless))}, so nobody can read or write "
+                f"{'it' if one else 'them'}: start the brokers that hold {'it' if one else 'them'}",
+            )
 
 
 def _create(spec: TopicSpec) -> Change:

@@ -14,7 +14,7 @@ from pipeline.config import Settings
 from pipeline.errors import BrokerError
 from pipeline.history.log_reader import LogReader
 from pipeline.kafka import reading
-from pipeline.kafka.reading import until_end
+from pipeline.kafka.reading import check_leader, until_end
 
 
 def _export(client: Consumer) -> Any:
@@ -46,6 +46,16 @@ def test_an_interrupt_that_the_client_loses_is_none_the_less_one(
         for _ in read(client):
             pass
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("code", [KafkaError.LEADER_NOT_AVAILABLE, KafkaError._UNKNOWN_PARTITION])
+def test_a_partition_without_a_leader_is_named(code: int) -> None:
+    with pytest.raises(BrokerError, match=r"reading t: t\[3\]: .*; check .* --topic t$"):
+        check_leader("reading t", TopicPartition("t", 3), KafkaError(code))
+
+
+def test_other_errors_are_not_for_want_of_a_leader() -> None:
+    check_leader("reading t", TopicPartition("t", 3), KafkaError(KafkaError._TIMED_OUT))
 
 
 class Answer:

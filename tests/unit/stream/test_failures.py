@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer, errors
 from faust.exceptions import ConsistencyError
 
 from pipeline.config import Settings
-from pipeline.errors import BrokerError, DeliveryError, StateError, TopologyError
+from pipeline.errors import BrokerError, DeliveryError, StallError, StateError, TopologyError
 from pipeline.stream.failures import explained
 
 SETTINGS = Settings.load(
@@ -46,6 +46,17 @@ def test_without_a_login_it_is_this_client_that_lacks_a_right():
     found = explained(errors.TopicAuthorizationFailedError("events"), Settings())
 
     assert "the brokers do not let this client use topic events:" in str(found)
+
+
+def test_changelogs_whose_ends_nobody_tells_may_have_no_leader():
+    error = errors.KafkaTimeoutError("Failed to get offsets by times in 90000 ms")
+
+    found = explained(error, SETTINGS)
+
+    assert isinstance(found, StallError)
+    assert "within 90 s" in str(found)
+    assert "firstseen topics plan" in str(found)
+    assert found.__cause__ is error
 
 
 def test_a_state_that_is_ahead_of_its_changelog_is_told_in_one_line_with_the_folder():

@@ -57,6 +57,16 @@ def test_an_empty_cluster_gets_all_topics_but_the_inputs():
     assert result.has_errors
 
 
+def test_partitions_that_nobody_leads_are_named():
+    result = plan(SPECS, cluster(alerts={"leaderless": (1, 4)}, input={"leaderless": (2,)}))
+
+    assert [("no_leader", "error", INPUT), ("no_leader", "error", "firstseen-alerts")] == findings(
+        result
+    )
+    assert "has no leader for partitions 1, 4, so nobody can read or write them" in result.to_text()
+    assert "has no leader for partition 2, so" in result.to_text()
+
+
 def test_topics_of_others_are_left_alone():
     others = {**cluster(), "other": ClusterTopic("other", 1, 1, {})}
 
