@@ -3,6 +3,7 @@
 //! Whatever is spelled differently is left to the reader in Python.
 
 use std::collections::HashMap;
+use std::io::Write;
 
 use memchr::memchr;
 use sha2::{Digest, Sha256};
@@ -14,8 +15,8 @@ use crate::time::{MAX_MS, MIN_MS};
 pub const KEY_BYTES: usize = 24;
 pub const HISTORY_BYTES: usize = 8;
 
-/// No count is larger: `Count` in `wire.py`.
-const MAX_COUNT: i64 = 1 << 62;
+/// `MAX_COUNT` in `wire.py`: no count is larger.
+pub const MAX_COUNT: i64 = 1 << 62;
 
 const START: &[u8] = br#"{"rule":{"id":""#;
 const END: &[u8] = br#","capped":false,"time_source":"@timestamp"}"#;
@@ -117,6 +118,42 @@ impl Observations {
     }
 }
 
+/// An observation by its parts, those that are text as they are written.
+pub struct Parts<'o> {
+    /// The bytes up to its terms.
+    pub opening: &'o [u8],
+    pub terms: &'o [u8],
+    pub time_ms: i64,
+    pub event_id: &'o [u8],
+    /// Hexadecimal digits.
+    pub alert_id: &'o str,
+    /// Without anything that JSON would escape.
+    pub topic: &'o str,
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp_ms: i64,
+    pub event: &'o [u8],
+}
+
+/// Writes an observation as `Observations::read` reads it, and as `wire.py` writes it.
+pub fn write(parts: &Parts<'_>) -> Vec<u8> {
+    let Parts { opening, terms, time_ms, event_id, alert_id, topic, .. } = parts;
+    let Parts { partition, offset, timestamp_ms, event, .. } = parts;
+    let size = opening.len() + terms.len() + event_id.len() + topic.len() + event.len() + 320;
+    let mut text = Vec::with_capacity(size);
+    text.extend_from_slice(opening);
+    text.extend_from_slice(terms);
+    // Writing to memory cannot fail.
+    let _ = write!(text, r#","time_ms":{time_ms},"event_id":"#);
+    text.extend_from_slice(event_id);
+    let _ = write!(text, r#","alert_id":"{alert_id}","source":{{"topic":"{topic}","#);
+    let _ = write!(text, r#""partition":{partition},"offset":{offset},"#);
+    let _ = write!(text, r#""timestamp_ms":{timestamp_ms},"index":0}},"event":"#);
+    text.extend_from_slice(event);
+    text.extend_from_slice(END);
+    text
+}
+
 /// Returns the id of an observation's rule, as it is written.
 fn rule(value: &[u8]) -> Option<&[u8]> {
     let rest = value.strip_prefix(START)?;
@@ -202,6 +239,25 @@ mod tests {
         assert_eq!((sighting.time_ms, sighting.window_ms), (-5, 60));
         assert_eq!(sighting.key[..8], *b"\0\x11\x22\x33\x44\x55\x66\x77");
         assert_eq!(sighting.key[8..], Sha256::digest(br#"["a\\b","\"c"]"#)[..16]);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let parts = Parts {
+            opening: OPENING.as_bytes(),
+            terms: br#"["a"]"#,
+            time_ms: -5,
+            event_id: br#""e""#,
+            alert_id: "a",
+            topic: "t",
+            partition: 0,
+            offset: 1,
+            timestamp_ms: -1,
+            event: br#"{"a":[1]}"#,
+        };
+        let written = write(&parts);
+        assert_eq!(written, format!(r#"{OPENING}["a"]{REST}"#).as_bytes());
+        assert!(observations().read(&written).is_some());
     }
 
     #[test]

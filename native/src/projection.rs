@@ -10,6 +10,10 @@
 //! (duplicate keys, escapes in keys, surrogates, large numbers) is left to the caller.
 
 use memchr::{memchr, memchr2};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString, PyTuple};
+
+use crate::text::text;
 
 const KEY: u8 = 0x1f; // between keys, and
 const END: u8 = 0x1e; // after keys and values: JSON has neither of them unescaped
@@ -422,6 +426,47 @@ fn digits(data: &[u8]) -> usize {
 fn has_controls(data: &[u8]) -> bool {
     data.iter().fold(false, |found, byte| found | (*byte < 0x20))
 }
+
+/// See `firstseen_native.pyi`.
+#[pyclass(frozen)]
+pub struct Projection {
+    pub fields: Fields,
+}
+
+#[pymethods]
+impl Projection {
+    #[new]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        fields: Vec<String>,
+        apart: Vec<String>,
+        time: &str,
+        event_id: &str,
+        unexpected: Vec<String>,
+        max_depth: usize,
+        max_values: usize,
+    ) -> Projection {
+        let names =
+            Names { fields: &fields, apart: &apart, time, id: event_id, unexpected: &unexpected };
+        Projection { fields: Fields::new(&names, max_depth, max_values) }
+    }
+
+    /// See `firstseen_native.pyi`.
+    fn take<'py>(&self, py: Python<'py>, event: &[u8]) -> PyResult<Option<PyTaken<'py>>> {
+        let Some(taken) = self.fields.take(event) else { return Ok(None) };
+        let python = |written: Option<&str>| written.map(|written| text(py, written));
+        let apart = PyTuple::new(py, taken.apart.iter().map(|written| python(*written)))?;
+        let bytes = PyBytes::new(py, &taken.bytes);
+        Ok(Some((bytes, python(taken.time), python(taken.id), apart)))
+    }
+}
+
+type PyTaken<'py> = (
+    Bound<'py, PyBytes>,
+    Option<Bound<'py, PyString>>,
+    Option<Bound<'py, PyString>>,
+    Bound<'py, PyTuple>,
+);
 
 #[cfg(test)]
 mod tests {

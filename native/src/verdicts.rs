@@ -5,7 +5,6 @@
 //! event is left to the match stage.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::sync::Arc;
 
 use blake2::digest::consts::U16;
@@ -20,11 +19,10 @@ use sha2::{Digest, Sha256};
 
 use crate::classes::{Class, ClassCache, FieldClasses, Spelled, Spellings};
 use crate::forwarded::{Forwarded, Place, Seen};
-use crate::observation::{HISTORY_BYTES, KEY_BYTES};
-use crate::projection::Taken;
+use crate::observation::{self, HISTORY_BYTES, KEY_BYTES};
+use crate::projection::{Projection, Taken};
 use crate::text::text;
 use crate::time::{usual, EARLIEST_MS, MAX_MS};
-use crate::Projection;
 
 /// Kafka's timestamp type for a timestamp that the broker stamped.
 const LOG_APPEND_TIME: i64 = 1;
@@ -430,7 +428,18 @@ impl Verdicts {
             };
             let id = alert_id(rule, &canonical, canonical_id);
             let Some(terms) = spelled(tuple, classes, Spelled::sent) else { return Ok(false) };
-            let value = observation(rule, &terms, time_ms, sent_id, &id, event);
+            let value = observation::write(&observation::Parts {
+                opening: &rule.opening,
+                terms: &terms,
+                time_ms,
+                event_id: sent_id,
+                alert_id: &id,
+                topic: event.topic,
+                partition: event.partition,
+                offset: event.offset,
+                timestamp_ms: event.timestamp_ms,
+                event: event.value,
+            });
             if value.len() > self.settings.value_bytes {
                 // The sightings noted before this one do not cover this event, which the match
                 // stage judges now.
@@ -504,29 +513,4 @@ fn alert_id(rule: &Rule, terms: &[u8], identity: &[u8]) -> String {
     let digest = hasher.finalize();
     let digits = digest[..ID_BYTES].iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
     digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
-}
-
-/// Returns the `Observation` of `wire.py` as JSON.
-fn observation(
-    rule: &Rule,
-    terms: &[u8],
-    time_ms: i64,
-    identity: &[u8],
-    alert_id: &str,
-    event: &Event<'_>,
-) -> Vec<u8> {
-    let Event { value, topic, partition, offset, timestamp_ms, .. } = event;
-    let size = rule.opening.len() + terms.len() + identity.len() + topic.len() + value.len() + 320;
-    let mut text = Vec::with_capacity(size);
-    text.extend_from_slice(&rule.opening);
-    text.extend_from_slice(terms);
-    // Writing to memory cannot fail.
-    let _ = write!(text, r#","time_ms":{time_ms},"event_id":"#);
-    text.extend_from_slice(identity);
-    let _ = write!(text, r#","alert_id":"{alert_id}","source":{{"topic":"{topic}","#);
-    let _ = write!(text, r#""partition":{partition},"offset":{offset},"#);
-    let _ = write!(text, r#""timestamp_ms":{timestamp_ms},"index":0}},"event":"#);
-    text.extend_from_slice(value);
-    text.extend_from_slice(br#","capped":false,"time_source":"@timestamp"}"#);
-    text
 }

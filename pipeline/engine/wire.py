@@ -20,7 +20,7 @@ every worker that comes to it.
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
@@ -32,10 +32,11 @@ from pipeline.types import Term
 
 Moment: TypeAlias = Annotated[int, msgspec.Meta(ge=MIN_MS, le=MAX_MS)]
 """Epoch milliseconds in the years 1 to 9999."""
-# Rows are msgpack, whose integers have 64 bits; sums of these still fit.
-Length: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+MAX_COUNT: Final = 2**62
+"""Rows are msgpack, whose integers have 64 bits; a sum of two such numbers still fits."""
+Length: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 """Milliseconds."""
-Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 RecordTimestamp: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """A record's timestamp: whatever its producer wrote there."""
 
@@ -67,7 +68,7 @@ class RuleRef(msgspec.Struct, frozen=True):
     severity: str
     risk_score: Count
     max_signals: Count
-    interval_ms: Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+    interval_ms: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)]
     fields: tuple[str, ...] = ()
     """The new-terms fields, in order; empty for a `query` rule."""
 

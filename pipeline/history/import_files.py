@@ -33,7 +33,7 @@ from pipeline.engine.decode import DecodeLimits
 from pipeline.engine.identity import portable
 from pipeline.engine.paths import scalars_at
 from pipeline.engine.prefilter import Prefilter
-from pipeline.engine.wire import Learn
+from pipeline.engine.wire import MAX_COUNT, Learn
 from pipeline.errors import DecodeError, EventsFileError
 from pipeline.history.rows import HistoryRow, decode_history_row
 from pipeline.replay.events import EventLine, record_of_line
@@ -46,7 +46,6 @@ MAX_GATHERED: Final = 100_000
 """Term tuples gathered in memory before they are passed on."""
 
 _MAX_ROW_BYTES: Final = DecodeLimits().max_bytes
-_MAX_COUNT: Final = 2**62
 
 
 @dataclass(slots=True)
@@ -324,7 +323,7 @@ def _bucket(compiled: CompiledRule, bucket: dict[str, Any]) -> Learn | str:
         terms,
         last_ms if first_ms is None else first_ms,
         last_ms,
-        min(count, _MAX_COUNT) if type(count) is int and count > 0 else 1,
+        min(count, MAX_COUNT) if type(count) is int and count > 0 else 1,
     )
 
 
@@ -373,7 +372,7 @@ def merge(known: Learn | None, learned: Learn) -> Learn:
         known,
         min(known.first_ms, learned.first_ms),
         max(known.last_ms, learned.last_ms),
-        min(known.count + learned.count, _MAX_COUNT),
+        min(known.count + learned.count, MAX_COUNT),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.engine import first_seen_rows, identity
+from pipeline.engine import first_seen_rows, identity, wire
 from pipeline.rules import timestamp
 from pipeline.stream.transport import batches, filtered_records, producer, scanning
 from tests.scans import KINDS
@@ -23,6 +23,7 @@ def test_both_know_the_same_numbers() -> None:
         "key_bytes": identity.KEY_BYTES,
         "large_bytes": scanning.LARGE_BYTES,
         "longest_event_id": identity._LONGEST_EVENT_ID,
+        "max_count": wire.MAX_COUNT,
         "max_ms": timestamp.MAX_MS,
         "min_ms": timestamp.MIN_MS,
         "row_format": first_seen_rows.ROW_FORMAT,
