@@ -6,8 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from pipeline.engine.tables import unreadable
-from pipeline.errors import StateError
+from pipeline.engine.tables import of_newer_version, unreadable
 from pipeline.types import Term
 
 ROW_FORMAT = 1
@@ -76,10 +75,7 @@ def decode_row(value: bytes) -> Row:
     except ValueError as error:
         raise unreadable("a first seen row", error) from error
     if row.format != ROW_FORMAT:
-        raise StateError(
-            f"a first seen row has format {row.format}, this version reads {ROW_FORMAT}: "
-            f"start a version of firstseen at least as new as the one that wrote it"
-        )
+        raise of_newer_version("a first seen row", row.format, ROW_FORMAT)
     return row
 
 

@@ -6,9 +6,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from pipeline.engine.tables import unreadable
+from pipeline.engine.tables import of_newer_version, unreadable
 from pipeline.engine.wire import RuleRef
-from pipeline.errors import StateError
 from pipeline.types import Term
 
 ROW_FORMAT: Final = 1
@@ -140,8 +139,5 @@ def _read(decoder: msgspec.msgpack.Decoder[RowType], value: bytes) -> RowType:
     except ValueError as error:
         raise unreadable("a quota row", error) from error
     if row.format != ROW_FORMAT:
-        raise StateError(
-            f"a quota row has format {row.format}, this version reads {ROW_FORMAT}: start a "
-            f"version of firstseen at least as new as the one that wrote it"
-        )
+        raise of_newer_version("a quota row", row.format, ROW_FORMAT)
     return row

@@ -16,6 +16,14 @@ def unreadable(what: str, error: ValueError) -> StateError:
     )
 
 
+def of_newer_version(what: str, found: int, known: int) -> StateError:
+    """Return the error for stored data whose format this version does not know."""
+    return StateError(
+        f"{what} has format {found}, this version reads {known}: start a version of firstseen at "
+        f"least as new as the one that wrote it"
+    )
+
+
 class Table(Protocol):
     """A map from bytes to bytes.
 

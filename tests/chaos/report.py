@@ -10,8 +10,8 @@ from tests.benchmarks.statistics import percentile
 from tests.chaos.schedule import Kind
 
 WRONG = {
-    "lost": "new terms were not told",
-    "invented": "terms were told as new that are not, or under a second id",
+    "lost": "new terms were not reported",
+    "invented": "terms were reported as new that are not, or under a second id",
     "differing": "ids stand in a topic with different bytes",
     "split": "ids are both among the alerts and in the overflow",
     "passed": "commits went past a new term whose alert was not acknowledged",
@@ -77,7 +77,7 @@ def markdown(results: dict[str, Any]) -> str:
         ("Worker processes killed (SIGKILL)", results["worker_kills"]),
         ("Workers that died in the gap they were armed for", sum(results["gaps"].values())),
         ("New terms lost", results["lost"]),
-        ("New terms invented, or told under a second id", results["invented"]),
+        ("New terms invented, or reported under a second id", results["invented"]),
         ("Alerts repeated, same id and same bytes", results["duplicated"]),
         ("Ids with different bytes, or in both topics", results["differing"] + results["split"]),
         (
