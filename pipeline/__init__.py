@@ -6,13 +6,17 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-__all__ = ["QueryError", "__version__", "compile_query"]
+__all__ = ["FieldTypesError", "QueryError", "__version__", "compile_query"]
 
-_MODULES = {"QueryError": "pipeline.errors", "compile_query": "pipeline.kql.compiler"}
+_MODULES = {
+    "FieldTypesError": "pipeline.errors",
+    "QueryError": "pipeline.errors",
+    "compile_query": "pipeline.kql.compiler",
+}
 
 TYPE_CHECKING = False  # as in `typing`, whose import takes as long as all else here
 if TYPE_CHECKING:
-    from pipeline.errors import QueryError
+    from pipeline.errors import FieldTypesError, QueryError
     from pipeline.kql.compiler import compile_query
 else:
     # A type checker must not see this: to it, every name would exist.

@@ -1,4 +1,4 @@
-"""The package itself offers one function and its error."""
+"""The package itself offers one function and its errors."""
 
 import subprocess
 import sys
@@ -33,6 +33,11 @@ def test_any_mapping_is_an_event_and_anything_else_an_empty_one() -> None:
 def test_a_bad_query_raises_the_error_of_the_package() -> None:
     with pytest.raises(pipeline.QueryError):
         pipeline.compile_query("a:")
+
+
+def test_wrong_field_types_raise_an_error_of_the_package() -> None:
+    with pytest.raises(pipeline.FieldTypesError, match="keywrd"):
+        pipeline.compile_query("x:a", {"x": "keywrd"})
 
 
 def test_python_values_that_json_does_not_have_are_no_values() -> None:
