@@ -17,7 +17,7 @@ METADATA = SimpleNamespace(
                 for number, leader in ((0, 1), (3, -1), (1, -1), (2, 2))
             },
         )
-    }
+    },
 )
 
 
