@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,12 +68,13 @@ class Partitions:
     async def _recovered(self) -> None:
         """Open every partition that we own now, so that a quiet one is swept as well."""
         try:
-            self._open.clear()
             await self._table.check_source(self._topic, self._source_ids)
+            self._open.clear()
             for number in self._table.active_partitions():
                 self.partition(number)
         except Exception as exc:  # noqa: BLE001 - Faust would swallow it
             self._app.fail(exc)
+            await asyncio.Future()  # Faust would let the agents go on, by rows that are not sound
 
     def _share(self) -> int | None:
         """Return this partition's share of a rule's limit; keys are spread evenly."""

@@ -68,9 +68,9 @@ class QuotaAgent:
     async def _recovered(self) -> None:
         """Open every partition that we own now, because windows may be waiting to be closed."""
         try:
+            await self._table.check_source(self._topics.new_terms, self._source_ids)
             self._open.clear()
             self._ticks_sent.clear()
-            await self._table.check_source(self._topics.new_terms, self._source_ids)
             for number in self._table.active_partitions():
                 table = self._table.partition(number)
                 quota = Quota(table, dedupe_ms=self._dedupe_ms, learning=self._learning)
@@ -78,6 +78,7 @@ class QuotaAgent:
                 self._open[number] = (table, quota)
         except Exception as exc:  # noqa: BLE001 - Faust would swallow it
             self._app.fail(exc)
+            await asyncio.Future()  # Faust would let the agents go on, by rows that are not sound
 
     async def handle(self, delivered: Sequence[Delivered]) -> None:
         """Handle bundles of candidates and ticks; the outputs of each follow its rows."""
