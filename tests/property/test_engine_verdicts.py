@@ -21,7 +21,7 @@ from pipeline.engine.verdicts import Verdicts
 from pipeline.engine.wire import encode
 from pipeline.kql import format_query
 from pipeline.record import Position, Record
-from pipeline.rules.model import NewTerms, Rule
+from pipeline.rules.model import ExceptionItem, NewTerms, Rule
 from pipeline.rules.ruleset import RuleSet
 from pipeline.rules.timestamp import usable_time
 from pipeline.stream.judging import Judge
@@ -66,15 +66,18 @@ FELT = [
 VALUES = [1, "a", None, {"k": "a"}, [], [{"k": "ab"}], {"z": 1}, True, "b", "2024-01-01"]
 
 
-def rules(drawn: list[tuple[Any, list[str]]]) -> RuleSet:
+def rules(drawn: list[tuple[Any, list[str], list[Any]]]) -> RuleSet:
     return RuleSet.compile(
         [
             new_terms_rule(
                 rule_id=f"r{number}",
                 query=format_query(node),
                 new_terms=NewTerms(tuple(terms), 86_400_000, "now-1d"),
+                exceptions=tuple(
+                    ExceptionItem("x", (f"r{number}",), format_query(each)) for each in excepted
+                ),
             )
-            for number, (node, terms) in enumerate(drawn)
+            for number, (node, terms, excepted) in enumerate(drawn)
         ],
         TABLE,
     )[0]
@@ -84,6 +87,7 @@ rule_sets = st.lists(
     st.tuples(
         st.one_of(queries(), selective_queries()),
         st.lists(st.sampled_from(TERMS), min_size=1, max_size=2, unique=True),
+        st.lists(st.one_of(queries(), selective_queries()), max_size=2),
     ),
     min_size=1,
     max_size=3,
@@ -189,7 +193,7 @@ identified = st.builds(
     st.integers(0, 2**32),
 )
 def test_what_is_taken_from_is_one_good_document_for_the_decoder(text: str, seed: int) -> None:
-    ruleset = rules([(node, ["k"]) for node in [_node("k:a or o.n >= 1 or nest:{k:a}")]])
+    ruleset = rules([(node, ["k"], []) for node in [_node("k:a or o.n >= 1 or nest:{k:a}")]])
     reader = reader_of(ruleset, LIMITS)
     value = mangled(text.strip(" \t\r\n"), seed)
 
