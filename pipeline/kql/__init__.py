@@ -9,7 +9,7 @@ from pipeline.errors import UnmappedFieldError
 from pipeline.kql.compiler import MemoMatcher, compile_node, compile_query
 from pipeline.kql.exact import ExactClause, exact_clauses
 from pipeline.kql.explain import Explanation, explain
-from pipeline.kql.field_names import field_names
+from pipeline.kql.field_names import field_names, negated_field_names
 from pipeline.kql.field_table import FieldTable, ReadTerms
 from pipeline.kql.field_type import FieldType
 from pipeline.kql.memo import Budget, Memo
@@ -42,6 +42,7 @@ __all__ = [
     "field_names",
     "format_query",
     "max_steps",
+    "negated_field_names",
     "parse",
     "required_clauses",
     "text_test",

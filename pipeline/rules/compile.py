@@ -22,7 +22,7 @@ from pipeline.kql import (
 from pipeline.kql.needles import SHORTEST
 from pipeline.kql.nodes import Node
 from pipeline.rules.compiled import CompiledRule
-from pipeline.rules.exceptions import narrow
+from pipeline.rules.exceptions import CheckedExceptions, narrow
 from pipeline.rules.filter_clauses import UnsupportedFilterError
 from pipeline.rules.filters import canonical_filters, compile_filters
 from pipeline.rules.index_patterns import compile_index_patterns
@@ -62,7 +62,10 @@ class CompileResult:
 
 
 def compile_rule(
-    rule: Rule, fields: FieldTable, patterns: SharedPatterns | None = None
+    rule: Rule,
+    fields: FieldTable,
+    patterns: SharedPatterns | None = None,
+    checked: CheckedExceptions | None = None,
 ) -> CompileResult:
     """Compile a rule. Nothing that a rule contains makes this raise.
 
@@ -70,8 +73,10 @@ def compile_rule(
         rule: the rule.
         fields: the field types.
         patterns: the patterns of the rules with which it shares memos.
+        checked: the exceptions of the rules with which it shares them.
     """
     patterns = patterns or SharedPatterns()
+    checked = checked or CheckedExceptions(fields)
     result = CompileResult(reason=_not_judged(rule))
     if result.reason is not None:
         return result
@@ -83,7 +88,7 @@ def compile_rule(
     if query is None or any(issue.severity == "error" for issue in result.issues):
         return result
     asked, matcher = query
-    node, all_filters, exceptions, findings_in_exceptions = narrow(asked, rule, fields)
+    node, all_filters, exceptions, findings_in_exceptions = narrow(asked, rule, fields, checked)
     result.issues.extend(findings_in_exceptions)
     if exceptions:
         matcher = compile_node(node, fields, patterns=patterns)
@@ -251,8 +256,9 @@ def _reads_any_field(rule: Rule) -> Issue:
         "reads_any_field",
         "info",
         _line(rule, ("rule", "query")),
-        "what the query looks for may stand in any field: with this rule loaded, what all rules say"
-        " of events that read alike is not remembered, and each of those is decoded",
+        f"what the query{' or an exception' if rule.exceptions else ''} looks for may stand in any"
+        " field: with this rule loaded, what all rules say of events that read alike is not"
+        " remembered, and each of those is decoded",
         hint='name the field, as in process.name:"x"',
     )
 

@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pipeline.errors import QueryError, QueryLimitError
-from pipeline.kql import FieldTable, compile_node, field_names, parse
-from pipeline.kql.nodes import LONE_STAR, MATCH_ALL, And, Is, Node, Not, Or
+from pipeline.kql import FieldTable, compile_node, field_names, negated_field_names, parse
+from pipeline.kql.nodes import LONE_STAR, MATCH_ALL, And, Is, Node, Not, Or, Wildcard
 from pipeline.rules.filter_clauses import UnsupportedFilterError
 from pipeline.rules.filters import compile_filters
 from pipeline.rules.issues import Issue
@@ -74,6 +74,43 @@ def missing_lists(rules: Iterable[Rule]) -> Iterator[Issue]:
                 )
 
 
+class _Checked(NamedTuple):
+    """An exception, and what was found about it.
+
+    Attributes:
+        node: its query, parsed; None if it has a filter, or a query that is wrong.
+        issues: what there is to report about it.
+    """
+
+    item: ExceptionItem
+    node: Node | None
+    issues: tuple[Issue, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        return not any(issue.severity == "error" for issue in self.issues)
+
+
+class CheckedExceptions:
+    """Checks each exception once, however many rules it applies to.
+
+    Args:
+        fields: the field types.
+    """
+
+    def __init__(self, fields: FieldTable) -> None:
+        self._fields = fields
+        # An item is kept with the result, so that no other one can get its id.
+        self._by_id: dict[int, _Checked] = {}
+
+    def of(self, item: ExceptionItem) -> _Checked:
+        """Return what was found about an exception."""
+        found = self._by_id.get(id(item))
+        if found is None:
+            found = self._by_id[id(item)] = _checked(item, self._fields)
+        return found
+
+
 class Narrowed(NamedTuple):
     """What a rule requires of an event, without the events that its exceptions cover.
 
@@ -91,17 +128,18 @@ class Narrowed(NamedTuple):
     issues: tuple[Issue, ...]
 
 
-def narrow(node: Node, rule: Rule, fields: FieldTable) -> Narrowed:
+def narrow(node: Node, rule: Rule, fields: FieldTable, exceptions: CheckedExceptions) -> Narrowed:
     """Return the query and the filters of a rule without the events that its exceptions cover.
 
     An exception with an error is left out: too many alerts are better than a rule that does not
     run.
     """
-    issues: list[Issue] = []
-    sound = [item for item in rule.exceptions if _is_sound(item, fields, issues)]
+    checked = [exceptions.of(item) for item in rule.exceptions]
+    issues = [issue for each in checked for issue in each.issues]
+    sound = [each for each in checked if each.is_sound]
 
-    def is_too_large(last: int) -> bool:
-        narrowed = _narrowed(node, rule.filters, sound[: last + 1])
+    def is_too_large(count: int) -> bool:
+        narrowed = _narrowed(node, rule.filters, sound[:count])
         try:
             compile_node(narrowed.node, fields)
             compile_filters(narrowed.filters, fields)
@@ -109,23 +147,25 @@ def narrow(node: Node, rule: Rule, fields: FieldTable) -> Narrowed:
             return True
         return False
 
-    fitting = bisect_left(range(len(sound)), True, key=is_too_large)
-    if fitting < len(sound):
-        issues.append(_too_large(sound[fitting], len(sound) - fitting - 1))
+    fitting = len(sound)
+    if sound and is_too_large(fitting):
+        fitting = bisect_left(range(fitting), True, key=lambda last: is_too_large(last + 1))
+        issues.append(_too_large(sound[fitting].item, len(sound) - fitting - 1))
     return _narrowed(node, rule.filters, sound[:fitting])._replace(issues=tuple(issues))
 
 
 def _narrowed(
-    node: Node, filters: Sequence[Mapping[str, Any]], items: Sequence[ExceptionItem]
+    node: Node, filters: Sequence[Mapping[str, Any]], checked: Sequence[_Checked]
 ) -> Narrowed:
+    items = tuple(each.item for each in checked)
     excluded = [{"meta": {"negate": True}, "query": each.filter} for each in items if each.filter]
-    excepted = [parse(item.query) for item in items if item.query is not None]
+    excepted = [each.node for each in checked if each.node is not None]
     if excepted:
         # A query's `and` and an `or` of exceptions, each flat: the compiler joins tests of a field.
         children = node.children if isinstance(node, And) else (node,)
         either = excepted[0] if len(excepted) == 1 else Or(tuple(excepted))
         node = And((*children, Not(either)))
-    return Narrowed(node, (*filters, *excluded), tuple(items), ())
+    return Narrowed(node, (*filters, *excluded), items, ())
 
 
 def covers(item: ExceptionItem, event: Event, fields: FieldTable) -> bool:
@@ -136,40 +176,60 @@ def covers(item: ExceptionItem, event: Event, fields: FieldTable) -> bool:
     return matcher is not None and matcher(event)
 
 
-def _is_sound(item: ExceptionItem, fields: FieldTable, issues: list[Issue]) -> bool:
-    """Whether an exception can be used; what there is to report about it is added to `issues`."""
+def _checked(item: ExceptionItem, fields: FieldTable) -> _Checked:
     if item.query is None:
-        return _is_sound_filter(item, fields, issues)
+        return _Checked(item, None, tuple(_issues_of_filter(item, fields)))
     try:
         node = parse(item.query)
         compile_node(node, fields, text=item.query)
     except QueryError as error:
-        issues.append(_query_issue(item, error))
-        return False
-    if node in _EVERYTHING:
-        issues.append(_excepts_all(item))
-        return False
+        return _Checked(item, None, (_query_issue(item, error),))
+    return _Checked(item, node, tuple(_issues_of_query(item, item.query, node, fields)))
+
+
+def _issues_of_query(
+    item: ExceptionItem, query: str, node: Node, fields: FieldTable
+) -> Iterator[Issue]:
+    if _is_always_true(node):
+        yield _excepts_all(item)
+    negated = negated_field_names(node)
     for name in sorted(field_names(node)):
-        if "*" not in name and fields.get(name) is None:
-            line = _line_in_query(item, max(0, item.query.find(name)))
-            issues.append(_unmapped(item, name, line, fields))
-    return True
+        # Nobody warns of a pattern that no field has, as in a rule: but it must not be negated.
+        is_known = _has_field(name, fields) if "*" in name else fields.get(name) is not None
+        if not is_known and (name in negated or "*" not in name):
+            line = _line_in_query(item, max(0, query.find(name)))
+            yield _unmapped(item, name, line, fields, is_negated=name in negated)
 
 
-def _is_sound_filter(item: ExceptionItem, fields: FieldTable, issues: list[Issue]) -> bool:
+def _has_field(pattern: str, fields: FieldTable) -> bool:
+    return bool(fields.expand(Wildcard(tuple(pattern.split("*")))))
+
+
+def _is_always_true(node: Node) -> bool:
+    """Whether every event satisfies a query, as far as its form says."""
+    match node:
+        case And():
+            return all(map(_is_always_true, node.children))
+        case Or():
+            return any(map(_is_always_true, node.children))
+        case Not(Not(child)):
+            return _is_always_true(child)
+        case _:
+            return node in _EVERYTHING
+
+
+def _issues_of_filter(item: ExceptionItem, fields: FieldTable) -> Iterator[Issue]:
     unmapped: dict[str, Place] = {}
     try:
         compile_filters([{"query": item.filter}], fields, unmapped=unmapped)
     except UnsupportedFilterError as error:
         text = f"exception {item.name!r}: {error.message}"
         line = _line_of_entry(item, error.place)
-        issues.append(Issue("unsupported_exception", "error", text, item.path, line))
-        return False
-    issues.extend(
-        _unmapped(item, name, _line_of_entry(item, place), fields)
-        for name, place in unmapped.items()
-    )
-    return True
+        yield Issue("unsupported_exception", "error", text, item.path, line)
+        return
+    for name, place in unmapped.items():
+        line = _line_of_entry(item, place)
+        yield _unmapped(item, name, line, fields, is_negated="must_not" in place)
 
 
 def _too_large(item: ExceptionItem, more: int) -> Issue:
@@ -201,12 +261,22 @@ def _excepts_all(item: ExceptionItem) -> Issue:
     )
 
 
-def _unmapped(item: ExceptionItem, name: str, line: int | None, fields: FieldTable) -> Issue:
+def _unmapped(
+    item: ExceptionItem, name: str, line: int | None, fields: FieldTable, *, is_negated: bool
+) -> Issue:
+    """Return the issue of a field without a type.
+
+    A negated clause on it would be true of every event, so the exception would cover events that
+    its author wanted to keep.
+    """
     near = fields.suggest(name)
+    text = f"exception {item.name!r}: field {name} is not mapped"
     return Issue(
         "unmapped_field",
-        "warning",
-        f"exception {item.name!r}: field {name} is not mapped: no event satisfies a clause on it",
+        "error" if is_negated else "warning",
+        f"{text}, and a clause on it is negated: all events would satisfy that clause"
+        if is_negated
+        else f"{text}: no event satisfies a clause on it",
         item.path,
         line,
         hint=f"did you mean {near}?" if near else "add its type with rules.fields",

@@ -39,7 +39,8 @@ _WORD_NS = 20
 class Context(NamedTuple):
     """What clauses are compiled against: the field types, and the patterns they share.
 
-    `unmapped` collects the fields that have no type, with the first place of each.
+    `unmapped` collects the fields that have no type, each with its first place, or with one below
+    `must_not` if there is any.
     """
 
     table: FieldTable
@@ -300,8 +301,8 @@ def _field_of(
 
 def _note_if_unmapped(name: str, place: Place, context: Context) -> None:
     """Record the field if it has no type."""
-    if context.table.get(name) is None:
-        context.unmapped.setdefault(name, place)
+    if context.table.get(name) is None and (name not in context.unmapped or "must_not" in place):
+        context.unmapped[name] = place
 
 
 def _check_word(name: str, value: Any, place: Place, context: Context) -> None:

@@ -39,7 +39,8 @@ def compile_filters(
         filters: the filters of a rule.
         table: the field types.
         patterns: the patterns of the rules with which it shares memos.
-        unmapped: receives the fields that have no type, with the first place of each.
+        unmapped: receives the fields that have no type, each with its first place, or with one
+            below `must_not` if there is any.
 
     Raises:
         UnsupportedFilterError: a filter cannot be evaluated, or a field's type refuses its value.

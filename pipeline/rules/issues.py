@@ -36,7 +36,9 @@ ISSUE_CODES: Mapping[str, str] = MappingProxyType(
         "unsupported_filter": "a Kibana filter that firstseen cannot evaluate",
         "new_terms_unmapped": "a new-terms field without a type: the rule can never alert",
         "new_terms_type": "a new-terms field of a type without terms, such as analysed text",
-        "unmapped_field": "the query names a field without a type: that clause is never true",
+        "unmapped_field": (
+            "a clause on a field without a type: never true; an exception may not negate it"
+        ),
         "no_literal": "no text occurs in every matching event: records cannot be skipped early",
         "reads_any_field": "the query reads any field: verdicts on like events are not reused",
     }

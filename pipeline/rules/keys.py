@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import date, datetime
 from enum import Enum
 from types import MappingProxyType
 from typing import Any
@@ -407,6 +408,7 @@ EXCEPTION_ENTRY_KEYS: Mapping[str, Key] = MappingProxyType(
         ),
         "entries": Key(ANY_TABLES, "of an entry of type `nested`", kept=True),
         "list": Key(ANY_TABLE, "of an entry of type `list`", kept=True),
+        "list_vals": Key(ANY_TABLE, "the same, as Elastic's tools name it", kept=True),
     }
 )
 """The keys of ``[[exceptions.items.entries]]``."""
@@ -421,7 +423,10 @@ EXCEPTION_ITEM_KEYS: Mapping[str, Key] = MappingProxyType(
             "comparisons, all of which have to be true",
             required=True,
         ),
-        "expire_time": Key(TEXT, "when it ends in Kibana: not supported"),
+        "expire_time": Key(
+            AnyOf("a string or a date", (str, date, datetime)),
+            "when it ends in Kibana: not supported",
+        ),
         "os_types": Key(TEXTS, "of endpoint exceptions: not supported"),
         "_tags": Key(TEXTS, "of endpoint exceptions", kept=True),
         "comments": Key(AnyOf("an array", (list,)), "what people said about it", kept=True),

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.kql import FieldTable, SharedPatterns, field_names
 from pipeline.rules.compile import compile_rule
 from pipeline.rules.compiled import CompiledRule
+from pipeline.rules.exceptions import CheckedExceptions
 from pipeline.rules.filters import canonical_filters
 from pipeline.rules.issues import Issue
 from pipeline.rules.model import Rule
@@ -61,9 +62,9 @@ class RuleSet:
         compiled: list[CompiledRule] = []
         skipped: list[tuple[Rule, str]] = []
         issues: list[Issue] = []
-        patterns = SharedPatterns()
+        patterns, checked = SharedPatterns(), CheckedExceptions(fields)
         for rule in rules:
-            result = compile_rule(rule, fields, patterns)
+            result = compile_rule(rule, fields, patterns, checked)
             issues.extend(result.issues)
             if result.compiled is not None:
                 compiled.append(result.compiled)

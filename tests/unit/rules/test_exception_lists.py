@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -205,7 +206,10 @@ def test_lists_and_queries_and_filters_hold_back_together():
     [
         ({"entries": [entry("nested")]}, "unsupported_exception"),
         ({"entries": [entry("list")]}, "unsupported_exception"),
+        ({"entries": [entry("list") | {"list_vals": {"id": "a"}}]}, "unsupported_exception"),
         ({"expire_time": "2027-01-01T00:00:00Z"}, "unsupported_exception"),
+        ({"expire_time": datetime(2027, 1, 1, tzinfo=UTC)}, "unsupported_exception"),
+        ({"expire_time": date(2027, 1, 1)}, "unsupported_exception"),
         ({"os_types": ["windows"]}, "unsupported_exception"),
         ({"entries": [entry("match", ["a"])]}, "bad_value"),
         ({"entries": [entry("match")]}, "bad_value"),
@@ -248,6 +252,23 @@ def test_a_field_without_a_type_is_told():
     assert [(issue.code, issue.severity, issue.hint) for issue in issues] == [
         ("unmapped_field", "warning", "did you mean process.name?")
     ]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        [entry("match", "a", "user.nam", "excluded")],
+        [entry("match", "a", "user.nam"), entry("exists", None, "user.nam", "excluded")],
+        [entry("match", "b"), entry("match_any", ["a", "b"], "user.nam", "excluded")],
+        [entry("match", "b"), entry("wildcard", "a*", "user.nam", "excluded")],
+    ],
+)
+def test_a_negated_field_without_a_type_leaves_out_the_item(written):
+    rule, issues = compiled(document(*written))
+
+    assert [(issue.code, issue.severity) for issue in issues] == [("unmapped_field", "error")]
+    assert rule.rule.exceptions == ()
+    assert rule.matcher({**DLL, "process": {"name": "b"}})
 
 
 def test_without_the_ids_of_rules_a_list_covers_nothing_and_is_told():

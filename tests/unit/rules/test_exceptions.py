@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.kql import FieldTable
-from pipeline.rules import RuleSet, RuleTest, load_rules, run_tests
+from pipeline.kql import FieldTable, parse
+from pipeline.rules import RuleSet, RuleTest, exceptions, load_rules, run_tests
 from pipeline.rules.model import ExceptionItem
 from pipeline.rules.reads import paths_read
 from tests.rules import BUILTIN_RULE, new_terms_rule, rule_text
@@ -123,6 +123,13 @@ def test_an_exception_costs_the_rule_no_text_that_is_searched_for():
         ("(" * 300 + "a:b" + ")" * 300, "query_limit"),
         ("*", "excepts_all"),
         ("*:*", "excepts_all"),
+        ("process.name:x or *", "excepts_all"),
+        ("*:* and not (not *)", "excepts_all"),
+        ("process.name:x and not user.nam:admin", "unmapped_field"),
+        ("not user.nam:admin", "unmapped_field"),
+        ("not (user.name:admin or usr.*:admin)", "unmapped_field"),
+        ("user.nam:a or not user.nam:b", "unmapped_field"),
+        ("not dll.Ext.code_signature:{ nam:x }", "unmapped_field"),
     ],
 )
 def test_a_rule_runs_without_an_exception_that_has_an_error(query, code):
@@ -157,6 +164,25 @@ def test_a_field_without_a_type_is_told():
     assert (issue.code, issue.severity) == ("unmapped_field", "warning")
     assert "process.nam " in issue.message
     assert issue.hint == "did you mean process.name?"
+
+
+def test_an_exception_may_negate_a_clause_on_a_field_that_has_a_type():
+    rule, issues = compiled(item("process.name:deploy.exe and not user.n*:root"))
+
+    assert issues == ()
+    assert not rule.matcher(load("deploy.exe"))
+    assert rule.matcher({**load("deploy.exe"), "user": {"name": "root"}})
+
+
+def test_an_exception_is_parsed_once_for_all_its_rules(monkeypatch):
+    parsed = []
+    monkeypatch.setattr(exceptions, "parse", lambda text: parsed.append(text) or parse(text))
+    items = [item(f"process.name:{name}", "one", "two") for name in "abcdef"]
+    rules = [new_terms_rule(rule_id=name, exceptions=tuple(items)) for name in ("one", "two")]
+
+    RuleSet.compile(rules, FIELDS)
+
+    assert sorted(parsed) == sorted(each.query for each in items)
 
 
 def test_an_error_is_told_once_for_all_rules_with_that_exception():
