@@ -23,7 +23,7 @@ import structlog
 from pipeline import __version__
 from pipeline.config import LogSettings
 from pipeline.errors import FirstseenError, RecordError
-from pipeline.terminal import printable
+from pipeline.terminal import printable, printable_json
 
 ECS_VERSION = "8.11.0"
 REPEAT_SECONDS = 10.0
@@ -232,9 +232,10 @@ def _value(name: str, value: object) -> object:
 def _render_json(_: Any, __: str, event: EventDict) -> str:
     # JSON cannot hold lone surrogates and huge integers: they are replaced, so no line is lost.
     try:
-        return orjson.dumps(event).decode()
+        line = orjson.dumps(event).decode()
     except TypeError:
-        return orjson.dumps({key: _encodable(value) for key, value in event.items()}).decode()
+        line = orjson.dumps({key: _encodable(value) for key, value in event.items()}).decode()
+    return printable_json(line)
 
 
 def _encodable(value: object) -> str:

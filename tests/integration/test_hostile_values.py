@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import pytest
 
 from pipeline.engine.entities import MAX_CHARACTERS
 from pipeline.engine.first_seen_rows import TERM_CHARACTERS, decode_row
@@ -88,42 +86,3 @@ def test_a_flood_of_terms_from_one_host_leaves_the_others_their_history(
     # It is not judged again within the granularity, or it is known: it is never new.
     assert growth < 256 << 20, f"{growth >> 20} MiB"
     print(f"{FLOOD} terms, {growth >> 20} MiB more")  # noqa: T201
-
-
-def test_a_worker_listens_on_loopback_alone(new_deployment: NewDeployment):
-    worker = new_deployment().start_worker()
-    worker.wait_ready()
-
-    process = psutil.Process(worker.process.pid)
-    listening = {
-        (each.laddr.ip, each.laddr.port)
-        for one in (process, *process.children(recursive=True))
-        for each in one.net_connections()
-        if each.status == psutil.CONN_LISTEN
-    }
-
-    assert listening == {("127.0.0.1", worker.port)}
-
-
-@pytest.mark.parametrize("form", ["json", "console"])
-def test_what_a_stranger_wrote_cannot_drive_the_terminal_that_shows_the_log(
-    kafka_deployment: NewDeployment, form: str
-):
-    stack = kafka_deployment(settings={"FIRSTSEEN_LOG__FORMAT": form})
-    worker = stack.start_worker()
-    worker.wait_ready()
-    hostile = "\x1b[2J\x1b]0;owned\x07\u202egpj\u2028\x85\r\nERROR forged"
-    event = library_event(number=1, host=hostile, executable=hostile)
-    event["@timestamp"] = hostile
-    broken = encode(event)[:-1].replace(b"\\u001b", b"\x1b")
-
-    stack.produce([encode(event), broken, encode({**event, "@timestamp": "2026-03-02T08:00:00Z"})])
-    stack.wait_drained()
-    worker.stop()
-    log = worker.log.read_text()
-
-    assert len(stack.read("dead_letters")) == 1
-    assert not {c for c in log if not c.isprintable() and c != "\n"}
-    assert not [line for line in log.splitlines() if line.startswith("ERROR forged")]
-    if form == "json":
-        assert [json.loads(line) for line in log.splitlines()]

@@ -197,6 +197,16 @@ def test_the_console_escapes_what_a_terminal_would_obey(stream):
     assert "a\\x1b[31mb\\r\\nc kafka.topic=\\u202e\\x9b\n    d\\x07\n    e\n" in stream.getvalue()
 
 
+def test_a_line_of_json_escapes_what_a_terminal_would_obey(log, stream):
+    hostile = "a\x1b]0;owned\x07\r\nb\u202e\u2028\x85\x9b"
+
+    get_logger("x").info(hostile, topic=hostile, error=hostile)
+
+    (line,) = stream.getvalue().splitlines()
+    assert line.isprintable()
+    assert hostile == json.loads(line)["message"]
+
+
 def test_printable_text_stays_as_it_is():
     assert "Zoë 日本 ok" == printable("Zoë 日本 ok")
 
