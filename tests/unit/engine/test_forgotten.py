@@ -66,6 +66,18 @@ def test_learning_widens_what_is_known_and_twice_is_as_once() -> None:
     assert once == msgspec.structs.replace(row_of(table, "a"), offset=1)
 
 
+@pytest.mark.parametrize(("told", "count"), [(0, 1), (7, 7)])
+def test_a_learned_term_counts_as_often_as_it_was_seen_and_once_at_least(
+    told: int, count: int
+) -> None:
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+    first_seen.learn(learned("a", 0, 10, told), 0, 0)
+
+    assert count == row_of(table, "a").count
+    assert not first_seen.observe(observation("a", 20), 1, 0).new
+
+
 def test_a_full_rule_learns_nothing_new() -> None:
     row_counts = RowCounts(1)
     row_counts.all_reached()
@@ -187,3 +199,18 @@ def test_marks_that_cannot_be_read_say_so() -> None:
 
     with pytest.raises(StateError, match="delete the local state folder"):
         Forgotten(table)
+
+
+def test_a_forgotten_history_leaves_in_slices_that_end_when_they_have_taken_enough() -> None:
+    table = MemoryTable()
+    first_seen = FirstSeen(table)
+    for number in range(9):
+        first_seen.observe(observation(str(number)), number, 0)
+    first_seen.forget(Forget("rule", HISTORY), 9, 0)
+    sweep = Sweep(
+        table, RowCounts(), first_seen.forgotten, first_seen.clock, SweepSettings(None, 0)
+    )
+
+    assert 4 == len(sweep.step(0, 10, rows=100, removals=4))
+    assert 1 == len(sweep.step(0, 10, rows=100, removals=100, enough=lambda: True))
+    assert 4 == len(sweep.step(0, 10, rows=100, removals=100))

@@ -598,3 +598,28 @@ def test_an_id_that_a_replay_may_ask_for_is_kept_however_many_there_are() -> Non
         quota.admit(candidate(number), number, T0, 50)
 
     assert {f"alert-{number}".encode() for number in range(50, 300)} <= ids_in(table)
+
+
+@pytest.mark.parametrize(
+    "entry", [newcomer(1, DAY), CloseWindow(RULE, T0)], ids=["candidate", "tick"]
+)
+def test_the_rows_that_are_read_ahead_are_those_that_are_read(
+    entry: NewTerm | CloseWindow,
+) -> None:
+    read: set[bytes] = set()
+
+    class Recorded(MemoryTable):
+        def get(self, key: bytes) -> bytes | None:
+            read.add(key)
+            return super().get(key)
+
+    quota = Quota(Recorded())
+    quota.admit(newcomer(0, DAY), 0, T0, 0)
+    read.clear()
+
+    if isinstance(entry, CloseWindow):
+        quota.close(entry, 1, T0, 0)
+    else:
+        quota.admit(entry, 1, T0, 0)
+
+    assert quota.rows_of([entry]) == read

@@ -291,6 +291,43 @@ def test_forget_oldest_takes_as_many_as_are_too_many() -> None:
     assert [] == state.passes(3, now_ms=NOW + 40 * HOUR)
 
 
+def test_forget_oldest_takes_no_more_of_an_hour_than_are_too_many() -> None:
+    state = State(limit=40, settings=SweepSettings(DAY, 0, forget_oldest=True))
+    state.passes(1)
+    for number in range(40):
+        state.see(str(number), NOW)
+
+    assert 4 == len(state.passes(3, now_ms=NOW + HOUR))
+    assert 36 == len(state.terms())
+
+
+def test_passes_follow_one_another_without_a_pause_only_while_a_rule_has_too_many_terms() -> None:
+    state = State(limit=40, settings=SweepSettings(DAY, pause_ms=1_000, forget_oldest=True))
+    for number in range(40):
+        state.see(str(number), NOW)
+    # The first pass finds that there are too many, the second takes them.
+    for _ in range(9):
+        state.sweep.step(NOW, state.committed, rows=1000, removals=1000)
+
+    assert (36, 2) == (len(state.terms()), state.sweep.passes)
+
+
+def test_a_pass_goes_on_where_a_full_slice_has_ended() -> None:
+    state = State()
+    for number in range(5):
+        state.see(str(number), NOW)
+    state.passes(2)
+    state.see("later", NOW + 30 * DAY)
+    end = state.sweep.passes + 1
+    slices = []
+    while state.sweep.passes < end:
+        later = NOW + 30 * DAY
+        slices.append(len(state.sweep.step(later, state.committed, rows=1000, removals=2)))
+
+    assert [2, 2, 1] == [removed for removed in slices if removed]
+    assert {"later"} == state.terms()
+
+
 def test_forget_oldest_without_a_bound_forgets_nothing() -> None:
     state = State(settings=SweepSettings(DAY, 0, forget_oldest=True))
     state.see("a", NOW)

@@ -16,12 +16,13 @@ from pipeline.config.kafka import KafkaSettings
 from pipeline.engine import verdicts as verdicts_module
 from pipeline.engine.match import Disposition
 from pipeline.engine.wire import decode_observation_or_change
+from pipeline.errors import RecordError
 from pipeline.kql import FieldTable
-from pipeline.record import Position
+from pipeline.record import Position, Record
 from pipeline.rules.model import NewTerms, Rule, RuleType
 from pipeline.rules.ruleset import RuleSet
 from pipeline.rules.timestamp import usable_time
-from pipeline.stream.judging import Judge, Judged
+from pipeline.stream.judging import Judge, Judged, dead_letter
 from pipeline.stream.match_filter import MatchFilter
 from pipeline.stream.records import LOG_APPEND_TIME
 from pipeline.stream.transport.bundles import FetchedRecord
@@ -88,6 +89,16 @@ def judge_of(request: pytest.FixtureRequest) -> JudgeOf:
 
 def count(metrics: Metrics, name: str, **labels: str) -> float:
     return metrics.registry.get_sample_value(f"firstseen_{name}", labels) or 0.0
+
+
+def test_a_dead_letter_is_still_to_be_written_and_takes_the_memory_of_its_record() -> None:
+    place = Position("events", 0, 7)
+    error = RecordError("invalid_json", "no JSON")
+
+    for key, value, size in ((None, b"{", 1), (b"key", None, 3), (b"key", b"{", 4)):
+        dead = dead_letter(Record(place, key, value, (), NOW_MS, NOW_MS), error)
+
+        assert (False, size) == (dead.is_done, dead.size)
 
 
 def test_what_was_forwarded_a_moment_ago_leaves_nothing_to_do(judge_of: JudgeOf) -> None:

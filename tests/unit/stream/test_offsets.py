@@ -87,8 +87,10 @@ def test_reading_goes_back_to_the_first_record_where_the_beginning_was_unknown()
     tracker = OffsetTracker()
     tracker.begin(P, None)
     tracker.scanned(P, 12, 14, [12, 13])
+    tracker.scanned(P, 14, 15, [14])
 
     assert tracker.forget(P) == 12
+    assert tracker.forget(P) is None
 
 
 class Naive(RuleBasedStateMachine):

@@ -45,9 +45,11 @@ class HeldProducer:
     Attributes:
         room: records in a batch.
         sent: topic, partition and values of each batch, and what ends with its acknowledgement.
+        keys: the key of each record that is sent on its own.
     """
 
     room: int = 100
+    keys: list[bytes | None] = field(default_factory=list)
     sent: list[tuple[str, int, list[bytes | None], asyncio.Future]] = field(default_factory=list)
 
     def create_batch(self) -> Batch:
@@ -60,7 +62,10 @@ class HeldProducer:
         assert batch.closed
         return self._hold(topic, partition, batch.values)
 
-    async def send(self, topic: str, *, value: bytes | None, **_: Any) -> asyncio.Future:
+    async def send(
+        self, topic: str, *, value: bytes | None, key: bytes | None, **_: Any
+    ) -> asyncio.Future:
+        self.keys.append(key)
         return self._hold(topic, 0, [value])
 
     def _hold(self, topic: str, partition: int, values: list[bytes | None]) -> asyncio.Future:
@@ -188,15 +193,27 @@ def test_a_failed_delivery_shuts_the_gate_for_good():
 
 
 def test_a_failure_that_the_loop_has_not_told_yet_is_seen():
-    async def check(producer: HeldProducer, outbox: Outbox) -> bool:
+    async def check(producer: HeldProducer, outbox: Outbox) -> None:
         await outbox.send("alerts", value=b"1")
         producer.sent[0][3].set_exception(OSError("broker gone"))
-        try:
-            return await outbox.settle(1.0)
-        except DeliveryError:
-            return False
+        with pytest.raises(DeliveryError, match="alerts.*broker gone"):
+            await outbox.settle(1.0)
 
-    assert not run(check)
+    run(check)
+
+
+def test_a_full_outbox_in_which_a_delivery_failed_refuses_the_next_one_at_once():
+    async def check(producer: HeldProducer, outbox: Outbox) -> None:
+        await outbox.send_to("t", 0, records(b"1"))
+        await outbox.send_to("t", 1, records(b"2", b"3"))
+        await shipped()
+        producer.sent[1][3].set_exception(OSError("broker gone"))
+        producer.acknowledge(0, 1)
+        await shipped()
+        with pytest.raises(DeliveryError):
+            await asyncio.wait_for(outbox.send("t", value=b"3"), 1.0)
+
+    run(check, max_records=2)
 
 
 def test_a_producer_that_refuses_a_batch_shuts_the_gate():
@@ -207,6 +224,20 @@ def test_a_producer_that_refuses_a_batch_shuts_the_gate():
         assert producer.sent == []
 
     run(check, room=0)
+
+
+def test_a_producer_that_refuses_a_record_shuts_the_gate():
+    async def check(producer: HeldProducer, outbox: Outbox) -> None:
+        async def refuse(topic: str, **_: Any) -> asyncio.Future:
+            raise ValueError("too large")
+
+        producer.send = refuse
+        with pytest.raises(DeliveryError, match="dead-letters.*too large"):
+            await outbox.send("dead-letters", value=b"1")
+        with pytest.raises(DeliveryError):
+            await outbox.settle(0.0)
+
+    run(check)
 
 
 def test_a_delivery_that_nobody_waits_for_any_more_still_keeps_the_gate_shut():
@@ -239,6 +270,30 @@ def test_a_full_outbox_makes_the_next_send_wait(bounds: dict[str, int]):
         return [waited, await outbox.settle(1.0)]
 
     assert run(check, **bounds) == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("way", "record"),
+    [
+        ("send", {"value": b"12345678"}),
+        ("send", {"value": None, "key": b"12345678"}),
+        ("send_to", {"value": None, "key": b"12345678"}),
+    ],
+)
+def test_records_count_with_their_keys_and_their_values(way: str, record: dict[str, Any]):
+    async def check(producer: HeldProducer, outbox: Outbox) -> bool:
+        if way == "send":
+            await outbox.send("t", **record)
+        else:
+            await outbox.send_to("t", 0, [Outgoing(**record)])
+        second = asyncio.create_task(outbox.send("t", value=b"2"))
+        await shipped()
+        waited = not second.done()
+        producer.acknowledge(0, 0)
+        await second
+        return waited
+
+    assert run(check, max_bytes=8)
 
 
 def test_its_length_is_how_many_records_are_not_acknowledged():
@@ -320,3 +375,18 @@ def test_an_acknowledgement_tells_where_the_record_went():
 
     run(check)
     assert acknowledged == [Acknowledgement("t", 0, 42)]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sent"), [(None, b"1", None), (b"k", None, b"k"), (None, None, b"")]
+)
+def test_a_record_gets_a_key_only_if_it_has_neither_key_nor_value(
+    key: bytes | None, value: bytes | None, sent: bytes | None
+):
+    """With an empty key, all such records would go to one partition."""
+
+    async def check(producer: HeldProducer, outbox: Outbox) -> list[bytes | None]:
+        await outbox.send("t", value=value, key=key)
+        return producer.keys
+
+    assert run(check) == [sent]
