@@ -19,6 +19,7 @@ The product knows nothing of this: methods of the stages are wrapped before the 
                          their stage: how many bytes of this topic wait then
     TEST_STALL_SECONDS   after how long without a commit a worker is not ready; it gives up after
                          twice as long, and takes brokers for gone after as long
+    TEST_MISSING_SECONDS after how long a partition that no commit finds is gone for good
     TEST_CLOSE           file without which a worker that stops does not close its tables; it may
                          take a minute to stop then
     TEST_DISK            if it is "full": nothing that a changelog holds can be written
@@ -79,6 +80,7 @@ from pipeline.stream.transport import (
     bundled_records,
     bundles,
     filtered_records,
+    membership,
 )
 from pipeline.stream.transport.consumer_thread import ConsumerThread
 from pipeline.stream.transport.fetcher import FilteringFetcher
@@ -527,6 +529,10 @@ def _be_impatient(seconds: float) -> None:
     health.GIVE_UP_SECONDS = 2 * seconds
 
 
+def _miss_no_longer_than(seconds: float) -> None:
+    membership.MISSING_SECONDS = seconds
+
+
 def _close_tables_after(file: Path) -> None:
     original = StateTable.stop
 
@@ -645,6 +651,7 @@ WRAPPERS: dict[str, Callable[[str], None]] = {
     "TEST_WAITING": lambda file: _note_waiting(Path(file)),
     "TEST_TAKE_OVER": lambda _: _take_over_for_ever(),
     "TEST_STALL_SECONDS": lambda seconds: _be_impatient(float(seconds)),
+    "TEST_MISSING_SECONDS": lambda seconds: _miss_no_longer_than(float(seconds)),
     "TEST_CLOSE": lambda file: _close_tables_after(Path(file)),
     "TEST_DISK": lambda _full: _fill_disk(),
     "TEST_ACKNOWLEDGE": lambda _nothing: _acknowledge_nothing(),

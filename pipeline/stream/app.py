@@ -31,7 +31,7 @@ from pipeline.stream.store import SharedMemoryOptions, StoreOptions
 from pipeline.stream.tables import StateTable
 from pipeline.stream.transport import BundleBuffer, Depth, Reading, Transport, TransportOptions
 from pipeline.stream.transport.liveness import task_failure
-from pipeline.stream.transport.membership import refusal
+from pipeline.stream.transport.membership import lost_partition, refusal
 from pipeline.telemetry.logging import get_logger
 from pipeline.telemetry.metrics import Metrics
 
@@ -100,9 +100,16 @@ class App(faust.App):
         super()._crash(reason)
 
     def watch(self) -> None:
-        """Fail if aiokafka has lost a task, or the group refuses us; called once a second."""
+        """Fail if aiokafka can never go on; called once a second.
+
+        It has lost a task, the group refuses us, or a partition does not exist any more.
+        """
         consumer = self.consumer._thread._consumer  # noqa: SLF001
-        error = task_failure(consumer, self.producer._producer) or refusal(consumer)  # noqa: SLF001
+        error = (
+            task_failure(consumer, self.producer._producer)  # noqa: SLF001
+            or refusal(consumer)
+            or lost_partition(consumer)
+        )
         if error is not None:
             self.fail(error)
 

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from contextlib import closing
+from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import (
@@ -16,10 +17,12 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from tests.clients import SECONDS, client_config
+from tests.clients import SECONDS, client_config, create_topic
 from tests.deployment import Deployment, NewDeployment, WorkerProcess, wait_for
 from tests.events import encode, library_event
+from tests.failing_worker import FAILING
 from tests.group_offsets import all_committed, committed, ends
+from tests.small_topics import small_deployment
 
 
 def events(begin: int, end: int) -> list[bytes]:
@@ -154,3 +157,27 @@ def test_a_changelog_without_its_beginning_is_told_but_does_not_count_as_lost_re
     assert {each["kafka.topic"] for each in lines(second, "changelog_incomplete")} == {changelog}
     assert lines(second, "records_lost") == []
     assert second.metric("firstseen_records_lost_total") == 0
+
+
+def test_an_input_that_is_made_anew_with_fewer_partitions_ends_a_worker_and_the_next_goes_on(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    """aiokafka would try for ever to commit the partition that is gone, and nothing else."""
+    stack = small_deployment(kafka_deployment, tmp_path, 3, TEST_MISSING_SECONDS="3")
+    worker = stack.start_worker(module=FAILING)
+    worker.wait_ready()
+    stack.produce(events(0, 30))
+    wait_for(lambda: all_committed(stack))
+
+    admin = AdminClient(client_config(stack.broker.bootstrap))
+    admin.delete_topics([stack.input])[stack.input].result(SECONDS)
+    code = worker.process.wait(60)
+    worker.was_stopped = True
+    (failed,) = lines(worker, "worker_failed")
+    assert (code, failed["error.code"]) == (4, "topology")
+    assert f"topic {stack.input} has had no partition" in str(failed["error.message"])
+
+    create_topic(stack.broker.bootstrap, stack.input, partitions=1)
+    stack.produce(events(30, 50))
+    stack.start_worker("b").wait_ready()
+    wait_for(lambda: hosts(stack) == {f"h{n}" for n in range(50)})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, errors
@@ -10,7 +12,7 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
-from pipeline.errors import BrokerError
+from pipeline.errors import BrokerError, TopologyError
 from pipeline.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -19,6 +21,12 @@ _LONG_AGO: Final = float("-inf")
 
 _FENCED_INSTANCE_ID: Final = 82
 """Kafka's code for a member whose instance id another one has; aiokafka does not know it."""
+
+MISSING_SECONDS = 60.0
+"""After this time in which no commit of a partition found it, it is gone for good.
+
+A broker that has just started does not know all partitions for a moment.
+"""
 
 
 def refusal(consumer: AIOKafkaConsumer | None) -> BrokerError | None:
@@ -45,6 +53,26 @@ def refusal(consumer: AIOKafkaConsumer | None) -> BrokerError | None:
     return error
 
 
+def lost_partition(consumer: AIOKafkaConsumer | None) -> TopologyError | None:
+    """Return an error if a partition that a consumer is to commit does not exist any more.
+
+    aiokafka repeats such a commit for ever, and with it those of all other partitions. Safe to call
+    from any thread.
+    """
+    coordinator = None if consumer is None else consumer._coordinator  # noqa: SLF001
+    if not isinstance(coordinator, MemberCoordinator):
+        return None
+    for (topic, number), (first, last) in coordinator.missing.items():
+        if last - first > MISSING_SECONDS:
+            return TopologyError(
+                f"topic {topic} has had no partition {number} for {last - first:.0f} s, so this "
+                f"worker can commit nothing: somebody deleted the topic, or created it anew with "
+                f"fewer partitions, while workers ran. `firstseen topics plan` says whether it is "
+                f"missing: create it, or correct the settings, and start the worker again"
+            )
+    return None
+
+
 class MemberCoordinator(GroupCoordinator):
     """A coordinator client that remembers when the group was last known to count on it.
 
@@ -67,6 +95,9 @@ class MemberCoordinator(GroupCoordinator):
 
     is_fenced: bool = False
     """Whether the group has said that another member has this one's instance id."""
+
+    missing: Mapping[tuple[str, int], tuple[float, float]] = MappingProxyType({})
+    """Partitions that the brokers did not know at the last commit: since when, and when."""
 
     _heard_at: float = _LONG_AGO
     _settled_at: float = _LONG_AGO
@@ -105,6 +136,13 @@ class MemberCoordinator(GroupCoordinator):
         self.is_fenced = self.is_fenced or _FENCED_INSTANCE_ID in codes
         if codes & {_FENCED_INSTANCE_ID, errors.UnknownMemberIdError.errno}:
             self._warn_of_duplicate(asked_at)
+        if isinstance(request, OffsetCommitRequest):
+            self.missing = {
+                (topic, number): (self.missing.get((topic, number), (asked_at, 0.0))[0], asked_at)
+                for topic, partitions in answer.topics
+                for number, code in partitions
+                if code == errors.UnknownTopicOrPartitionError.errno
+            }
         return answer
 
     def _warn_of_duplicate(self, asked_at: float) -> None:

@@ -13,7 +13,7 @@ from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 
 from pipeline.stream.transport import membership
-from pipeline.stream.transport.membership import MemberCoordinator, refusal
+from pipeline.stream.transport.membership import MemberCoordinator, lost_partition, refusal
 
 SESSION, REBALANCE = 10, 30
 HEARTBEAT = HeartbeatRequest("group", 1, "member")
@@ -28,6 +28,7 @@ class Scene:
     def __init__(self) -> None:
         self.now = 1000.0
         self.answer: type[errors.KafkaError] = errors.NoError
+        self.errors: dict[str, type[errors.KafkaError]] = {}
         self.member = object.__new__(MemberCoordinator)
         self.member._session_timeout_ms = SESSION * 1000
         self.member._rebalance_timeout_ms = REBALANCE * 1000
@@ -39,7 +40,8 @@ class Scene:
     async def _send(self, *_: Any, **__: Any) -> Any:
         self.now += 1
         code = self.answer.errno
-        return SimpleNamespace(error_code=code, topics=[("events", [(0, code)])])
+        topics = [(name, [(7, error.errno)]) for name, error in self.errors.items()]
+        return SimpleNamespace(error_code=code, topics=topics or [("events", [(0, code)])])
 
     def ask(
         self, request: object = HEARTBEAT, answer: type[errors.KafkaError] = errors.NoError
@@ -151,6 +153,29 @@ def test_why_a_group_cannot_be_joined_is_told() -> None:
     assert refusal(None) is None
     assert "the consumer group soc does not take this worker" in str(after)
     assert "GroupAuthorizationFailedError" in str(after)
+
+
+def test_a_partition_is_lost_when_no_commit_has_found_it_for_a_minute(scene: Scene) -> None:
+    consumer: Any = SimpleNamespace(_coordinator=scene.member)
+
+    def commit(**missing: bool) -> str:
+        scene.errors = {
+            name: errors.UnknownTopicOrPartitionError if is_missing else errors.NoError
+            for name, is_missing in missing.items()
+        }
+        asyncio.run(scene.member._send_req(OffsetCommitRequest("soc", 1, "member", -1, [])))
+        return str(lost_partition(consumer) or "")
+
+    assert lost_partition(None) is None
+    assert commit(a=True, b=False) == ""
+    scene.now += 40
+    assert commit(a=True, b=True) == ""
+    scene.now += 40
+    said = commit(a=True, b=True)
+    assert "topic a has had no partition 7 for 82 s" in said
+    assert commit(a=False, b=True) == ""  # it was only unknown to a broker that had just started
+    scene.now += 1_000
+    assert lost_partition(consumer) is None  # as long as nobody asks for it
 
 
 def test_requests_that_keep_no_session_confirm_nothing(scene: Scene):
