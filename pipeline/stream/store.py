@@ -122,7 +122,8 @@ class Store(rocksdb.Store):
             if not is_damaged(exc):
                 raise StateError(
                     f"cannot open the state at {path}: {exc}. Check who owns the folder, whether "
-                    f"this user may write there, whether there is room, and that nobody else has it"
+                    f"this user may write there, whether there is room, whether this process may "
+                    f"open more files (ulimit -n), and that nobody else has it"
                 ) from exc
             if not path.exists():
                 raise StateError(f"cannot open the state at {path}: {exc}") from exc

@@ -172,7 +172,10 @@ COMMITS = _counter(
 )  # fmt: skip
 OUTBOX_RECORDS = _gauge("outbox_records", "Outputs sent but not acknowledged yet.")
 
-STATE_ENTRIES = _gauge("state_entries", "Rows of a table.", "table", table=TABLES)
+STATE_ENTRIES = _gauge(
+    "state_entries", "Rows of a table, by RocksDB's estimate: until RocksDB writes it to a file, a "
+    "row that was written again counts again.", "table", table=TABLES,
+)  # fmt: skip
 STATE_RULE_ENTRIES = _gauge(
     "state_rule_entries", "Terms that a rule remembers, in the partitions of this worker; other: "
     "those of rules that do not run here.", "rule_id",

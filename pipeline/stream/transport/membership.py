@@ -68,7 +68,8 @@ def lost_partition(consumer: AIOKafkaConsumer | None) -> TopologyError | None:
                 f"topic {topic} has had no partition {number} for {last - first:.0f} s, so this "
                 f"worker can commit nothing: somebody deleted the topic, or created it anew with "
                 f"fewer partitions, while workers ran. `firstseen topics plan` says whether it is "
-                f"missing: create it, or correct the settings, and start the worker again"
+                f"missing: create it as docs/reference/topics.md says, or correct the settings; "
+                f"then start the worker again"
             )
     return None
 

@@ -46,7 +46,7 @@ def test_state_that_cannot_be_opened_now_stays_where_it_is(tmp_path: Path) -> No
     store, damaged = store_of(tmp_path)
     holder = store._open_for_partition(0)
     try:
-        with pytest.raises(StateError, match=r"0\.db.*lock.*Check who owns the folder"):
+        with pytest.raises(StateError, match=r"0\.db.*lock.*Check who owns the folder.*ulimit -n"):
             store._open_for_partition(0)
     finally:
         holder.close()
