@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from pipeline.errors import QueryError, QueryLimitError
@@ -269,7 +270,7 @@ def _unmapped(
     A negated clause on it would be true of every event, so the exception would cover events that
     its author wanted to keep.
     """
-    near = fields.suggest(name)
+    near = _nearest(name, fields)
     text = f"exception {item.name!r}: field {name} is not mapped"
     return Issue(
         "unmapped_field",
@@ -281,6 +282,12 @@ def _unmapped(
         line,
         hint=f"did you mean {near}?" if near else "add its type with rules.fields",
     )
+
+
+@lru_cache(maxsize=256)
+def _nearest(name: str, fields: FieldTable) -> str | None:
+    """Return the field that was probably meant: a slow search, often of one name in many items."""
+    return fields.suggest(name)
 
 
 def _line(item: ExceptionItem, *keys: str | int) -> int | None:

@@ -17,7 +17,7 @@ from pipeline.errors import FirstseenError, QueryError, UnmappedFieldError
 from pipeline.kql import FieldTable, FieldType, Memo, MemoMatcher, compile_node
 from pipeline.kql.fields import as_dict
 from pipeline.kql.matching import Leaf, leaf_part
-from pipeline.kql.nodes import LONE_STAR, Is, Node, Operator, Or, Text
+from pipeline.kql.nodes import LONE_STAR, And, Is, Literal, Nested, Node, Not, Operator, Or, Text
 from pipeline.kql.predicates import Interval, Other, Predicate
 from pipeline.kql.shared_patterns import SharedPatterns
 from pipeline.kql.values import KeywordType, Operand, TextType, ValueRefused
@@ -135,13 +135,17 @@ def _compile_match_none(body: Any, place: Place, _context: Context) -> MemoMatch
 
 
 def _compile_exists(body: Any, place: Place, context: Context) -> MemoMatcher:
+    return _compile_node(Is(_name_in_exists(body, place, context), LONE_STAR), place, context)
+
+
+def _name_in_exists(body: Any, place: Place, context: Context) -> str:
     name = _checked(body, {"field"}, place).get("field")
     if not isinstance(name, str):
         raise UnsupportedFilterError(place, f"{shown(name)} is no field name")
     if "*" in name:
         raise UnsupportedFilterError((*place, "field"), f"{shown(name)} names several fields")
     _note_if_unmapped(name, (*place, "field"), context)
-    return _compile_node(Is(name, LONE_STAR), place, context)
+    return name
 
 
 def _compile_phrase(body: Any, place: Place, context: Context) -> MemoMatcher:
@@ -224,6 +228,54 @@ def _leaf(field: FieldType, predicate: Predicate, context: Context) -> MemoMatch
     return lambda event, memo=None: test(as_dict(event), Memo() if memo is None else memo)
 
 
+def _compile_nested(body: Any, place: Place, context: Context) -> MemoMatcher:
+    body = _checked(body, {"path", "query", "score_mode", "ignore_unmapped"}, place)
+    path = body.get("path")
+    if not isinstance(path, str):
+        raise UnsupportedFilterError((*place, "path"), f"{shown(path)} is no path")
+    if body.get("ignore_unmapped", False) is not False:
+        raise UnsupportedFilterError((*place, "ignore_unmapped"), "only false is supported")
+    inner = _node_inside(body.get("query"), path, (*place, "query"), context)
+    return _compile_node(Nested(path, inner), place, context)
+
+
+def _node_inside(clause: Any, path: str, place: Place, context: Context) -> Node:
+    """Return the KQL of a clause on one object at a path, where KQL leaves the path out of names.
+
+    Raises:
+        UnsupportedFilterError: the clause is none of those that have such an equivalent.
+    """
+    if not isinstance(clause, Mapping) or len(clause) != 1 or len(place) > _MAX_DEPTH * 2:
+        raise UnsupportedFilterError(place, f"{shown(clause)} is not one query clause")
+    ((kind, body),) = clause.items()
+    place = (*place, kind)
+    if kind == "bool" and isinstance(body, Mapping) and len(body) == 1:
+        ((joined, parts),) = body.items()
+        below = parts if isinstance(parts, list | tuple) else (parts,)
+        nodes = tuple(
+            _node_inside(part, path, (*place, joined, number), context)
+            for number, part in enumerate(below)
+        )
+        if nodes and joined in {"filter", "must"}:
+            return nodes[0] if len(nodes) == 1 else And(nodes)
+        if nodes and joined in {"should", "must_not"}:
+            either = nodes[0] if len(nodes) == 1 else Or(nodes)
+            return Not(either) if joined == "must_not" else either
+    value: Literal
+    if kind == "match_phrase":
+        name, spec = _field_of(body, {"query", "value"}, place, context)
+        value = _text(spec.get("query", spec.get("value")), place)
+    elif kind == "exists":
+        name, value = _name_in_exists(body, place, context), LONE_STAR
+    else:
+        raise UnsupportedFilterError(
+            place, f"a clause {shown(kind)} of this form inside of `nested`"
+        )
+    if not name.startswith(f"{path}."):
+        raise UnsupportedFilterError(place, f"{name} is not inside {path}")
+    return Is(name.removeprefix(f"{path}."), value)
+
+
 def _compile_wildcard(body: Any, place: Place, context: Context) -> MemoMatcher:
     name, spec = _field_of(body, {"value", "wildcard", "case_insensitive", "boost"}, place, context)
     pattern = spec.get("value", spec.get("wildcard"))
@@ -250,6 +302,7 @@ CLAUSES: dict[str, _Compiler] = {
     "match_all": _compile_match_all,
     "match_none": _compile_match_none,
     "match_phrase": _compile_phrase,
+    "nested": _compile_nested,
     "prefix": _compile_prefix,
     "range": _compile_range,
     "term": _compile_term,

@@ -387,26 +387,43 @@ EXCEPTION_FILE_KEYS: Mapping[str, Key] = MappingProxyType(
 """The tables of a file of exceptions."""
 
 ENTRY_TYPES = ("match", "match_any", "exists", "wildcard", "nested", "list")
-"""The types of entries in Kibana's exception items; the last two are not supported."""
+"""The types of entries in Kibana's exception items; the last one is not supported."""
+
+_OPERATOR = Key(
+    Scalar("a string", (str,), _one_of(("included", "excluded"))),
+    "`excluded`: the comparison has to be false; default `included`",
+)
+_VALUE = Key(
+    AnyOf("a string or an array", (str, list)),
+    "the value, the values, or the pattern; not with `exists` and `nested`",
+)
+_NESTED_ENTRY_KEYS: Mapping[str, Key] = MappingProxyType(
+    {
+        "field": Key(FIELD_NAME, "a field of the objects, without their path", required=True),
+        "type": Key(
+            Scalar("a string", (str,), _one_of(ENTRY_TYPES[:3])), "as outside", required=True
+        ),
+        "operator": _OPERATOR,
+        "value": _VALUE,
+    }
+)
 
 EXCEPTION_ENTRY_KEYS: Mapping[str, Key] = MappingProxyType(
     {
         "field": Key(FIELD_NAME, "the field that is compared", required=True),
         "type": Key(
             Scalar("a string", (str,), _one_of(ENTRY_TYPES)),
-            "`match` (one value), `match_any` (one of several), `exists` or `wildcard` (a pattern "
-            "with `*` and `?`); `nested` and `list` are not supported",
+            "`match` (one value), `match_any` (one of several), `exists`, `wildcard` (a pattern "
+            "with `*` and `?`) or `nested` (one of the objects); `list` is not supported",
             required=True,
         ),
-        "operator": Key(
-            Scalar("a string", (str,), _one_of(("included", "excluded"))),
-            "`excluded`: the comparison has to be false; default `included`",
+        "operator": _OPERATOR,
+        "value": _VALUE,
+        "entries": Key(
+            ListOf("an array of tables", TableOf("a table", _NESTED_ENTRY_KEYS)),
+            "of `nested`: what one object has to satisfy, as `match`, `match_any` or `exists`; "
+            "`field` is without the path of the objects",
         ),
-        "value": Key(
-            AnyOf("a string or an array", (str, list)),
-            "the value, the values, or the pattern; not with `exists`",
-        ),
-        "entries": Key(ANY_TABLES, "of an entry of type `nested`", kept=True),
         "list": Key(ANY_TABLE, "of an entry of type `list`", kept=True),
         "list_vals": Key(ANY_TABLE, "the same, as Elastic's tools name it", kept=True),
     }

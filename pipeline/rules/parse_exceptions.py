@@ -123,28 +123,37 @@ def _is_supported(item: Mapping[str, Any], place: Place, notes: Notes) -> bool:
 
 def _check_entry(entry: Mapping[str, Any], name: str, place: Place, notes: Notes) -> None:
     kind, value = entry["type"], entry.get("value")
-    if kind in {"nested", "list"}:
-        text = f"exception {name!r}: an entry of type {kind}"
+    if kind == "list" or (kind == "nested" and entry.get("operator") == "excluded"):
+        which = kind if kind == "list" else "nested that is excluded"
+        text = f"exception {name!r}: an entry of type {which}"
         notes.add("unsupported_exception", (*place, "type"), text, hint=_BY_QUERY)
         return
+    inner = _tables(entry.get("entries"), (*place, "entries"))
+    for inside, each in inner:
+        _check_entry(each, name, inside, notes)
     wanted, is_right = {
         "match": ("one string", isinstance(value, str)),
         "wildcard": ("one string", isinstance(value, str)),
         "match_any": ("an array of strings", _are_texts(value)),
         "exists": ("no value", value is None),
+        "nested": ("entries, and no value", value is None and bool(inner)),
     }[kind]
     if not is_right:
         text = f"exception {name!r}: an entry of type {kind} has {wanted}"
-        notes.add("bad_value", (*place, "value"), text)
+        notes.add("bad_value", (*place, "value") if "value" in entry else place, text)
 
 
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
 
 
-def _clause(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the clause of Elasticsearch's query language that an entry stands for."""
-    name: str = entry["field"]
+def _clause(entry: Mapping[str, Any], parent: str = "") -> dict[str, Any]:
+    """Return the clause of Elasticsearch's query language that an entry stands for.
+
+    Inside of an entry of type `nested`, names are without the path of the objects and a dot, which
+    is the `parent`.
+    """
+    name: str = parent + entry["field"]
     value: Any = entry.get("value")
     clause: dict[str, Any]
     match entry["type"]:
@@ -154,6 +163,9 @@ def _clause(entry: Mapping[str, Any]) -> dict[str, Any]:
             clause = {"bool": {"should": [{"match_phrase": {name: each}} for each in value]}}
         case "exists":
             clause = {"exists": {"field": name}}
+        case "nested":
+            inner = [_clause(each, f"{name}.") for each in entry["entries"]]
+            clause = {"nested": {"path": name, "query": {"bool": {"filter": inner}}}}
         case _:
             clause = {"wildcard": {name: value}}
     return {"bool": {"must_not": clause}} if entry.get("operator") == "excluded" else clause

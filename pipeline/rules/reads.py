@@ -10,6 +10,8 @@ from pipeline.kql import FieldTable
 from pipeline.kql.nodes import Is, Nested, Node, Range, children_of
 from pipeline.rules.compiled import CompiledRule
 
+_NESTED_PATH = ("nested", "path")
+
 
 def paths_read(compiled: CompiledRule) -> frozenset[str] | None:
     """Return the paths of an event on which the matcher and the terms of a rule depend.
@@ -116,5 +118,5 @@ def _of_filters(value: Any, parents: tuple[str, ...] = ()) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for each in value:
             yield from _of_filters(each)
-    elif isinstance(value, str) and parents and parents[-1] == "field":
+    elif isinstance(value, str) and (parents[-1:] == ("field",) or parents[-2:] == _NESTED_PATH):
         yield value

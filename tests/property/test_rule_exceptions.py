@@ -4,14 +4,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipeline.kql import format_query
-from pipeline.kql.nodes import Is, Node, Not, Or, Text, Wildcard
+from pipeline.kql.nodes import And, Is, Nested, Node, Not, Or, Text, Wildcard
 from pipeline.rules import CompiledRule, RuleSet
 from pipeline.rules.exceptions import covers
 from pipeline.rules.model import ExceptionItem
 from pipeline.rules.parse_exceptions import parse_exceptions
 from tests import naive_kql
 from tests.rules import new_terms_rule
-from tests.strategies import NAMES, TABLE, WORDS, events, queries
+from tests.strategies import NAMES, NESTED_NAMES, TABLE, WORDS, events, queries
 
 EXISTS = Wildcard(("", ""))
 
@@ -40,6 +40,9 @@ def test_an_exception_covers_what_its_query_matches(query, excepted, samples):
 def meaning(entry: dict) -> Node:
     """The KQL that an entry stands for in Kibana."""
     name, value = entry["field"], entry.get("value")
+    if entry["type"] == "nested":
+        inner = [meaning(each) for each in entry["entries"]]
+        return Nested(name, inner[0] if len(inner) == 1 else And(tuple(inner)))
     texts = value if isinstance(value, list) else [value]
     if entry["type"] == "exists":
         node: Node = Is(name, EXISTS)
@@ -66,7 +69,14 @@ def entries(names: list[str]) -> st.SearchStrategy[dict]:
     )
 
 
-lists = st.lists(st.lists(entries(NAMES), min_size=1, max_size=3), max_size=3)
+nested = st.fixed_dictionaries(
+    {
+        "field": st.just("nest"),
+        "type": st.just("nested"),
+        "entries": st.lists(entries(NESTED_NAMES), min_size=1, max_size=3),
+    }
+)
+lists = st.lists(st.lists(entries(NAMES) | nested, min_size=1, max_size=3), max_size=3)
 
 
 @given(queries(), lists, st.lists(events(), min_size=1, max_size=4))

@@ -73,6 +73,12 @@ def entry(kind, value=None, field="process.name", operator="included"):
     return written if value is None else written | {"value": value}
 
 
+def signed(*entries, operator="included"):
+    """An entry about one signature of a library."""
+    inner = list(entries or [entry("exists", field="status")])
+    return entry("nested", None, "dll.Ext.code_signature", operator) | {"entries": inner}
+
+
 def document(*entries, **item):
     items = [{"name": "x", "entries": list(entries), **item}]
     return {"metadata": {"rule_ids": ["rule"]}, "exceptions": [{"items": items}]}
@@ -161,6 +167,36 @@ def test_each_type_of_entry_compares_as_in_kibana(written, covered, other, opera
     assert found == ([False, True] if operator == "included" else [True, False])
 
 
+def test_one_object_has_to_satisfy_all_that_is_nested():
+    written = document(
+        signed(
+            entry("match", "A", "subject_name"),
+            entry("match_any", ["trusted", "errorTrust"], "status"),
+            entry("exists", None, "thumbprint_sha256", "excluded"),
+        )
+    )
+    rule, issues = compiled(written)
+
+    def held_back(*signatures):
+        return not rule.matcher({"dll": {**DLL["dll"], "Ext": {"code_signature": [*signatures]}}})
+
+    assert issues == ()
+    good, bad = {"subject_name": "A", "status": "trusted"}, {"subject_name": "A", "status": "x"}
+    assert held_back(bad, good)
+    assert not held_back(bad, {"subject_name": "B", "status": "trusted"})
+    assert not held_back(good | {"thumbprint_sha256": "00"})
+    assert not held_back()
+    assert "dll.Ext.code_signature" in paths_read(rule)
+
+
+@pytest.mark.parametrize("field", ["dll.Ext", "process.name", "no.such"])
+def test_a_field_without_nested_objects_leaves_out_the_item(field):
+    rule, issues = compiled(document(signed() | {"field": field}))
+
+    assert "unsupported_exception" in [issue.code for issue in issues]
+    assert rule.rule.exceptions == ()
+
+
 def test_an_operator_that_is_not_written_includes():
     written = entry("match", "a.exe")
     del written["operator"]
@@ -204,7 +240,11 @@ def test_lists_and_queries_and_filters_hold_back_together():
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"entries": [entry("nested")]}, "unsupported_exception"),
+        ({"entries": [entry("nested")]}, "bad_value"),
+        ({"entries": [signed(entry("match", ["a"], "status"))]}, "bad_value"),
+        ({"entries": [signed(entry("wildcard", "a*", "status"))]}, "bad_value"),
+        ({"entries": [signed(entry("exists")) | {"value": "a"}]}, "bad_value"),
+        ({"entries": [signed(operator="excluded")]}, "unsupported_exception"),
         ({"entries": [entry("list")]}, "unsupported_exception"),
         ({"entries": [entry("list") | {"list_vals": {"id": "a"}}]}, "unsupported_exception"),
         ({"expire_time": "2027-01-01T00:00:00Z"}, "unsupported_exception"),

@@ -185,6 +185,18 @@ def test_an_exception_is_parsed_once_for_all_its_rules(monkeypatch):
     assert sorted(parsed) == sorted(each.query for each in items)
 
 
+def test_the_field_that_was_meant_is_searched_for_once(monkeypatch):
+    searched = []
+    monkeypatch.setattr(
+        FieldTable, "suggest", lambda _self, name: searched.append(name) or "process.name"
+    )
+
+    _, issues = compiled(*(item(f"process.namm:{number}") for number in range(3)))
+
+    assert searched == ["process.namm"]
+    assert [issue.hint for issue in issues] == ["did you mean process.name?"] * len(issues) != []
+
+
 def test_an_error_is_told_once_for_all_rules_with_that_exception():
     wrong = item("a:(", "one", "two")
     rules = [new_terms_rule(rule_id=rule_id, exceptions=(wrong,)) for rule_id in ("one", "two")]
