@@ -73,7 +73,8 @@ def load_rules(paths: Sequence[Path] | None = None) -> LoadResult:
                 issues.append(_duplicate_id(file.rule, first))
     drafts = tuple(file.draft for file in files if file.draft is not None)
     exceptions = [item for file in files for item in file.exceptions]
-    issues.extend(unknown_rules(exceptions, [*rules, *(draft.rule_id for draft in drafts)]))
+    known = dict.fromkeys([*rules, *(draft.rule_id for draft in drafts)])
+    issues.extend(unknown_rules(exceptions, known))
     narrowed = with_exceptions(rules.values(), exceptions)
     issues.extend(missing_lists(narrowed))
     return LoadResult(narrowed, tuple(issues), drafts)

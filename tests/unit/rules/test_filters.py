@@ -23,6 +23,15 @@ def executable(text):
     return {"process": {"executable": text}}
 
 
+SIGNATURE = "dll.Ext.code_signature"
+SIGNED = {"match_phrase": {f"{SIGNATURE}.subject_name": "A"}}
+
+
+def in_signature(clause, path=SIGNATURE, **others):
+    """A filter on one signature of a library."""
+    return {"query": {"nested": {"path": path, "query": clause, **others}}}
+
+
 @pytest.mark.parametrize(
     ("spec", "value", "expected"),
     [
@@ -254,6 +263,21 @@ def test_a_clause_beside_meta_is_read_like_one_in_query():
             {"query": {"bool": {"should": [A], "minimum_should_match": -1}}},
             (0, "query", "bool", "minimum_should_match"),
         ),
+        (in_signature(A), (0, "query", "nested", "query", "term")),
+        (in_signature({"bool": {"must": []}}), (0, "query", "nested", "query", "bool")),
+        (
+            in_signature({"match_phrase": {"process.name": "x"}}),
+            (0, "query", "nested", "query", "match_phrase"),
+        ),
+        (
+            in_signature({"bool": {"must": [{"fuzzy": {}}]}}),
+            (0, "query", "nested", "query", "bool", "must", 0, "fuzzy"),
+        ),
+        (in_signature({}), (0, "query", "nested", "query")),
+        (in_signature(SIGNED, path=1), (0, "query", "nested", "path")),
+        (in_signature(SIGNED, path="process"), (0, "query", "nested", "query", "match_phrase")),
+        (in_signature(SIGNED, path="dll"), (0, "query", "nested")),
+        (in_signature(SIGNED, ignore_unmapped=True), (0, "query", "nested", "ignore_unmapped")),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_at_its_place(entry, place):
@@ -261,6 +285,26 @@ def test_what_cannot_be_evaluated_is_refused_at_its_place(entry, place):
         compile_filters([entry], FIELDS)
 
     assert caught.value.place == place
+
+
+@pytest.mark.parametrize(
+    ("joined", "found"),
+    [
+        ("filter", [False, False, True]),
+        ("must", [False, False, True]),
+        ("should", [True, False, True]),
+        ("must_not", [True, True, False]),
+    ],
+)
+def test_a_nested_clause_speaks_of_one_object(joined, found):
+    status = {"match_phrase": {f"{SIGNATURE}.status": "trusted"}}
+    clause = in_signature({"bool": {joined: [SIGNED, status]}})["query"]
+    split = [{"subject_name": "A"}, {"status": "x"}]
+    events = [split, [{"status": "x"}], [{"subject_name": "A", "status": "trusted"}]]
+
+    assert [
+        matches(clause, {"dll": {"Ext": {"code_signature": objects}}}) for objects in events
+    ] == found
 
 
 def test_a_range_may_say_how_dates_are_read_anyway():
