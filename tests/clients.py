@@ -91,6 +91,8 @@ def read_all(bootstrap: str, topic: str, *, committed_only: bool = True) -> list
         "enable.partition.eof": True,
         "auto.offset.reset": "earliest",
         "isolation.level": "read_committed" if committed_only else "read_uncommitted",
+        # The end of a partition is told when a fetch has found nothing for so long.
+        "fetch.wait.max.ms": 10,
     }
     consumer = Consumer(config)
     try:

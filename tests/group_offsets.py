@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -10,7 +11,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from pipeline.config import Settings
 from pipeline.kafka.groups import GroupOffsets
 from tests.clients import SECONDS, client_config
-from tests.deployment import Deployment
+
+if TYPE_CHECKING:
+    from tests.deployment import Deployment
 
 Offsets = dict[tuple[str, int], int]
 """The next offset to read by topic and partition; partitions at 0 are left out."""

@@ -233,7 +233,8 @@ def measure_rebalances(
             },
             python=ground.installation.python,
         )
-        deployment.create_topics()
+        deployment.create_input()
+        deployment.command("topics", "apply")
         bench = RebalanceBench(ground, Group(deployment, partitions, static), rate=rate)
         try:
             bench.start(workers)
