@@ -44,6 +44,9 @@ def create_topic(
     admin = AdminClient(client_config(bootstrap))
     topic = NewTopic(name, partitions, -1, config=dict(configs or {}))
     admin.create_topics([topic])[name].result(SECONDS)
+    # The controller has it then; the broker that is asked next may not know of it yet.
+    while len(admin.list_topics(name, timeout=SECONDS).topics[name].partitions) < partitions:
+        time.sleep(0.02)
 
 
 def produce(bootstrap: str, topic: str, records: Iterable[Sent | bytes]) -> None:
