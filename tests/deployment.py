@@ -187,7 +187,8 @@ class Deployment:
         admin = admin_client(settings)
         specs = load_topic_specs(None, settings)
         # Whatever is wrong with them, a worker refuses to start, and says so.
-        apply(plan(specs, describe_cluster(admin, settings, [spec.name for spec in specs])), admin)
+        cluster = describe_cluster(admin, settings, [spec.name for spec in specs])
+        apply(plan(specs, cluster.topics), admin)
 
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a `firstseen` command with this deployment's settings."""

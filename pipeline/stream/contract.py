@@ -176,6 +176,7 @@ MEMBERS: tuple[Member, ...] = (
     Member("aiokafka.codec:snappy_decode"),
     # recovery
     Member(f"{_RECOVERY}.on_recovery_completed", ("self", "generation_id")),
+    Member(f"{_RECOVERY}.active_remaining", ("self",)),
     Member(f"{_RECOVERY}._seek_offsets", ("self", "consumer", "tps", "offsets", "title")),
     Member("faust.tables.manager:TableManager.recovery"),
     Member("faust.tables.manager:TableManager.on_stop", ("self",)),

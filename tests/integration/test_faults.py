@@ -254,6 +254,32 @@ def test_records_behind_a_transaction_that_nobody_ends_are_told(
     assert worker.stop() == 0
 
 
+def test_a_changelog_that_ends_with_a_transaction_is_read_to_its_end(
+    kafka_deployment: NewDeployment, tmp_path: Path
+):
+    """By a worker that has its folder, and by one that fills it anew."""
+    stack = small_deployment(kafka_deployment, tmp_path, 1)
+    stack.produce([program(n, f"{n}.exe") for n in range(5)])
+    worker = stack.start_worker("a")
+    worker.wait_ready()
+    stack.wait_drained()
+    assert worker.stop() == 0
+    producer = transactional_producer(stack)
+
+    for number, folder in enumerate(("a", "b")):
+        producer.begin_transaction()
+        producer.produce(stack.topic("first-seen-changelog"), key=b"gone", value=None)
+        producer.commit_transaction(SECONDS)
+        stack.produce([program(9, "3.exe"), program(10, f"new-{number}.exe")])
+        worker = stack.start_worker(folder)
+        worker.wait_ready()
+        stack.wait_drained()
+        assert worker.stop() == 0
+
+    names = [*(f"{n}.exe" for n in range(5)), "new-0.exe", "new-1.exe"]
+    assert sorted(executables(stack.read("alerts"))) == sorted(names)
+
+
 def transactional_producer(stack: Deployment) -> Producer:
     config = {**client_config(stack.broker.bootstrap), "transactional.id": f"{stack.prefix}-tx"}
     producer = Producer(config)

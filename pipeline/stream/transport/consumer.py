@@ -135,6 +135,10 @@ class Consumer(driver.Consumer):
         """Return when a broker last answered a fetch (`time.monotonic`)."""
         return self._thread.answered_at
 
+    def next_offset(self, tp: TP) -> int:
+        """Return the next offset to read of a partition; -1 if none is known."""
+        return self._thread.next_offset(tp)
+
     def open_transaction(self, tp: TP) -> int | None:
         """Return the start of the first open transaction, if records wait behind it; else None."""
         return self._thread.open_transaction(tp)

@@ -166,6 +166,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 # aiokafka silently steps over control records and aborted ones.
                 self.tracker.passed(tp, position)
 
+    def next_offset(self, tp: TP) -> int:
+        subscription = self._ensure_consumer()._subscription.subscription  # noqa: SLF001
+        assignment = None if subscription is None else subscription.assignment
+        state = None if assignment is None else assignment.state_value(tp)
+        return int(state.position) if state is not None and state.has_valid_position else -1
+
     def readable_end(self, tp: TP) -> int | None:
         """Return the offset up to which a partition can be read; None if no fetch has told it yet.
 
