@@ -928,7 +928,7 @@ def test_a_standby_goes_on_with_the_state_it_has(kafka_deployment: NewDeployment
     stack.produce(program(n, f"{n}.exe") for n in range(80))
     wait_for(lambda: all_committed(stack))
     # What b does not write itself it has to read from the changelog, each record once or twice.
-    wait_for(lambda: has_copied(stack, journal, second))
+    wait_for(lambda: has_copied(stack, journal))
     copied = changelog_reads(journal)
     first.kill()
     wait_for(lambda: assigned(second) == 6 + 2 * partitions and second.ready())
@@ -952,8 +952,16 @@ def changelog_reads(journal: Journal) -> int:
     return sum(n for (topic, _, _), n in journal.handled().items() if topic.endswith("-changelog"))
 
 
-def has_copied(stack: Deployment, journal: Journal, worker: WorkerProcess) -> bool:
-    changelogs = (f"{stack.prefix}-first-seen-changelog", f"{stack.prefix}-quota-changelog")
+def has_copied(stack: Deployment, journal: Journal) -> bool:
+    """Whether it has read all of each changelog of which another worker judges the source."""
+    sources = {
+        f"{stack.prefix}-first-seen-changelog": f"{stack.prefix}-observations",
+        f"{stack.prefix}-quota-changelog": f"{stack.prefix}-new-terms",
+    }
     read = {(topic, partition) for topic, partition, _ in journal.handled()}
-    last = {(t, p, end - 1) for (t, p), end in ends(stack, *changelogs).items() if (t, p) in read}
+    last = {
+        (topic, partition, end - 1)
+        for (topic, partition), end in ends(stack, *sources).items()
+        if (topic, partition) in read and (sources[topic], partition) not in read
+    }
     return bool(last) and last <= set(journal.handled())
